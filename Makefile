@@ -1,0 +1,40 @@
+# Two commands are all a fresh machine needs: `make demo` and `make test`. Each makes a virtual environment if there is none.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test quick check constraints clean
+
+demo: $(VENV)/.demo
+	$(BIN)/deploykit demo
+
+test: check
+	$(BIN)/python -m pytest
+
+quick: check
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Names and versions of everything that is installed now; run after the suite has passed with new versions.
+constraints: $(VENV)/.dev
+	$(BIN)/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools > constraints.txt
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -c "import sys; sys.exit('deploykit needs Python 3.11 or newer, this is ' + sys.version.split()[0] if sys.version_info < (3, 11) else 0)"
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable ".[all]"
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable ".[dev]"
+	touch $@ $(VENV)/.demo

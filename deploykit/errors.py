@@ -1,0 +1,115 @@
+"""Every exception deploykit raises on purpose, and the exit status each one becomes on the command line.
+
+::
+
+    DeploykitError                  2
+    ├── InputError                  2   something that was given cannot be used
+    │   ├── UnknownName             2   no such architecture, dataset, backend, format (the nearest are named)
+    │   ├── CheckpointError         2   a checkpoint is missing, unreadable or of another network
+    │   ├── ModelFileError          2   an ONNX file is missing, unreadable or cannot be run
+    │   ├── ContractError           2   the contract inside an ONNX file is missing, forged, newer or at odds with the graph
+    │   ├── ImageError              2   an image cannot be read
+    │   └── DatasetError            2   a dataset is missing, empty or does not fit the network
+    ├── ExportError                 2   the network cannot be expressed in ONNX as asked
+    ├── OutputError                 2   a result cannot be written; nothing half-written was left
+    ├── DependencyMissing           2   an optional package is not installed (the extra is named)
+    ├── TrainingDiverged            1   the loss became NaN or infinite
+    ├── VerdictNo                   1   the deployed file is not the same network
+    └── DeviceUnavailable           3   the device that was asked for is not there
+
+A message is one line: what was asked, what is wrong, what to do next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class DeploykitError(Exception):
+    """Base of all: `problem` says what was asked and what is wrong, `hint` what to do next."""
+
+    exit_status = 2
+
+    def __init__(self, problem: str, hint: str = "") -> None:
+        self.problem = " ".join(problem.split())
+        self.hint = " ".join(hint.split())
+        super().__init__(f"{self.problem}; {self.hint}" if self.hint else self.problem)
+
+    def __reduce__(self) -> tuple[type[DeploykitError], tuple[str, str]]:
+        return type(self), (self.problem, self.hint)
+
+
+class InputError(DeploykitError):
+    """Something that was given cannot be used."""
+
+
+class UnknownName(InputError):
+    """No such architecture, dataset, backend or format."""
+
+    @classmethod
+    def among(cls, kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownName:
+        """The error for `name`, with the nearest of `known` (or all of a short list) as the hint."""
+        import difflib  # only a mistake pays for it
+
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        if near:
+            meant = "did you mean " + " or ".join(repr(n) for n in near) + "?"
+        else:
+            meant = "known: " + ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+        return cls(f"unknown {kind} {name[:80]!r}", f"{meant} {hint}".strip())
+
+
+class CheckpointError(InputError):
+    """A checkpoint is missing, unreadable or of another network."""
+
+
+class ModelFileError(InputError):
+    """An ONNX file is missing, unreadable or cannot be run."""
+
+
+class ContractError(InputError):
+    """The contract inside an ONNX file is missing, forged, newer or at odds with the graph."""
+
+
+class ImageError(InputError):
+    """An image cannot be read."""
+
+
+class DatasetError(InputError):
+    """A dataset is missing, empty or does not fit the network."""
+
+
+class ExportError(DeploykitError):
+    """The network cannot be expressed in ONNX as asked."""
+
+
+class OutputError(DeploykitError):
+    """A result cannot be written; nothing half-written was left behind."""
+
+
+class DependencyMissing(DeploykitError):
+    """An optional package is not installed."""
+
+    @classmethod
+    def of(cls, package: str, extra: str) -> DependencyMissing:
+        """The error for a missing `package`, naming the extra that brings it."""
+        return cls(f"this needs the package {package!r}, which is not installed", f"pip install 'deploykit[{extra}]'")
+
+
+class TrainingDiverged(DeploykitError):
+    """The loss became NaN or infinite; the last good checkpoint is kept."""
+
+    exit_status = 1
+
+
+class VerdictNo(DeploykitError):
+    """The deployed file is not the same network as the one it is compared with."""
+
+    exit_status = 1
+
+
+class DeviceUnavailable(DeploykitError):
+    """The device that was asked for is not there, or its provider does not load."""
+
+    exit_status = 3

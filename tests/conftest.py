@@ -1,0 +1,88 @@
+"""Fixtures that several tests share: a network trained for a moment, its export, held-out digits as image files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# A fixed number of threads: the same sums in the same order on every machine that runs the tests.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+@pytest.fixture
+def workdir(tmp_path, monkeypatch):
+    """An empty current directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A folder with lenet5 trained for two epochs on 400 digits: model.safetensors and the rest."""
+    from deploykit.training import train
+
+    folder = tmp_path_factory.mktemp("trained") / "lenet5"
+    train("lenet5", epochs=2, limit=400, out=folder, device="cpu")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(trained):
+    """The ONNX file of that network."""
+    from deploykit.exporter import export
+
+    result = export(str(trained / "model.safetensors"))
+    assert result.verdict.same, result.verdict
+    return result.file
+
+
+@pytest.fixture(scope="session")
+def digit_files(tmp_path_factory):
+    """Twenty digits of the test split as PNG files, and their labels."""
+    from deploykit import datasets
+
+    folder = tmp_path_factory.mktemp("digits")
+    split = datasets.load("digits").test.take(20)
+    paths = []
+    for index, image in enumerate(split.images()):
+        paths.append(folder / f"{index:02}.png")
+        image.save(paths[-1])
+    return paths, [str(label) for label in split.targets]
+
+
+@pytest.fixture(scope="session")
+def run_command():
+    """Run `deploykit ARGS` in a process of its own, as a user would; gives the finished process with text output."""
+
+    def run(
+        *args: str | Path, cwd: Path, env: dict[str, str] | None = None, timeout: float = 300
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "deploykit", *map(str, args)]
+        return subprocess.run(
+            command,
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )
+
+    return run
+
+
+@pytest.fixture
+def cli(workdir):
+    """Run the command line inside this process: `cli("export", "lenet5")` -> click's result, stdout and stderr apart."""
+    from click.testing import CliRunner
+
+    from deploykit.cli import cli as commands
+
+    def run(*args: str | Path):
+        return CliRunner().invoke(commands, [str(a) for a in args], prog_name="deploykit")
+
+    return run

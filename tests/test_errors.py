@@ -1,0 +1,40 @@
+"""Errors are part of the interface: one line, a hint, an exit status."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+
+import pytest
+
+from deploykit import errors
+from deploykit.errors import DependencyMissing, DeploykitError, InputError, UnknownName
+
+ALL = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, DeploykitError)]
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda c: c.__name__)
+def test_the_tree_in_the_docstring_lists_every_exception_with_its_exit_status(kind):
+    line = next(line for line in errors.__doc__.splitlines() if f" {kind.__name__} " in f"{line} ")
+    assert f" {kind.exit_status}" in line
+
+
+def test_a_message_is_one_line_even_if_its_cause_was_not():
+    error = InputError("cannot read\n  it:\tbroken", "try\nagain")
+    assert str(error) == "cannot read it: broken; try again"
+
+
+def test_exceptions_cross_process_borders():
+    error = pickle.loads(pickle.dumps(UnknownName("unknown x", "did you mean y?")))
+    assert type(error) is UnknownName
+    assert (error.problem, error.hint) == ("unknown x", "did you mean y?")
+
+
+def test_unknown_names_come_with_the_nearest_ones():
+    assert "did you mean 'resnet18'" in str(UnknownName.among("network", "resnet81", ["lenet5", "resnet18", "vgg11"]))
+    assert "known: a, b" in str(UnknownName.among("network", "zzzz", ["b", "a"]))
+    assert len(str(UnknownName.among("network", "x" * 10_000, ["a"]))) < 200
+
+
+def test_a_missing_package_names_the_extra():
+    assert "pip install 'deploykit[export]'" in str(DependencyMissing.of("onnxsim", "export"))
