@@ -1,0 +1,88 @@
+"""Inputs and outputs that stay where the network runs: IO binding, and on CUDA the replay of a recorded graph.
+
+Each input shape gets its own buffers on the device. A recorded CUDA graph reads and writes the addresses it was recorded
+with, so its buffers live as long as the graph; onnxruntime keeps one graph per `gpu_graph_id`.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+MAX_SHAPES = 16
+_NO_GRAPH = "-1"  # onnxruntime's way to say: neither record nor replay in this run
+_GRAPH_ID = "gpu_graph_id"
+
+
+@dataclass(frozen=True)
+class _Buffers:
+    binding: Any
+    inputs: dict[str, Any]
+    outputs: list[Any]
+    options: Any
+
+
+class BoundRunner:
+    """Runs a session with bound buffers; `run` is what `session.run` is. Shapes beyond `MAX_SHAPES` run without binding.
+
+    `device`: "cpu" or "cuda"; `number`: which one; `graph`: record and replay CUDA graphs (numeric inputs and outputs only).
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, device: str, number: str, graph: bool) -> None:
+        self._session = session
+        self._device = device
+        self._number = int(number)
+        self._graph = graph
+        self._lock = threading.Lock()  # buffers are shared state
+        self._buffers: dict[object, _Buffers | None] = {}
+
+    def run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
+        """The outputs called `names`, as arrays of their own."""
+        key = (tuple(names), *((name, array.shape, array.dtype.str) for name, array in sorted(feeds.items())))
+        with self._lock:
+            if key not in self._buffers:
+                if len(self._buffers) >= MAX_SHAPES:
+                    return self._plain(names, feeds)
+                return self._first(key, names, feeds)
+            buffers = self._buffers[key]
+            if buffers is None:
+                return self._plain(names, feeds)
+            for name, value in buffers.inputs.items():
+                value.update_inplace(np.ascontiguousarray(feeds[name]))
+            self._session.run_with_iobinding(buffers.binding, buffers.options)
+            return [np.array(value.numpy()) for value in buffers.outputs]
+
+    def _first(self, key: object, names: list[str], feeds: dict[str, Any]) -> list[Any]:
+        """The first run of a shape goes without binding: it tells the shapes of the outputs."""
+        found = self._plain(names, feeds)
+        bindable = all(isinstance(a, np.ndarray) and a.dtype.kind in "fiub" and a.size for a in [*feeds.values(), *found])
+        self._buffers[key] = self._bind(names, feeds, found) if bindable else None
+        return found
+
+    def _bind(self, names: list[str], feeds: dict[str, Any], found: list[Any]) -> _Buffers:
+        inputs = {name: self._buffer(array) for name, array in feeds.items()}
+        outputs = [self._buffer(array) for array in found]
+        binding = self._session.io_binding()
+        for name, value in inputs.items():
+            binding.bind_ortvalue_input(name, value)
+        for name, value in zip(names, outputs, strict=True):
+            binding.bind_ortvalue_output(name, value)
+        return _Buffers(binding, inputs, outputs, self._options(str(len(self._buffers))))
+
+    def _buffer(self, array: np.ndarray[Any, Any]) -> Any:
+        """Device memory of this shape. On the CPU onnxruntime would use the array's own memory, which is the caller's: copy it."""
+        return onnxruntime.OrtValue.ortvalue_from_numpy(np.array(array, order="C"), self._device, self._number)
+
+    def _plain(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
+        return list(self._session.run(names, feeds, self._options(_NO_GRAPH)))
+
+    def _options(self, graph_id: str) -> Any:
+        if not self._graph:
+            return None
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry(_GRAPH_ID, graph_id)
+        return options

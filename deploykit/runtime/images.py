@@ -1,0 +1,121 @@
+"""Images from outside, read with care: only known formats, never more pixels than agreed, one clear error for whatever is wrong.
+
+Pillow's own guard against decompression bombs is a process-wide setting that first warns; here the limit is an argument and
+the answer an exception. A format's reader is called directly, after a look at the first bytes, so Pillow's other readers
+(some of them run programs or talk to the network's idea of a file) are never reached, nor even imported.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deploykit.errors import DeploykitError, ImageError
+from deploykit.runtime._reading import read_file, shown
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+MAX_BYTES = 256 << 20
+MAX_PIXELS = 100_000_000
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
+
+# First bytes -> Pillow's module and class.
+_READERS = (
+    ((b"\x89PNG\r\n\x1a\n",), "PngImagePlugin", "PngImageFile"),
+    ((b"\xff\xd8\xff",), "JpegImagePlugin", "JpegImageFile"),
+    ((b"GIF87a", b"GIF89a"), "GifImagePlugin", "GifImageFile"),
+    ((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TiffImagePlugin", "TiffImageFile"),
+    ((b"BM",), "BmpImagePlugin", "BmpImageFile"),
+    ((b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"), "PpmImagePlugin", "PpmImageFile"),
+)
+
+
+def open_image(source: Any, max_pixels: int = MAX_PIXELS) -> Image:
+    """A path, the bytes of an image file, a Pillow image or a uint8 array (h, w), (h, w, 1), (h, w, 3), (h, w, 4) -> Pillow.
+
+    The first frame where there are several. Raises `ImageError` naming the file: missing, of another format, damaged,
+    truncated, of no size, or with more than `max_pixels` pixels (found out before they are unpacked).
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return _decode(read_file(source, MAX_BYTES, ImageError), shown(source), max_pixels)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        data = bytes(source)
+        if not 0 < len(data) <= MAX_BYTES:
+            raise ImageError(f"the image has {len(data):,} bytes", f"1 to {MAX_BYTES:,} can be read")
+        return _decode(data, "the image", max_pixels)
+    if isinstance(source, np.ndarray):
+        return _from_array(source, max_pixels)
+    if hasattr(source, "getexif") and hasattr(source, "load"):
+        return _loaded(source, "the image", max_pixels)
+    raise ImageError(
+        f"an image cannot be a {type(source).__name__}", "give a path, bytes, a Pillow image or a uint8 array (height, width[, 3])"
+    )
+
+
+def _decode(data: bytes, name: str, max_pixels: int) -> Image:
+    reader = _reader_of(data)
+    if reader is None:
+        raise ImageError(f"{name} is not an image in a known format", "PNG, JPEG, BMP, GIF, TIFF, WebP and PPM are")
+    try:
+        image = reader(BytesIO(data))
+    except DeploykitError:
+        raise
+    except Exception as error:  # a damaged file makes Pillow raise anything from SyntaxError to struct.error
+        raise ImageError(f"{name} is damaged or not what it seems ({_reason(error)})", "save it again") from error
+    return _loaded(image, name, max_pixels)
+
+
+def _reader_of(data: bytes) -> Any:
+    for starts, module, reader in _READERS:
+        if data.startswith(starts):
+            return getattr(import_module(f"PIL.{module}"), reader)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return getattr(import_module("PIL.WebPImagePlugin"), "WebPImageFile", None)
+    return None
+
+
+def _loaded(image: Image, name: str, max_pixels: int) -> Image:
+    """Unpack the pixels, having looked at their number first."""
+    _check_size(image.size, name, max_pixels)
+    try:
+        image.load()
+    except Exception as error:
+        raise ImageError(f"{name} is truncated or damaged ({_reason(error)})", "save it again") from error
+    _check_size(image.size, name, max_pixels)
+    return image
+
+
+def _from_array(pixels: NDArray[Any], max_pixels: int) -> Image:
+    from PIL import Image
+
+    shape = pixels.shape
+    if pixels.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))):
+        raise ImageError(
+            f"an image cannot be a {pixels.dtype} array of shape {shape}",
+            "give uint8 (height, width) or (height, width, 1, 3 or 4)",
+        )
+    _check_size((shape[1], shape[0]), "the image", max_pixels)
+    if len(shape) == 3 and shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise ImageError(f"{name} has no pixels ({width}x{height})")
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name} is too large: {width}x{height} is more than {max_pixels:,} pixels", "make it smaller, or raise max_pixels"
+        )
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:120]}" if text else type(error).__name__

@@ -1,0 +1,276 @@
+"""`Predictor`: a deployed file, ready to answer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+import onnxruntime
+
+from deploykit.errors import ContractError, DeploykitError, InputError, ModelFileError
+from deploykit.runtime import contract as contracts
+from deploykit.runtime._onnxfile import check_external_data, read_model
+from deploykit.runtime._reading import shown
+from deploykit.runtime.answering import Network, answer_all, answer_batch
+from deploykit.runtime.checks import check_array, check_contract
+from deploykit.runtime.contract import Contract, ImageInput
+from deploykit.runtime.prediction import Prediction
+from deploykit.runtime.samples import sample_of
+from deploykit.runtime.session import CUDA, Options, TensorSpec, open_session, reason, specs
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_PIXELS = 100_000_000
+MAX_BATCH = 65_536
+
+Run = Callable[[list[str], dict[str, Any]], Any]
+
+
+class Predictor:
+    """An ONNX file in a session of its own, driven by the contract inside the file.
+
+    `model`: a path, or the bytes of a file. `device`: "auto" (CUDA if it really works, else the CPU; `device_note` says why),
+    "cpu", "cuda" or "cuda:1" (`DeviceUnavailable` unless it is really used). `threads`: within one run, `None` for as many as
+    help. `spinning`: wait for the next run in a busy loop (faster, but the cores stay hot). `warm_up`: this many runs on
+    zeros before the first answer. `io_binding`: keep input and output buffers on the device, per input shape. `cuda_graph`:
+    replay a recorded CUDA graph per input shape. `tf32`: let CUDA round matrix products. `check_finite`: refuse inputs with
+    NaN or infinities. `max_pixels`: the largest image that will be unpacked.
+
+    Raises `ModelFileError` for a file that is missing, damaged or cannot be run, `ContractError` for a contract that is forged,
+    newer or at odds with the graph. A file without a contract can be `run`.
+
+    Any number of threads may share one predictor. The file is read once; it may be replaced at any time.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        device: str = "auto",
+        *,
+        threads: int | None = None,
+        spinning: bool = True,
+        warm_up: int = 0,
+        io_binding: bool = False,
+        cuda_graph: bool = False,
+        tf32: bool = False,
+        check_finite: bool = True,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        if not isinstance(model, (str, os.PathLike, bytes)):
+            raise InputError(f"a model cannot be a {type(model).__name__}", "give the path of an ONNX file, or its bytes")
+        data, path = (model, None) if isinstance(model, bytes) else (read_model(model), Path(model))
+        self.name = "the model" if path is None else shown(path)
+        check_external_data(data, path)
+        options = Options(device, threads, spinning, tf32, cuda_graph)
+        folder = None if path is None else path.resolve().parent
+        opened = open_session(data, self.name, folder, options)
+        self._session: onnxruntime.InferenceSession | None = opened.session
+        self.device = opened.device
+        self.device_note = opened.note
+        self.cpu_nodes = opened.cpu_nodes
+        self.providers: tuple[str, ...] = tuple(opened.session.get_providers())
+        self.inputs: tuple[TensorSpec, ...] = specs(opened.session.get_inputs())
+        self.outputs: tuple[TensorSpec, ...] = specs(opened.session.get_outputs())
+        self.contract: Contract | None = _contract_of(opened.session, self.name)
+        if self.contract is not None:
+            check_contract(self.contract, self.inputs, self.outputs)
+        self._session_run: Run
+        self._check_finite = check_finite
+        self._max_pixels = max_pixels
+        self._prepare_run(opened.session, io_binding or cuda_graph, cuda_graph)
+        self._tell(opened.cuda_lost)
+        if warm_up:
+            self.warm_up(warm_up)
+
+    def predict(self, source: Any, top: int = 1) -> Prediction:
+        """The answer for one input, with the `top` best labels.
+
+        `source`: for networks that take images a path, the bytes of an image file, a Pillow image or a uint8 array (height,
+        width) or (height, width, 3 or 4); for others an array without the batch or the path of a .npy file.
+        Raises `ImageError`, `InputError`, and `ContractError` for a file without a contract.
+        """
+        network = self._require_network()
+        _check_top(top)
+        sample = sample_of(source, network.contract, self._max_pixels)
+        found = answer_batch([sample], network, top)[0]
+        if found.error is not None:
+            raise ModelFileError(f"{self.name} gave no answer: {found.error}")
+        return found.at(_path_of(source))
+
+    def predict_many(self, sources: Iterable[Any], batch_size: int = 64, top: int = 1) -> Iterator[Prediction]:
+        """Answers for any number of inputs, lazily and in order; threads decode ahead, memory stays bounded.
+
+        An input that cannot be read becomes a `Prediction` with `error` and spoils nothing else.
+        """
+        network = self._require_network()
+        _check_top(top)
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or not 1 <= batch_size <= MAX_BATCH:
+            raise InputError(f"a batch size of {batch_size!r:.80} is not possible", f"choose 1 to {MAX_BATCH}")
+        from deploykit.runtime.stream import stream
+
+        return stream(
+            sources,
+            prepare=lambda source: sample_of(source, network.contract, self._max_pixels),
+            answer=lambda samples: answer_all(samples, network, top, batch_size),
+            batch_size=batch_size,
+            heavy=network.contract.preprocessing_in_graph,
+        )
+
+    def run(self, inputs: NDArray[Any] | Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        """The first output, raw. `inputs`: an array with the batch, or one per input name.
+
+        Raises `InputError` unless dtype, rank and sizes are the graph's, there is at least one sample and, with `check_finite`,
+        every value is finite. An array need not be contiguous.
+        """
+        spec = self._spec
+        if (
+            spec is not None
+            and type(inputs) is np.ndarray
+            and inputs.dtype == spec.dtype
+            and len(inputs.shape) == self._rank
+            and inputs.size
+            and (not self._check_finite or spec.dtype.kind != "f" or np.isfinite(inputs).all())
+        ):
+            shape = inputs.shape
+            for axis, size in self._sizes:
+                if shape[axis] != size:
+                    break
+            else:
+                return self._run(self._first, {spec.name: inputs})[0]
+        return self._run(self._first, self._checked(inputs))[0]
+
+    def run_all(self, inputs: NDArray[Any] | Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+        """Every output by name, raw; `inputs` as for `run`."""
+        names = [spec.name for spec in self.outputs]
+        return dict(zip(names, self._run(names, self._checked(inputs)), strict=True))
+
+    def warm_up(self, runs: int = 1, batch: int = 1) -> None:
+        """Run on zeros, `runs` times: the first run of a session (and on CUDA of every shape) is slow. Free sizes become 1."""
+        if not isinstance(runs, int) or runs < 0:
+            raise InputError(f"{runs!r:.80} runs to warm up are not possible", "give a whole number, 0 or more")
+        if runs and any(spec.dtype is None for spec in self.inputs):
+            raise InputError(f"{self.name} cannot be warmed up: zeros of type {self.inputs[0].type} are not known")
+        feeds = {spec.name: np.zeros(self._free_shape(spec, batch), spec.dtype) for spec in self.inputs}
+        for _ in range(runs):
+            self._run(self._first, feeds)
+
+    def close(self) -> None:
+        """Let go of the session and its memory; runs that are under way end undisturbed. Closing twice is fine."""
+        self._session = None
+        self._session_run = _closed
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._session is None else self.device
+        return f"<Predictor {self.name} on {state}>"
+
+    def _prepare_run(self, session: onnxruntime.InferenceSession, bound: bool, graph: bool) -> None:
+        """All that the shortest way through `run` looks at, worked out once."""
+        simple = len(self.inputs) == 1 and self.inputs[0].dtype is not None and self.inputs[0].shape is not None
+        self._spec = self.inputs[0] if simple else None
+        shape = self._spec.shape or () if self._spec is not None else ()
+        self._rank = len(shape)
+        self._sizes = tuple((axis, size) for axis, size in enumerate(shape) if size is not None)
+        self._first = [self.outputs[0].name]
+        self._session_run = session.run
+        if bound:
+            from deploykit.runtime.binding import BoundRunner
+
+            number = session.get_provider_options().get(CUDA, {}).get("device_id", "0")
+            self._session_run = BoundRunner(session, self.device, number, graph).run
+        contract = self.contract
+        self._network = None if contract is None else Network(self._run_batch, self.inputs[0], self.outputs[0], contract)
+
+    def _run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
+        try:
+            return self._session_run(names, feeds)
+        except DeploykitError:
+            raise
+        except Exception as error:  # onnxruntime's exceptions have no base of their own
+            raise ModelFileError(f"{self.name} failed to run: {reason(error)}") from error
+
+    def _run_batch(self, batch: NDArray[Any]) -> NDArray[Any]:
+        """For inputs that were made, and so need no second look."""
+        return self._run(self._first, {self.inputs[0].name: batch})[0]
+
+    def _free_shape(self, spec: TensorSpec, batch: int) -> tuple[int, ...]:
+        """A shape the input can have: `batch`, what is fixed, what the contract says, 1."""
+        rules = self.contract.input if self.contract is not None else None
+        known = (rules.channels, rules.height, rules.width) if isinstance(rules, ImageInput) else ()
+        if known and self.contract is not None and self.contract.preprocessing_in_graph:
+            known = (*known[1:], known[0])
+        usual = (batch, *known)
+        return tuple(size or (usual[axis] if axis < len(usual) else 1) for axis, size in enumerate(spec.shape or ()))
+
+    def _tell(self, cuda_lost: bool) -> None:
+        """A GPU that is there and not used is worth a warning; that there is none, a remark."""
+        if not self.device_note and not self.cpu_nodes:
+            return
+        import logging  # costs an application that does not log a few milliseconds of its start
+
+        log = logging.getLogger("deploykit.runtime")
+        if self.device_note:
+            log.log(logging.WARNING if cuda_lost else logging.INFO, "%s: %s", self.name, self.device_note)
+        if self.cpu_nodes:
+            shown_nodes = ", ".join(f"{name or '?'} ({kind})" for name, kind in self.cpu_nodes[:5])
+            log.info("%s: %d nodes run on the CPU: %s", self.name, len(self.cpu_nodes), shown_nodes)
+
+    def _checked(self, inputs: object) -> dict[str, Any]:
+        if not isinstance(inputs, Mapping):
+            if len(self.inputs) != 1:
+                names = ", ".join(str(spec) for spec in self.inputs)
+                raise InputError(f"{self.name} has {len(self.inputs)} inputs: {names}", "give a dict of arrays by name")
+            inputs = {self.inputs[0].name: inputs}
+        known = {spec.name: spec for spec in self.inputs}
+        for name in inputs:
+            if name not in known:
+                raise InputError(f"{self.name} has no input {name!r:.80}", f"its inputs are: {', '.join(known)}")
+        for name, spec in known.items():
+            if name not in inputs:
+                raise InputError(f"{self.name} needs the input {spec}", "give a dict of arrays by name")
+            check_array(inputs[name], spec, self._check_finite)
+        return dict(inputs)
+
+    def _require_network(self) -> Network:
+        if self._session is None:
+            _closed([], {})
+        if self._network is None:
+            inputs = ", ".join(str(spec) for spec in self.inputs)
+            raise ContractError(
+                f"{self.name} has no contract: nothing says how an image becomes its input ({inputs}) or what the output means",
+                "give arrays to run(), or export the network with `deploykit export`",
+            )
+        return self._network
+
+
+def _closed(_names: list[str], _feeds: dict[str, Any]) -> NoReturn:
+    raise InputError("this predictor is closed", "make a new one")
+
+
+def _contract_of(session: onnxruntime.InferenceSession, name: str) -> Contract | None:
+    text = session.get_modelmeta().custom_metadata_map.get(contracts.KEY)
+    if text is None:
+        return None
+    try:
+        return contracts.loads(text)
+    except ContractError as error:
+        raise ContractError(f"{name}: {error.problem}", error.hint) from error
+
+
+def _check_top(top: int) -> None:
+    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+        raise InputError(f"top cannot be {top!r:.80}", "give a whole number from 1")
+
+
+def _path_of(source: Any) -> str | None:
+    return os.fsdecode(source) if isinstance(source, (str, os.PathLike)) else None

@@ -1,0 +1,106 @@
+"""What an app hands over becomes a sample, samples become the network's input; all as the contract says."""
+
+from __future__ import annotations
+
+import os
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deploykit.errors import ImageError, InputError
+from deploykit.runtime._reading import read_file, shown
+from deploykit.runtime.checks import check_finite
+from deploykit.runtime.contract import ArrayInput, Contract, ImageInput
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_ARRAY_BYTES = 1 << 30
+
+
+def sample_of(source: Any, contract: Contract, max_pixels: int) -> NDArray[Any]:
+    """One input without the batch: uint8 (height, width, channels) for images, otherwise an array of the contract's shape.
+
+    Images keep their size where the graph resizes them itself. Raises `ImageError`, `InputError`.
+    """
+    if isinstance(contract.input, ArrayInput):
+        return _array_of(source, contract.input)
+    # Pillow is loaded when the first image comes, not with the package.
+    from deploykit.runtime.images import open_image
+    from deploykit.runtime.preprocessing import flatten, to_pixels
+
+    image = open_image(source, max_pixels)
+    rules = contract.input
+    try:
+        if not contract.preprocessing_in_graph:
+            return to_pixels(image, rules)
+        flat = np.asarray(flatten(image, rules.channels, rules.background), dtype=np.uint8)
+        return flat.reshape(flat.shape[0], flat.shape[1], rules.channels)
+    except ImageError as error:
+        raise ImageError(f"{_name_of(source)}: {error.problem}", error.hint) from error
+    except (ValueError, OSError, MemoryError) as error:  # Pillow cannot convert every mode
+        raise ImageError(f"{_name_of(source)} cannot be converted ({type(error).__name__}: {error})", "save it as RGB") from error
+
+
+def batch_of(samples: list[NDArray[Any]], contract: Contract, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Samples of one shape -> the network's input (batch, ...) of `dtype`."""
+    stacked = np.stack(samples)
+    if isinstance(contract.input, ImageInput) and not contract.preprocessing_in_graph:
+        from deploykit.runtime.preprocessing import normalize
+
+        stacked = normalize(stacked, contract.input)
+    return stacked.astype(dtype, copy=False)
+
+
+def load_array(path: str | os.PathLike[str]) -> NDArray[Any]:
+    """The array in a .npy file; never a pickle. Raises `InputError` naming the file."""
+    data = read_file(path, MAX_ARRAY_BYTES, InputError)
+    stream = BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(stream)
+        # A forged header may claim any size; believe it only if the numbers are there.
+        expected = dtype.itemsize * _product(shape)
+        if dtype.hasobject or expected != len(data) - stream.tell():
+            raise ValueError("the header does not fit the data" if not dtype.hasobject else "it holds Python objects")
+        stream.seek(0)
+        array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+    except Exception as error:  # the header is parsed text: anything may be raised
+        raise InputError(f"{shown(path)} is no readable .npy file ({str(error)[:120]})", "write it with numpy.save") from error
+    return array
+
+
+def _array_of(source: Any, rules: ArrayInput) -> NDArray[Any]:
+    name = _name_of(source, "the array")
+    if isinstance(source, (str, os.PathLike)):
+        array = load_array(source)
+    elif isinstance(source, np.ndarray):
+        array = source
+    else:
+        raise InputError(f"an input cannot be a {type(source).__name__}", "the network takes numpy arrays or .npy files")
+    if array.ndim != len(rules.shape) or any(w not in (None, h) for w, h in zip(rules.shape, array.shape, strict=True)):
+        wanted = "(" + ", ".join("any" if s is None else str(s) for s in rules.shape) + ")"
+        raise InputError(f"{name} has shape {array.shape}, the network takes {wanted}")
+    if not array.size:
+        raise InputError(f"{name} is empty: shape {array.shape}")
+    dtype = np.dtype(rules.dtype)
+    if not np.can_cast(array.dtype, dtype, "same_kind"):
+        raise InputError(f"{name} holds {array.dtype}, the network takes {dtype}", f"convert it: array.astype({dtype.name!r})")
+    with np.errstate(over="ignore"):  # what becomes infinite is reported below
+        array = array.astype(dtype, copy=False)
+    if dtype.kind == "f":
+        check_finite(array, name)
+    return array
+
+
+def _name_of(source: Any, otherwise: str = "the image") -> str:
+    return shown(source) if isinstance(source, (str, os.PathLike)) else otherwise
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    product = 1
+    for size in shape:
+        product *= int(size)
+    return product
