@@ -1,0 +1,50 @@
+"""Network in Network, after Lin, Chen and Yan (2014).
+
+What differs from the paper, as in the textbook "Dive into Deep Learning" (chapter "Network in Network"): the widths
+and strides are those of AlexNet, the input is a grey 224x224 image, and there is dropout before the last block only.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from deploykit.architectures import ImageInput, Recipe, register
+from deploykit.architectures._initialize import he_normal
+
+INPUT = ImageInput(channels=1, height=224, width=224, mean=(0.5,), std=(0.5,))
+RECIPE = Recipe(optimizer="adam", lr=5e-4, schedule="one-cycle", epochs=10, batch_size=32, augment="affine")
+
+
+@register("nin", input=INPUT, recipe=RECIPE)
+class NiN(nn.Module):
+    """Four convolutions, each followed by two 1x1 ones, and no linear layer at all; 1x224x224 -> 10 logits."""
+
+    def __init__(self, in_channels: int = 1, classes: int = 10, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.block1 = nin_block(in_channels, 96, kernel_size=11, stride=4, padding=0)
+        self.pool1 = nn.MaxPool2d(kernel_size=3, stride=2)
+        self.block2 = nin_block(96, 256, kernel_size=5, stride=1, padding=2)
+        self.pool2 = nn.MaxPool2d(kernel_size=3, stride=2)
+        self.block3 = nin_block(256, 384, kernel_size=3, stride=1, padding=1)
+        self.pool3 = nn.MaxPool2d(kernel_size=3, stride=2)
+        self.dropout = nn.Dropout(dropout)
+        self.block4 = nin_block(384, classes, kernel_size=3, stride=1, padding=1)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        he_normal(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (batch, channels, h, w) -> logits (batch, classes)."""
+        x = self.pool1(self.block1(x))
+        x = self.pool2(self.block2(x))
+        x = self.dropout(self.pool3(self.block3(x)))
+        return self.flatten(self.avgpool(self.block4(x)))
+
+
+def nin_block(in_channels: int, out_channels: int, kernel_size: int, stride: int, padding: int) -> nn.Sequential:
+    """A convolution and two 1x1 convolutions (a small network at every pixel), ReLU after each."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding), nn.ReLU(),
+        nn.Conv2d(out_channels, out_channels, kernel_size=1), nn.ReLU(),
+        nn.Conv2d(out_channels, out_channels, kernel_size=1), nn.ReLU(),
+    )  # fmt: skip

@@ -1,0 +1,68 @@
+"""Where datasets that are too large to embed lie on this machine, and how they get there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploykit.errors import DatasetError
+
+VARIABLE = "DEPLOYKIT_DATA"
+TIMEOUT = 20.0  # seconds without an answer
+HELD_OUT = 0.1  # of the training images, for validation
+
+
+def home(name: str) -> Path:
+    """``data/NAME`` under the current folder, or ``NAME`` in the folder that the variable DEPLOYKIT_DATA names."""
+    return Path(os.environ.get(VARIABLE) or "data") / name
+
+
+def download(name: str, fetch: Callable[[], object], folder: Path) -> None:
+    """Let `fetch` (one of torchvision's dataset classes, which check what they get) fill `folder`.
+
+    Raises `DatasetError` where that fails: the one line says where the files were looked for and where they can be put.
+    """
+    try:
+        with _impatient(), contextlib.redirect_stdout(sys.stderr):
+            fetch()
+    except (OSError, URLError, RuntimeError, EOFError, ValueError) as error:
+        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        raise DatasetError(
+            f"the dataset {name} is not in {folder}, and downloading it failed ({reason.rstrip(':')})",
+            f"put its files there, give their folder with --data, or set {VARIABLE}",
+        ) from error
+
+
+def hold_out(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices (kept, held): of each class `share`, but at least one where it has two or more, both in a fixed mixed
+    order.
+
+    The same labels give the same answer on every machine, for good.
+    """
+    draw = np.random.Generator(np.random.PCG64(seed))
+    kept, held = [], []
+    for label in np.unique(labels):
+        members = draw.permutation(np.flatnonzero(labels == label))
+        count = min(max(1, round(share * len(members))), len(members) - 1)
+        held.append(members[:count])
+        kept.append(members[count:])
+    return draw.permutation(np.concatenate(kept)), draw.permutation(np.concatenate(held))
+
+
+@contextlib.contextmanager
+def _impatient() -> Iterator[None]:
+    """Sockets give up after `TIMEOUT`: a network that swallows everything would hold a command up for minutes."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
