@@ -1,0 +1,61 @@
+"""A split as tensors, a batch at a time: resized pixels are kept as bytes where they fit in memory, and scaled per batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from deploykit.datasets import Split
+from deploykit.datasets._types import as_image
+from deploykit.runtime.contract import ArrayInput, ImageInput
+from deploykit.runtime.preprocessing import normalize, to_pixels
+
+KEEP_BYTES = 4 << 30
+
+
+class Batches(Dataset[Any]):
+    """`batches.__getitems__([3, 1])` -> (inputs, targets): float32 (2, *shape), and int64 (2,) or float32 (2, outputs).
+
+    The same preprocessing as in `deploykit.runtime`, so a deployed file sees what the network learned from.
+    """
+
+    def __init__(self, split: Split, rules: ImageInput | ArrayInput) -> None:
+        self.split = split
+        self.rules = rules
+        self.targets = torch.from_numpy(np.ascontiguousarray(split.targets))
+        self._kept = self._read_all()
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        inputs, targets = self.__getitems__([index])
+        return inputs[0], targets[0]
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """A whole batch at once; torch's DataLoader calls this."""
+        kept = self._kept
+        raw = kept[indices] if kept is not None else np.stack([self._read(index) for index in indices])
+        inputs = normalize(raw, self.rules) if isinstance(self.rules, ImageInput) else raw
+        return torch.from_numpy(inputs), self.targets[indices]
+
+    def _read(self, index: int) -> NDArray[Any]:
+        if isinstance(self.rules, ImageInput):
+            return to_pixels(as_image(self.split.samples[index]), self.rules)
+        return self.split.array(index, self.rules)
+
+    def _read_all(self) -> NDArray[Any] | None:
+        if not len(self.split):
+            return None
+        first = self._read(0)
+        if first.nbytes * len(self.split) > KEEP_BYTES:
+            return None
+        kept = np.empty((len(self.split), *first.shape), first.dtype)
+        for index in range(len(self.split)):
+            kept[index] = self._read(index)
+        return kept
