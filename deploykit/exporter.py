@@ -1,0 +1,258 @@
+"""Export: a PyTorch network becomes one self-contained ONNX file, named by module path, proven, with its contract inside."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from deploykit import __version__, files, onnx_file, onnx_names, simplifier, verdict
+from deploykit import checkpoint as checkpoints
+from deploykit import target as targets
+from deploykit.errors import ExportError, InputError
+from deploykit.progress import SILENT, Progress
+from deploykit.runtime.contract import Contract
+from deploykit.simplifier import Simplified
+from deploykit.target import InputSpec, Network
+from deploykit.verdict import Verdict
+
+OPSET = 20
+OPSETS = range(18, onnx.defs.onnx_opset_version() + 1)
+EXAMPLE_BATCH = 2  # a batch of 1 is taken for a constant by torch.export
+AXES = {"batch": 0, "height": 2, "width": 3}
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export made. `written` is false where the verdict was no: the file then lies beside as `rejected`."""
+
+    target: str
+    file: Path
+    opset: int
+    bytes: int
+    nodes: int
+    seconds: Mapping[str, float]
+    simplified: Simplified
+    verdict: Verdict
+    contract: Contract = field(repr=False)
+
+    def document(self) -> dict[str, Any]:
+        """The public JSON form."""
+        return {
+            "target": self.target,
+            "file": str(self.file),
+            "opset": self.opset,
+            "bytes": self.bytes,
+            "nodes": self.nodes,
+            "seconds": dict(self.seconds),
+            "simplify": self.simplified.document(),
+            "verdict": self.verdict.document(),
+        }
+
+
+def export(
+    target: str,
+    *,
+    checkpoint: Path | None = None,
+    untrained: bool = False,
+    seed: int = 0,
+    arguments: Mapping[str, Any] | None = None,
+    input_shapes: Sequence[tuple[int, ...]] | None = None,
+    out: Path | None = None,
+    opset: int = OPSET,
+    dynamic: Sequence[str] = ("batch",),
+    simplify: bool = True,
+    progress: Progress = SILENT,
+) -> ExportResult:
+    """Export a TARGET to ONNX, simplify it, prove it is the same network, and write it to `out`.
+
+    `out` defaults to ``trained/<name>/model.onnx``. `dynamic`: which of "batch", "height", "width" may vary. A file that is not
+    the same network does not replace `out`: it is written beside it as ``<stem>.rejected.onnx``, and the result's verdict says
+    why. Raises `UnknownName`, `CheckpointError`, `InputError`, `ExportError`, `OutputError`; then nothing is written.
+    """
+    if opset not in OPSETS:
+        raise InputError(f"opset {opset} cannot be had", f"choose {OPSETS.start} to {OPSETS.stop - 1}")
+    network = targets.resolve(
+        target, weights=checkpoint, untrained=untrained, seed=seed, arguments=arguments, input_shapes=input_shapes
+    )
+    file = out or default_file(network)
+    files.writable_folder(file.parent)
+    seconds: dict[str, float] = {}
+    progress.start(f"exporting {network.name}", 3)
+    with _timed(seconds, "export"):
+        model = to_onnx(network, opset, dynamic)
+    progress.advance(note="simplifying")
+    with _timed(seconds, "simplify"):
+        simplified = simplifier.simplified(model, verdict.sample_batches(network)) if simplify else simplifier.untouched(model)
+    progress.advance(note="validating")
+    contract = contract_of(network, opset)
+    onnx_file.set_contract(simplified.model, contract)
+    with _timed(seconds, "validate"):
+        judged = verdict.judge(simplified.model, network, steps=[("export", model), ("simplify", simplified.model)])
+    contract = replace(contract, verdict=judged.summary())
+    onnx_file.set_contract(simplified.model, contract)
+    file = file if judged.same else file.with_name(f"{file.stem}.rejected.onnx")
+    size = onnx_file.write(simplified.model, file)
+    nodes = sum(onnx_file.operators(simplified.model).values())
+    return ExportResult(target, file, opset, size, nodes, seconds, simplified, replace(judged, file=str(file)), contract)
+
+
+def default_file(network: Network) -> Path:
+    """Beside the checkpoint it came from if that is a deploykit folder, else ``trained/<name>/model.onnx``."""
+    if network.checkpoint is not None and network.checkpoint.name == checkpoints.NAME:
+        return network.checkpoint.with_name("model.onnx")
+    return checkpoints.folder_of(network.name) / "model.onnx"
+
+
+def to_onnx(network: Network, opset: int = OPSET, dynamic: Sequence[str] = ("batch",)) -> onnx.ModelProto:
+    """The network as an ONNX model, named by module path. Raises `ExportError` with the reason in one line."""
+    module = network.module.eval()
+    examples = [spec.random(EXAMPLE_BATCH, torch.Generator().manual_seed(0)) for spec in network.inputs]
+    outputs = output_names(run(network, examples))
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                module,
+                tuple(examples),
+                dynamo=True,
+                dynamic_shapes=tuple(_dynamic_axes(spec, dynamic) for spec in network.inputs),
+                input_names=[spec.name for spec in network.inputs],
+                output_names=outputs,
+                opset_version=opset,
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:  # torch.export raises whatever the traced code raises
+        raise _explain(error, network) from error
+    if program is None or program.exported_program is None:
+        raise ExportError(f"{network.target}: torch.onnx gave no program")
+    onnx_names.rename(program.model, program.exported_program, module)
+    program.model.producer_name, program.model.producer_version = "deploykit", __version__
+    program.model.graph.name = network.name
+    model = ir.serde.serialize_model(program.model)
+    if onnx_file.opset(model) != opset:
+        raise ExportError(
+            f"{network.target} could not be exported with opset {opset}: the exporter gave {onnx_file.opset(model)}",
+            "choose another --opset",
+        )
+    return model
+
+
+def run(network: Network, inputs: Sequence[Tensor]) -> Any:
+    """One forward pass in eval mode without gradients. Raises `InputError` for a shape that the network cannot take."""
+    try:
+        with torch.no_grad():
+            return network.module(*inputs)
+    except Exception as error:
+        shapes = ", ".join("x".join(map(str, tensor.shape)) for tensor in inputs)
+        where = _failing_module(network.module, inputs)
+        at = f" at layer {where!r}" if where else ""
+        raise InputError(
+            f"{network.target} cannot take an input of {shapes}{at}: {error}", "choose another --input-shape"
+        ) from error
+
+
+def output_names(outputs: Any) -> list[str]:
+    """`logits` for one tensor, the keys of a dict, `output_0`, ... for a sequence. Raises `InputError` for anything else."""
+    if isinstance(outputs, Tensor):
+        return ["logits"]
+    if isinstance(outputs, Mapping) and all(isinstance(v, Tensor) for v in outputs.values()):
+        return [str(key) for key in outputs]
+    if isinstance(outputs, Sequence) and outputs and all(isinstance(v, Tensor) for v in outputs):
+        return [f"output_{i}" for i in range(len(outputs))]
+    raise InputError(f"the network returns a {type(outputs).__name__}", "return a tensor, a flat list or a dict of tensors")
+
+
+def contract_of(network: Network, opset: int) -> Contract:
+    """What the file is to say about itself, before it has a verdict."""
+    packages = ("torch", "onnx", "onnxscript", "onnxsim")
+    versions = {"deploykit": __version__, **{name: metadata.version(name) for name in packages}}
+    provenance = {**network.provenance(), "dataset": network.dataset, "opset": opset, "versions": versions}
+    return Contract(network.rules, network.output, provenance=provenance)
+
+
+def _dynamic_axes(spec: InputSpec, dynamic: Sequence[str]) -> dict[int, Any]:
+    unknown = set(dynamic) - set(AXES)
+    if unknown:
+        raise InputError(f"unknown dynamic axis {sorted(unknown)[0]!r}", f"choose from {', '.join(AXES)}, or none")
+    rank = len(spec.shape) + 1
+    return {axis: torch.export.Dim(name) for name, axis in AXES.items() if name in dynamic and axis < rank}
+
+
+def _failing_module(module: nn.Module, inputs: Sequence[Tensor]) -> str:
+    """The path of the innermost module whose forward raised."""
+    entered: list[str] = []
+
+    def leave(*_: Any) -> None:
+        entered.pop()  # a hook that gives something back would replace the module's output
+
+    hooks = []
+    for path, child in module.named_modules():
+        hooks.append(child.register_forward_pre_hook(lambda *_, path=path: entered.append(path)))
+        hooks.append(child.register_forward_hook(leave))
+    try:
+        with torch.no_grad():
+            module(*inputs)
+    except Exception:
+        return entered[-1] if entered else ""
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return ""
+
+
+def _explain(error: Exception, network: Network) -> ExportError:
+    """The first line of the innermost cause; control flow on values is the fault that people meet most."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    text = f"{type(cause).__name__}: {str(cause).strip().splitlines()[0] if str(cause).strip() else 'no message'}"
+    hint = "see --debug for torch's own report"
+    whole = f"{error} {cause}"
+    if "data-dependent" in whole or "GuardOnDataDependent" in whole or "Eq(" in text:
+        line = _user_line(whole)
+        hint = f"{line}use torch.where, torch.cond or torch.while_loop instead of Python's if and while on tensor values"
+    elif "Constraints violated" in whole or "specialized" in whole:
+        hint = "the network fixes that size itself; leave it out of --dynamic, or write the forward pass without int() on sizes"
+    return ExportError(f"{network.target} cannot be exported to ONNX ({text[:300]})", hint)
+
+
+def _user_line(report: str) -> str:
+    import re
+
+    found = re.findall(r'File "([^"]+)", line (\d+), in (\w+)', report)
+    mine = [(Path(f).name, line) for f, line, _ in found if "torch" not in Path(f).parts and "site-packages" not in f]
+    return f"at {mine[-1][0]} line {mine[-1][1]}: " if mine else ""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's remarks from the user's terminal; what matters of them is checked on the result."""
+    import logging
+
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextlib.contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - began

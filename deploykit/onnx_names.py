@@ -1,0 +1,200 @@
+"""Names that people know: after this pass, the nodes and values of an exported graph are called by module path.
+
+- A node of the module ``layer1.0.conv1`` is called ``layer1.0.conv1``; where a module needs several nodes, its last one has
+  the plain name and the others are ``layer1.0.conv1/Pad``, ``layer1.0.conv1/Pad_1``.
+- What a module runs between its children is ``layer1.0/Add``; what the network itself runs is ``/Flatten``.
+- A value that is a module's output has that module's path as its name, so ``layer1.0.bn1`` is the output of that module even
+  where its arithmetic was folded into ``layer1.0.conv1``. Other values have the name of the node that makes them.
+- The second call of one module is ``shared@1``.
+
+Everything else that the exporter left (stack traces, module internals, paths of the machine) is removed.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+import torch
+from torch import nn
+
+SCOPES = "pkg.torch.onnx.name_scopes"
+RULE = "pkg.onnxscript.rewriter.rule_name"
+
+
+def rename(model: ir.Model, program: torch.export.ExportedProgram, network: nn.Module) -> None:
+    """Rename nodes, values and constants in place and strip every trace; parameters keep their names in `network`."""
+    calls, outputs = _module_calls(program)
+    modules = {path for path, _ in network.named_modules()}
+    stored = {
+        name
+        for name, _ in (
+            *network.named_parameters(remove_duplicate=False),
+            *network.named_buffers(remove_duplicate=False),
+        )
+    }
+    keep = {value.name or "" for value in (*model.graph.inputs, *model.graph.outputs)}
+    taken = keep | {name for name in model.graph.initializers if name in stored}
+    namer = _Namer(calls, outputs, modules, taken, keep)
+    namer.graph(model.graph, "")
+    strip(model)
+
+
+def strip(model: ir.Model) -> None:
+    """Remove metadata and documentation from the model, its graphs, functions, nodes and values."""
+    model.metadata_props.clear()
+    model.doc_string = None
+    graphs: list[Any] = [model.graph, *model.functions.values()]
+    for graph in graphs:
+        for part in (graph, *_graphs_below(graph)):
+            part.metadata_props.clear()
+            part.doc_string = None
+            for value in (*part.inputs, *getattr(part, "initializers", {}).values()):
+                _strip_value(value)
+            for node in part:
+                node.metadata_props.clear()
+                node.doc_string = None
+                for value in node.outputs:
+                    _strip_value(value)
+
+
+class _Namer:
+    def __init__(self, calls: dict[str, str], outputs: dict[str, str], modules: set[str], taken: set[str], keep: set[str]) -> None:
+        self.calls = calls  # name of an FX node -> the module call it belongs to
+        self.outputs = outputs  # name of an FX node -> the module call whose output it is
+        self.modules = modules
+        self.taken = taken
+        self.keep = keep
+
+    def graph(self, graph: Any, outer: str) -> None:
+        """Name the nodes of one graph and of the bodies inside it; `outer` is the path for nodes that say nothing."""
+        nodes = list(graph)
+        paths = [self._path(node, outer) for node in nodes]
+        last: dict[str, int] = {path: index for index, path in enumerate(paths)}
+        leaves = {path for path in last if path.split("@")[0] in self.modules and not self._has_children(path)}
+        for index, (node, path) in enumerate(zip(nodes, paths, strict=True)):
+            plain = path and path in leaves and last[path] == index
+            old = [value.name or "" for value in node.outputs]
+            node.name = self._unique(path if plain else f"{path}/{node.op_type}", node_only=True)
+            for position, value in enumerate(node.outputs):
+                if (value.name or "") in self.keep:
+                    continue
+                base = self.outputs.get(old[position]) or (node.name if position == 0 else f"{node.name}:{position}")
+                value.name = self._unique(base)
+            self._constants(node)
+            for body in _bodies(node):
+                for value in body.inputs:
+                    value.name = self._unique(f"{node.name}/{value.name}")
+                self.graph(body, path)
+
+    def _path(self, node: ir.Node, outer: str) -> str:
+        if RULE in node.metadata_props:
+            owner = self._weight_owner(node)
+            if owner:
+                return owner
+        for value in node.outputs:
+            if value.name in self.calls:
+                return self.calls[value.name]
+        try:
+            scopes = ast.literal_eval(node.metadata_props.get(SCOPES, "[]"))
+        except (ValueError, SyntaxError):
+            scopes = []
+        # The last scope is the operator itself; the one before it the module that called it.
+        name = str(scopes[-1]) if scopes else ""
+        if name in self.calls:
+            return self.calls[name]
+        path = str(scopes[-2]) if len(scopes) > 1 else ""
+        return path if path in self.modules and path else outer
+
+    def _weight_owner(self, node: ir.Node) -> str:
+        """A fused node belongs to the module that owns its weight: the convolution, not the BatchNorm folded into it."""
+        for value in node.inputs[1:2]:
+            owner = (value.name or "").rpartition(".")[0] if value is not None else ""
+            if owner in self.modules:
+                return owner
+        return ""
+
+    def _has_children(self, path: str) -> bool:
+        prefix = path.split("@")[0] + "."
+        return any(other.startswith(prefix) for other in self.modules)
+
+    def _constants(self, node: ir.Node) -> None:
+        """Tensors that are no parameter of the network are called after their role: ``conv1/bias``, ``flatten/shape``."""
+        for position, value in enumerate(node.inputs):
+            if value is None or value.name in self.taken or not value.is_initializer():
+                continue
+            value.name = self._unique(f"{node.name}/{_role(node, position)}")
+
+    def _unique(self, base: str, node_only: bool = False) -> str:
+        """Nodes and values are two name spaces in ONNX; each has its own counters."""
+        name, count = base, 0
+        space = "node:" if node_only else ""
+        while space + name in self.taken:
+            count += 1
+            name = f"{base}_{count}"
+        self.taken.add(space + name)
+        return name
+
+
+def _module_calls(program: torch.export.ExportedProgram) -> tuple[dict[str, str], dict[str, str]]:
+    """For each FX node: the innermost module call it belongs to, and the innermost call whose single output it is."""
+    calls: dict[str, str] = {}
+    inside: dict[str, list[Any]] = defaultdict(list)
+    for node in program.graph.nodes:
+        stack = node.meta.get("nn_module_stack") or {}
+        paths = [_call_path(key, value[0]) for key, value in stack.items()]
+        if node.op != "call_function" or not paths or paths[-1] is None:
+            continue
+        calls[node.name] = paths[-1]
+        for path in paths:
+            if path:
+                inside[path].append(node)
+    outputs: dict[str, str] = {}
+    # Outer calls first, so that the innermost one has the last word.
+    for path, nodes in sorted(inside.items(), key=lambda item: item[0].count(".")):
+        members = set(nodes)
+        leaving = [node for node in nodes if any(user not in members for user in node.users)]
+        if len(leaving) == 1:
+            outputs[leaving[0].name] = path
+    return calls, outputs
+
+
+def _role(node: ir.Node, position: int) -> str:
+    """What the ONNX specification calls this input of the operator, in words."""
+    if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type):
+        return "constant"
+    formal = onnx.defs.get_schema(node.op_type).inputs
+    name = formal[min(position, len(formal) - 1)].name
+    return {"W": "weight", "B": "bias", "C": "bias"}.get(name, name.lower() if len(name) > 1 else "constant")
+
+
+def _call_path(key: str, path: str) -> str | None:
+    """``("L__self__fc@1", "fc")`` -> "fc@1"; `None` for torch's own placeholders."""
+    if path.startswith("_empty_nn_module_stack"):
+        return None
+    _, at, count = key.rpartition("@")
+    return f"{path}@{count}" if at and count.isdecimal() and path else path
+
+
+def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield attribute.as_graph()
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            yield from attribute.as_graphs()
+
+
+def _graphs_below(graph: Any) -> Iterator[ir.Graph]:
+    for node in graph:
+        for body in _bodies(node):
+            yield body
+            yield from _graphs_below(body)
+
+
+def _strip_value(value: ir.Value) -> None:
+    value.metadata_props.clear()
+    value.doc_string = None

@@ -1,0 +1,140 @@
+"""Simplify: a smaller ONNX file that gives the same answers, or the same file and the reason.
+
+onnxsim says "True" without having compared anything; here the simplified model replaces the original only after both
+were run on real inputs at two batch sizes and agreed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from deploykit import onnx_file, ort
+from deploykit.errors import DependencyMissing, ModelFileError
+
+Feeds = Mapping[str, NDArray[Any]]
+
+ULPS = 64  # of float32, at the scale of the output: folding constants may round once more per layer
+
+
+@dataclass(frozen=True)
+class Simplified:
+    """The model to go on with. `applied`: whether it is the simplified one; `reason` says why, or why not."""
+
+    model: onnx.ModelProto = field(repr=False)
+    applied: bool
+    reason: str
+    before: Mapping[str, int]
+    after: Mapping[str, int]
+    compared: int = 0
+
+    def document(self) -> dict[str, Any]:
+        """The public JSON form: operators before and after, and how many comparisons were made."""
+        return {
+            "applied": self.applied,
+            "reason": self.reason,
+            "compared": self.compared,
+            "nodes_before": sum(self.before.values()),
+            "nodes_after": sum(self.after.values()),
+            "operators_before": dict(self.before),
+            "operators_after": dict(self.after),
+        }
+
+
+def simplify(file: Path, out: Path | None = None) -> Simplified:
+    """Simplify an ONNX file into `out` (default: beside it, ``<stem>.simplified.onnx``).
+
+    Where simplifying fails or changes an answer, the original is written and `reason` says so. Raises `ModelFileError`.
+    """
+    model = onnx_file.read(file)
+    result = simplified(model, random_batches(model))
+    onnx_file.write(result.model, out or default_out(file))
+    return result
+
+
+def default_out(file: Path) -> Path:
+    """``model.onnx`` -> ``model.simplified.onnx``, beside it."""
+    return file.with_name(f"{file.stem}.simplified.onnx")
+
+
+def untouched(model: onnx.ModelProto, reason: str = "not asked for") -> Simplified:
+    """The model as it is."""
+    operators = onnx_file.operators(model)
+    return Simplified(model, False, reason, operators, operators)
+
+
+def simplified(model: onnx.ModelProto, batches: Sequence[Feeds]) -> Simplified:
+    """The simplified model if it gives the original's answers on every one of `batches`, else the original."""
+    before = onnx_file.operators(model)
+    try:
+        candidate = _onnxsim(model)
+    except DependencyMissing:
+        raise
+    except Exception as error:  # native code with many ways to fail; the original stays good
+        return untouched(model, f"onnxsim failed: {type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}")
+    after = onnx_file.operators(candidate)
+    if [o.name for o in candidate.graph.output] != [o.name for o in model.graph.output]:
+        return untouched(model, "onnxsim changed the outputs' names")
+    if after == before:
+        return untouched(model, "nothing to simplify")
+    difference = _differs(model, candidate, batches)
+    if difference:
+        return untouched(model, difference)
+    return Simplified(candidate, True, f"same answers on {len(batches)} batches", before, after, len(batches))
+
+
+def random_batches(model: onnx.ModelProto, sizes: Sequence[int] = (1, 3)) -> list[dict[str, NDArray[Any]]]:
+    """Standard normal inputs by the declared shapes; a free first axis becomes the batch, other free axes 8."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    found = []
+    for size in sizes:
+        generator = np.random.Generator(np.random.PCG64(size))
+        feeds = {}
+        for value in model.graph.input:
+            if value.name in stored:
+                continue
+            dims = value.type.tensor_type.shape.dim
+            shape = [d.dim_value if d.HasField("dim_value") else (size if i == 0 else 8) for i, d in enumerate(dims)]
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+            values = generator.standard_normal(shape)
+            feeds[value.name] = (values if np.issubdtype(dtype, np.floating) else np.abs(np.round(values))).astype(dtype)
+        found.append(feeds)
+    return found
+
+
+def _onnxsim(model: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        import onnxsim
+    except ImportError as error:
+        raise DependencyMissing.of("onnxsim", "export") from error
+    with contextlib.redirect_stdout(io.StringIO()):
+        candidate, _ = onnxsim.simplify(model)
+    return candidate
+
+
+def _differs(model: onnx.ModelProto, candidate: onnx.ModelProto, batches: Sequence[Feeds]) -> str:
+    """Empty if both give the same answers, else what differs."""
+    left = ort.open_session(onnx_file.to_bytes(model))
+    right = ort.open_session(onnx_file.to_bytes(candidate))
+    for feeds in batches:
+        try:
+            expected, found = ort.run(left, feeds), ort.run(right, feeds)
+        except ModelFileError as error:
+            return f"the models could not be compared: {error.problem}"
+        for output, a, b in zip(model.graph.output, expected, found, strict=True):
+            a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+            scale = float(np.max(np.abs(a), initial=0.0))
+            if a.shape != b.shape or not np.array_equal(np.isnan(a), np.isnan(b)):
+                return f"{output.name} changed its shape or became NaN"
+            error_ = float(np.max(np.abs(a - b), initial=0.0))
+            if error_ > ULPS * np.finfo(np.float32).eps * scale:
+                return f"{output.name} changed by {error_ / scale:.1e} of its scale"
+    return ""

@@ -1,0 +1,10 @@
+"""The verdict: is the deployed file still the same network? A word, the evidence, and the culprit."""
+
+from __future__ import annotations
+
+from deploykit.verdict._types import Check, Decisions, Errors, Verdict
+from deploykit.verdict.inputs import sample_batches
+from deploykit.verdict.judgement import judge
+from deploykit.verdict.validation import validate
+
+__all__ = ["Check", "Decisions", "Errors", "Verdict", "judge", "sample_batches", "validate"]

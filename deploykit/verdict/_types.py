@@ -1,0 +1,105 @@
+"""A verdict, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Word = Literal["same", "different", "invalid"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question that was asked of the file, and its answer in a line."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Largest absolute differences, each relative to the scale (largest absolute value) of the float64 output of its sample."""
+
+    torch32_vs_64: float
+    onnx_vs_64: float
+    onnx_vs_torch32: float
+    tolerance: float
+    cosine: float
+    worst: str
+
+    def document(self) -> dict[str, float]:
+        """The three errors of the public JSON form."""
+        return {
+            "torch32_vs_64": self.torch32_vs_64,
+            "onnx_vs_64": self.onnx_vs_64,
+            "onnx_vs_torch32": self.onnx_vs_torch32,
+            "tolerance": self.tolerance,
+            "cosine": self.cosine,
+        }
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What both sides decide on labelled samples. Accuracies and agreement in 0..1; margins are differences of logits."""
+
+    samples: int
+    agreement: float
+    torch_accuracy: float
+    onnx_accuracy: float
+    flipped: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Is the file still the same network? The evidence, and who is to blame if it is not."""
+
+    file: str
+    against: str
+    verdict: Word
+    checks: tuple[Check, ...]
+    errors: Errors | None = None
+    decisions: Decisions | None = None
+    layers_compared: int = 0
+    blamed_step: str | None = None
+    first_divergent_layer: str | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def same(self) -> bool:
+        """Whether the verdict is "same"."""
+        return self.verdict == "same"
+
+    def document(self) -> dict[str, Any]:
+        """The public JSON form."""
+        return {
+            "file": self.file,
+            "against": self.against,
+            "verdict": self.verdict,
+            "checks": [asdict(check) for check in self.checks],
+            "errors": self.errors.document() if self.errors else None,
+            "top1_agreement": self.decisions.agreement if self.decisions else None,
+            "decisions": asdict(self.decisions) if self.decisions else None,
+            "layers_compared": self.layers_compared,
+            "blamed_step": self.blamed_step,
+            "first_divergent_layer": self.first_divergent_layer,
+            "notes": list(self.notes),
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """What goes into the file: the word and the figures, rounded so that equal runs give equal bytes."""
+        errors = self.errors.document() if self.errors else {}
+        found: dict[str, Any] = {
+            "verdict": self.verdict,
+            "errors": {name: float(f"{value:.2g}") for name, value in errors.items() if name != "cosine"},
+            "layers_compared": self.layers_compared,
+            "checks": {check.name: check.passed for check in self.checks},
+        }
+        if self.decisions:
+            found["decisions"] = {k: v for k, v in asdict(self.decisions).items() if k != "flipped"}
+        return _plain(found)
+
+
+def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(value)

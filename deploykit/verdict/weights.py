@@ -1,0 +1,41 @@
+"""The stored weights beside the network's own: equal to the bit, or folded with the BatchNorm that follows."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from torch import nn
+
+from deploykit.verdict._types import Check
+from deploykit.verdict.folding import TOLERANCE, close, expected, folded, wide
+
+
+def compare_weights(model: onnx.ModelProto, module: nn.Module) -> tuple[Check, str | None]:
+    """Compare every tensor that still has its name and shape; gives the check and the path of the first module that differs.
+
+    Tensors that the simplifier merged or turned have another name or shape; the layers' outputs judge those.
+    """
+    stored = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
+    norms = folded(model, module)
+    compared = 0
+    for tensor in model.graph.initializer:
+        own = stored.get(tensor.name)
+        if own is None or list(own.shape) != list(tensor.dims) or tensor.data_location == onnx.TensorProto.EXTERNAL:
+            continue
+        found = numpy_helper.to_array(tensor)
+        right, tolerance = wide(own), 0.0
+        owner, _, kind = tensor.name.rpartition(".")
+        if owner in norms:
+            conv = module.get_submodule(owner)
+            pair = expected(wide(conv.weight), wide(conv.bias), module.get_submodule(norms[owner]))
+            right, tolerance = pair[kind == "bias"], TOLERANCE
+        elif found.dtype == np.float16:
+            tolerance = float(np.finfo(np.float16).eps)
+        if not close(found.astype(np.float64), right, tolerance):
+            apart = float(np.max(np.abs(found - right))) / (float(np.max(np.abs(right))) or 1.0)
+            return Check(
+                "weights", False, f"{tensor.name} differs from the network's by {apart:.1e} of its scale"
+            ), owner or tensor.name
+        compared += 1
+    return Check("weights", True, f"{compared} of {len(stored)} tensors compared with the network's own"), None
