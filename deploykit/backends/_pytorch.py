@@ -1,0 +1,87 @@
+"""What the two PyTorch engines share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deploykit.backends._types import Arrays, Engine, TensorSpec, own
+from deploykit.errors import DeviceUnavailable, InputError
+from deploykit.runtime.cores import cores
+from deploykit.runtime.session import parse_device
+from deploykit.target import Network
+
+
+class PyTorchEngine(Engine):
+    """Runs `forward` on tensors that share memory with the caller's arrays.
+
+    PyTorch has one number of threads per process: it is set here and put back by `close`. The network's weights move to
+    the device and back likewise.
+    """
+
+    def __init__(
+        self, network: Network, forward: Callable[..., Any], device: str, threads: int | None, settings: dict[str, str]
+    ) -> None:
+        self._device = torch_device(device)
+        self._network = network
+        self._forward = forward
+        self._threads_before = torch.get_num_threads()
+        threads = threads or cores().usable
+        torch.set_num_threads(threads)
+        network.module.eval().to(self._device)
+        inputs = [TensorSpec(s.name, (None, *s.shape), _numpy(s.dtype), str(s.dtype)) for s in network.inputs]
+        settings = {"version": torch.__version__, **settings}
+        if self._device.type == "cuda":
+            settings["tf32"] = "on" if torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32 else "off"
+        super().__init__(inputs, str(self._device), threads, settings)
+
+    def _run(self, arrays: Sequence[NDArray[Any]]) -> Arrays:
+        tensors = [torch.from_numpy(a if a.flags.writeable and a.flags.c_contiguous else a.copy()).to(self._device) for a in arrays]
+        try:
+            with torch.inference_mode():
+                outputs = self._forward(*tensors)
+        except Exception as error:  # whatever the network's own code raises
+            shapes = ", ".join("x".join(map(str, a.shape)) for a in arrays)
+            raise InputError(f"the network cannot take an input of {shapes}: {str(error).splitlines()[0][:300]}") from error
+        return [own(tensor.cpu().numpy(), arrays) for tensor in flat(outputs)]
+
+    def _close(self) -> None:
+        torch.set_num_threads(self._threads_before)
+        if self._device.type != "cpu":
+            self._network.module.to("cpu")
+
+
+def flat(outputs: Any) -> list[Tensor]:
+    """The tensors of an output: one, a sequence or a mapping of them, in order."""
+    if isinstance(outputs, Tensor):
+        return [outputs]
+    values = outputs.values() if isinstance(outputs, dict) else outputs
+    return [tensor for value in values for tensor in flat(value)]
+
+
+def torch_device(device: str) -> torch.device:
+    """Such as "cuda:1". Raises `DeviceUnavailable`, `InputError`."""
+    kind, number = parse_device(device)
+    there = torch.cuda.is_available() and number < torch.cuda.device_count()
+    if kind == "cpu" or (kind == "auto" and not there):
+        return torch.device("cpu")
+    if not there:
+        raise DeviceUnavailable(
+            f"device {device!r} was asked for, but PyTorch has no such device", "`deploykit doctor` tells what to do"
+        )
+    # The same precision as onnxruntime's session: plain float32.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    return torch.device("cuda", number)
+
+
+def _numpy(dtype: torch.dtype) -> np.dtype[Any] | None:
+    try:
+        return np.dtype(str(dtype).removeprefix("torch."))
+    except TypeError:
+        return None

@@ -1,0 +1,54 @@
+"""What is in a network, what it costs, and how long it takes, in PyTorch and in ONNX Runtime: one report.
+
+`profile` for all of it, `compare_latency` for the times of two networks or files alone. A name loads its module on first use:
+a process that times an ONNX file must not hold PyTorch as well.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deploykit.profiler._types import Layer, LayerTable, Totals
+    from deploykit.profiler.latency import Comparison, Latency, LatencyReport, compare_latency
+    from deploykit.profiler.profiling import Profile, profile
+    from deploykit.profiler.worker import Subject
+
+# Where each public name lives; resolved on first use (PEP 562).
+_HOME = {
+    "Comparison": "latency",
+    "Latency": "latency",
+    "LatencyReport": "latency",
+    "Layer": "_types",
+    "LayerTable": "_types",
+    "Profile": "profiling",
+    "Subject": "worker",
+    "Totals": "_types",
+    "compare_latency": "latency",
+    "profile": "profiling",
+}
+
+__all__ = [
+    "Comparison",
+    "Latency",
+    "LatencyReport",
+    "Layer",
+    "LayerTable",
+    "Profile",
+    "Subject",
+    "Totals",
+    "compare_latency",
+    "profile",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'deploykit.profiler' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"deploykit.profiler.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

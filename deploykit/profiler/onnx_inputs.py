@@ -1,0 +1,81 @@
+"""The inputs of an ONNX file with every size known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+
+from deploykit.errors import InputError
+from deploykit.profiler._types import Shape
+
+
+@dataclass(frozen=True)
+class FixedInput:
+    """One input: its shape includes the batch; `dtype` is `None` for texts and types that numpy does not have."""
+
+    name: str
+    shape: Shape
+    dtype: np.dtype[Any] | None
+
+
+def fixed(model: onnx.ModelProto, batch: int | None, shapes: Sequence[Shape] | None = None) -> list[FixedInput]:
+    """The inputs for one batch size: a free first axis takes `batch` (`None`: 1), other free axes take `shapes`.
+
+    `shapes`: per input, without the batch. Raises `InputError` naming the axis whose size nobody knows, or the size that the
+    file fixes otherwise.
+    """
+    stored = {tensor.name for tensor in model.graph.initializer} | {s.values.name for s in model.graph.sparse_initializer}
+    values = [value for value in model.graph.input if value.name not in stored]
+    if shapes is not None and len(shapes) != len(values):
+        raise InputError(f"the file has {len(values)} inputs, {len(shapes)} shapes were given", "give one --input-shape per input")
+    return [_fixed(value, batch, shapes[index] if shapes else None) for index, value in enumerate(values)]
+
+
+def _fixed(value: onnx.ValueInfoProto, batch: int | None, wanted: Shape | None) -> FixedInput:
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        raise InputError(f"the input {value.name!r} is a {(kind or 'value without a type').removesuffix('_type')}, not a tensor")
+    tensor = value.type.tensor_type
+    dtype = _dtype(tensor.elem_type)
+    if not tensor.HasField("shape"):
+        if wanted is None:
+            raise InputError(f"the input {value.name!r} has no shape in the file", "give --input-shape, without the batch")
+        return FixedInput(value.name, (batch or 1, *wanted), dtype)
+    axes: list[int | str] = [d.dim_value if d.dim_value > 0 else (d.dim_param or "?") for d in tensor.shape.dim]
+    if not axes:
+        return FixedInput(value.name, (), dtype)
+    if wanted is not None and len(wanted) != len(axes) - 1:
+        raise InputError(
+            f"the input {value.name!r} has {len(axes)} axes with the batch, --input-shape gives {len(wanted)} without it"
+        )
+    return FixedInput(value.name, _sizes(value.name, axes, batch, wanted), dtype)
+
+
+def _sizes(name: str, axes: list[int | str], batch: int | None, wanted: Shape | None) -> Shape:
+    found = []
+    for index, axis in enumerate(axes):
+        asked = batch if index == 0 else wanted[index - 1] if wanted is not None else None
+        if isinstance(axis, int):
+            if asked not in (None, axis):
+                what = "batch" if index == 0 else f"axis {index}"
+                problem = f"the {what} of the input {name!r} is {axis} in the file, not {asked}"
+                raise InputError(problem, "leave it out, or export the network with that axis dynamic")
+            found.append(axis)
+        elif asked is not None or index == 0:
+            found.append(asked or 1)
+        else:
+            problem = f"axis {index} of the input {name!r} is free ({axis}) and has no size"
+            raise InputError(problem, "give --input-shape, without the batch")
+    return tuple(found)
+
+
+def _dtype(kind: int) -> np.dtype[Any] | None:
+    try:
+        found = onnx.helper.tensor_dtype_to_np_dtype(kind)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return found if found.kind in "fiub" else None

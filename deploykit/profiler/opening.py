@@ -1,0 +1,87 @@
+"""A target becomes something that can be counted and timed: a network, the ONNX file it turns into, and inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from deploykit import backends as engines
+from deploykit import exporter, files, onnx_file
+from deploykit.errors import ExportError, InputError
+from deploykit.profiler import subjects
+from deploykit.profiler._options import Options
+from deploykit.profiler.worker import Subject
+from deploykit.progress import Progress
+from deploykit.target import Network
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A target that was read: a network, a file, or a network with the file it became."""
+
+    subject: Subject
+    arrays: list[NDArray[Any]]
+    network: Network | None
+    file: Path | None
+    note: str = ""
+
+    def on(self, backend: str, alone: bool) -> Subject | None:
+        """The subject to time on a backend; `None` if there is nothing that it could run."""
+        label = backend if alone else f"{self.subject.target} on {backend}"
+        if engines.source_of(backend) == "onnx":
+            return None if self.file is None else Subject(str(self.file), backend, label=label)
+        return None if self.network is None else replace(self.subject, backend=backend, label=label)
+
+
+def read(subject: Subject, options: Options, folder: Path) -> Opened:
+    """Resolve, export if ONNX Runtime is to time it (into `folder`), and make inputs.
+
+    Raises what resolving and reading raise; a network that cannot be exported is opened without a file and says so.
+    """
+    if subject.is_file:
+        file = Path(subject.target)
+        arrays = subjects.of_file(file, options.batch, subject.input_shapes, required=options.latency)
+        return Opened(subject, arrays, None, file)
+    # Counting needs no weights: a network whose values nobody asked for is built without memory, where its code allows that.
+    network = _weightless(subject) if subject.untrained and not options.latency else None
+    network = network or subjects.network(subject)
+    generator = torch.Generator().manual_seed(0)
+    arrays = [spec.random(options.batch, generator).numpy() for spec in network.inputs]
+    if not options.latency or "onnxruntime" not in options.backends:
+        return Opened(subject, arrays, network, None)
+    try:
+        return Opened(subject, arrays, network, _exported(network, folder, options.progress))
+    except ExportError as error:
+        return Opened(subject, arrays, network, None, f"not timed in ONNX Runtime: {error}")
+
+
+def _weightless(subject: Subject) -> Network | None:
+    try:
+        with torch.device("meta"):
+            return subjects.network(subject)
+    except (RuntimeError, NotImplementedError, InputError):
+        return None
+
+
+def _exported(network: Network, folder: Path, progress: Progress) -> Path:
+    """The export that lies beside the checkpoint, if it is of these weights and this input; else one of our own."""
+    there = exporter.default_file(network)
+    if network.checkpoint is not None and there.is_file() and _is_of(there, network):
+        return there
+    progress.start(f"exporting {network.name}")
+    file = folder / "model.onnx"
+    onnx_file.write(exporter.to_onnx(network), file)
+    return file
+
+
+def _is_of(file: Path, network: Network) -> bool:
+    try:
+        contract = onnx_file.get_contract(onnx_file.read(file))
+    except InputError:
+        return False
+    digest = contract.provenance.get("checkpoint_sha256") if contract else None
+    return digest is not None and network.checkpoint is not None and digest == files.sha256(network.checkpoint)

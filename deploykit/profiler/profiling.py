@@ -1,0 +1,163 @@
+"""`profile`: the stage that puts it all together."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from deploykit.errors import InputError
+from deploykit.profiler import pairing, roofline
+from deploykit.profiler._options import BACKENDS, Options, checked
+from deploykit.profiler._types import LayerTable
+from deploykit.profiler.latency import Comparison, Latency, LatencyReport, measure
+from deploykit.profiler.layers import Depth
+from deploykit.profiler.opening import Opened, read
+from deploykit.profiler.roofline import Peak
+from deploykit.profiler.tables import table_of
+from deploykit.profiler.worker import Subject
+from deploykit.progress import SILENT, Progress
+from deploykit.runtime.cores import cores
+
+SECONDS = 6.0
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What is in a network or file, what it costs, and how long it takes.
+
+    `table`: one row per layer. `latencies` and `comparisons`: whole runs. `conditions`: the machine, as texts. `peak`: the
+    best this machine can do, `None` if nothing was timed. `against`: the other network or file. `file`: the ONNX file that was
+    timed beside the network, if one lay there. `agreement`: the largest difference of the two networks' outputs, relative to
+    their scale; `None` where they were not compared.
+    """
+
+    target: str
+    table: LayerTable
+    depth: Depth = "leaves"
+    latencies: tuple[Latency, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    peak: Peak | None = None
+    against: Profile | None = None
+    agreement: float | None = None
+    notes: tuple[str, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """The public JSON form."""
+        from deploykit.profiler.documents import document
+
+        return document(self)
+
+
+def profile(
+    target: str,
+    *,
+    checkpoint: Path | None = None,
+    untrained: bool = False,
+    seed: int = 0,
+    arguments: Mapping[str, Any] | None = None,
+    input_shapes: Sequence[tuple[int, ...]] | None = None,
+    batch: int = 1,
+    convention: str = "macs",
+    depth: Depth = "leaves",
+    backends: Sequence[str] = BACKENDS,
+    latency: bool = True,
+    against: str | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    seconds: float = SECONDS,
+    progress: Progress = SILENT,
+) -> Profile:
+    """Every layer of a TARGET: shapes, parameters, cost under `convention`, and, with `latency`, its time on `backends`.
+
+    A network is exported to a temporary file for ONNX Runtime unless its own export lies beside its checkpoint; an ONNX file
+    is counted and timed as it is. `depth`: "leaves", or a number of levels of modules. `against`: another TARGET to compare
+    with. `seconds`: about how long each comparison may take. `batch` and `input_shapes` (per input, without the batch) are
+    those of the whole report.
+
+    Raises what resolving the target raises, `UnknownName` for a backend or convention, `DeviceUnavailable`, and `InputError`
+    for a shape that the network cannot take.
+    """
+    options = checked(Options(
+        batch, convention, depth, tuple(backends), latency, device, threads or cores().usable, seconds, progress
+    ))  # fmt: skip
+    wanted = Subject(
+        target, None, checkpoint, untrained, seed, dict(arguments or {}), tuple(map(tuple, input_shapes)) if input_shapes else None
+    )
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deploykit-")))
+        if against is None:
+            return _alone(read(wanted, options, folder / "a"), options)
+        first, second = pairing.pair(wanted, replace(wanted, target=against, checkpoint=None), folder)
+        mine, other = read(first.subject, options, folder / "a"), read(second.subject, options, folder / "b")
+        return _side_by_side(mine, other, options, first.note)
+
+
+def _alone(opened: Opened, options: Options) -> Profile:
+    found = Profile(opened.subject.target, table_of(opened, options), options.depth)
+    if not options.latency:
+        return found
+    chosen = [subject for name in options.backends if (subject := opened.on(name, alone=True)) is not None]
+    if not chosen:
+        raise InputError(f"{opened.subject.target} cannot run on {', '.join(options.backends)}", "choose other --backends")
+    return _with_times(found, [_timed(chosen, opened, options)], options)
+
+
+def _side_by_side(mine: Opened, other: Opened, options: Options, note: str) -> Profile:
+    _require_same_inputs(mine, other)
+    theirs = Profile(other.subject.target, table_of(other, options), options.depth)
+    notes = (note,) if note else ()
+    found = Profile(mine.subject.target, table_of(mine, options), options.depth, against=theirs, notes=notes)
+    if not options.latency:
+        return found
+    pairs = [(other.on(name, alone=False), mine.on(name, alone=False)) for name in options.backends]
+    reports = [_timed([a, b], mine, options) for a, b in pairs if a is not None and b is not None]
+    if not reports:
+        # A network and a file have no backend in common: each runs on the first one that it can.
+        reports = [_timed([_first(other, options), _first(mine, options)], mine, options)]
+    return replace(_with_times(found, reports, options), agreement=pairing.agreement(reports[0].outputs))
+
+
+def _timed(chosen: Sequence[Subject], opened: Opened, options: Options) -> LatencyReport:
+    return measure(
+        chosen,
+        opened.arrays,
+        device=options.device,
+        threads=options.threads,
+        seconds=options.seconds,
+        progress=options.progress,
+    )
+
+
+def _first(opened: Opened, options: Options) -> Subject:
+    for backend in options.backends:
+        found = opened.on(backend, alone=False)
+        if found is not None:
+            return found
+    raise InputError(f"{opened.subject.target} cannot run on {', '.join(options.backends)}", "choose other --backends")
+
+
+def _with_times(found: Profile, reports: Sequence[LatencyReport], options: Options) -> Profile:
+    from deploykit.backends._pytorch import torch_device
+
+    return replace(
+        found,
+        latencies=tuple(entry for report in reports for entry in report.latencies),
+        comparisons=tuple(entry for report in reports for entry in report.comparisons),
+        conditions=reports[0].conditions,
+        peak=roofline.peak(str(torch_device(options.device)), options.threads),
+    )
+
+
+def _require_same_inputs(mine: Opened, other: Opened) -> None:
+    a, b = ([tuple(array.shape) for array in opened.arrays] for opened in (mine, other))
+    if a != b:
+        shapes = [" and ".join("x".join(map(str, shape)) for shape in side) for side in (a, b)]
+        raise InputError(
+            f"{mine.subject.target} takes {shapes[0]} and {other.subject.target} takes {shapes[1]}, so they cannot be compared",
+            "choose networks with the same input, or give both the same --input-shape",
+        )

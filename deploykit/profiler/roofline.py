@@ -1,0 +1,50 @@
+"""What this machine can do at best, measured once: a large matrix product for arithmetic, a large copy for memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+SIDE = 1536
+COPY_BYTES = 1 << 28  # far more than any cache holds
+REPEATS = 7
+
+
+@dataclass(frozen=True)
+class Peak:
+    """`gflops`: float32 GFLOP/s of a square matrix product; `gigabytes`: GB/s read plus written by a copy."""
+
+    gflops: float
+    gigabytes: float
+
+
+@cache
+def peak(device: str, threads: int) -> Peak:
+    """Measured with `threads` threads on the first call of the process, about a second; remembered for the rest of it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        a, b = (torch.rand(SIDE, SIDE, device=device) for _ in range(2))
+        product = _best(lambda: torch.mm(a, b), device)
+        source = torch.zeros(COPY_BYTES // 4, device=device)
+        target = torch.empty_like(source)
+        copy = _best(lambda: target.copy_(source), device)
+    finally:
+        torch.set_num_threads(before)
+    return Peak(2 * SIDE**3 / product / 1e9, 2 * COPY_BYTES / copy / 1e9)
+
+
+def _best(work: Callable[[], object], device: str) -> float:
+    """Seconds of the fastest of a few runs: the peak is what is possible, not what is usual."""
+    times = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        work()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return min(times)

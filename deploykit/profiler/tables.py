@@ -1,0 +1,70 @@
+"""The layer table of what was opened, with all that can be known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+
+from deploykit import backends as engines
+from deploykit import onnx_file
+from deploykit.errors import InputError
+from deploykit.profiler import joining, layers, onnx_layers, onnx_times, subjects, torch_times
+from deploykit.profiler._options import Options
+from deploykit.profiler._types import LayerTable
+from deploykit.profiler.opening import Opened
+from deploykit.target import Network
+
+
+def table_of(opened: Opened, options: Options) -> LayerTable:
+    """The rows that say something. Times only where the options ask for them."""
+    if opened.network is None:
+        return _of_file(opened, options)
+    table = _of_network(opened.network, opened, options)
+    table = joining.layers_only(table) if options.convention == "paddle" else table.without_empty()
+    return replace(table, notes=(*table.notes, opened.note)) if opened.note else table
+
+
+def _of_network(network: Network, opened: Opened, options: Options) -> LayerTable:
+    tensors = [torch.from_numpy(array) for array in opened.arrays]
+    try:
+        table = layers.count(network.module, tensors, options.convention, options.depth)
+    except InputError:
+        if not any(p.is_meta for p in network.module.parameters()):
+            raise
+        # Its path depends on values, so its weights must be real after all.
+        return layers.count(subjects.network(opened.subject).module, tensors, options.convention, options.depth)
+    if not options.latency:
+        return table
+    options.progress.start("timing the layers")
+    if "torch" in options.backends:
+        table = joining.with_torch_times(table, _torch_times(network, tensors, options))
+    if opened.file is not None:
+        model = onnx_file.read(opened.file)
+        paths = joining.module_paths(model.graph)
+        table = joining.with_onnx(table, onnx_layers.count(model, options.convention, options.batch), paths)
+        times = onnx_times.measure(opened.file, opened.arrays, options.threads, device=_kind(options.device))
+        table = joining.with_onnx_times(table, times, paths)
+    return table
+
+
+def _of_file(opened: Opened, options: Options) -> LayerTable:
+    if opened.file is None:
+        raise ValueError("neither a network nor a file")
+    model = onnx_file.read(opened.file)
+    table = onnx_layers.count(model, options.convention, options.batch, opened.subject.input_shapes)
+    if not options.latency or "onnxruntime" not in options.backends:
+        return table
+    times = onnx_times.measure(opened.file, opened.arrays, options.threads, device=_kind(options.device))
+    return joining.with_onnx_times(table, times, None)
+
+
+def _torch_times(network: Network, tensors: Sequence[torch.Tensor], options: Options) -> Mapping[str, float]:
+    # An engine puts the network on the device with these threads, and undoes both.
+    with engines.start("torch", network, device=options.device, threads=options.threads) as engine:
+        return torch_times.measure(network.module, [tensor.to(engine.device) for tensor in tensors])
+
+
+def _kind(device: str) -> str:
+    return device.partition(":")[0]

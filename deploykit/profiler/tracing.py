@@ -1,0 +1,210 @@
+"""One forward pass, watched at the dispatcher: which module called which operators, on tensors of which shapes.
+
+The pass runs on the meta device with stand-ins for parameters and buffers, so that no weights are allocated and nothing is
+computed. A network that needs values on its way (a loop that ends when a number is small) is run for real instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from deploykit.errors import InputError
+from deploykit.profiler import operators
+from deploykit.profiler._types import Shape
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of one module: `macs` and the operators are its own, without those of the modules it called."""
+
+    path: str
+    module: nn.Module
+    parent: Call | None
+    order: int
+    children: list[Call] = field(default_factory=list)
+    input_shape: Shape | None = None
+    output_shape: Shape | None = None
+    macs: int = 0
+    counted: Counter[str] = field(default_factory=Counter)
+    arithmetic: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Every call in the order in which they began; the first is the network's own.
+
+    `users`: for each parameter and buffer, by name, the first call that gave it to an operator. `on_meta`: no value was computed.
+    """
+
+    calls: tuple[Call, ...]
+    users: Mapping[str, Call]
+    on_meta: bool
+
+
+def trace(network: nn.Module, inputs: Sequence[Tensor]) -> Trace:
+    """Watch one forward pass on `inputs` (with their batch), in eval mode as the caller left it, without gradients.
+
+    `network` is not changed: on the meta device its parameters are replaced for the duration of the call and put back.
+    Raises `InputError` naming the layer that failed.
+    """
+    with _slow_attention(), torch.no_grad():
+        # What needs values fails on meta in its own way; the real run decides.
+        with contextlib.suppress(Exception):
+            return _watch(network, [tensor.to("meta") for tensor in inputs], on_meta=True)
+        return _watch(network, inputs, on_meta=False)
+
+
+def _watch(network: nn.Module, inputs: Sequence[Tensor], on_meta: bool) -> Trace:
+    stored: dict[str, Tensor] = dict((*network.named_parameters(), *network.named_buffers()))
+    if on_meta:
+        stored = {n: torch.empty_strided(t.size(), t.stride(), dtype=t.dtype, device="meta") for n, t in stored.items()}
+    watcher = _Watcher(stored)
+    try:
+        with watcher.hooks(network):
+            if on_meta:
+                with torch.device("meta"), watcher:
+                    torch.func.functional_call(network, stored, tuple(inputs))
+            else:
+                with watcher:
+                    network(*inputs)
+    except Exception as error:
+        raise _refused(inputs, watcher, error) from error
+    return Trace(tuple(watcher.calls), watcher.users, on_meta)
+
+
+class _Watcher(TorchDispatchMode):
+    """Charges every operator to the module that is running."""
+
+    supports_higher_order_operators = True
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False: nothing here is compiled, and torch would import its whole compiler (over a second) to make sure of it."""
+        return False
+
+    def __init__(self, stored: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.names = {_memory(tensor): name for name, tensor in stored.items()}
+        self.users: dict[str, Call] = {}
+        self.calls: list[Call] = []
+        self.running: list[Call] = []
+        self.times_called: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if not self.running:  # before the first module: nothing to charge
+            return func(*args, **kwargs)
+        call = self.running[-1]
+        self._note_users(call, args)
+        formula = operators.formula(func)
+        if formula is not None:
+            out = func(*args, **kwargs)
+            call.macs += formula(*args, out=out, **kwargs)
+            call.counted[operators.name_of(func)] += 1
+            return out
+        kind = operators.classify(func)
+        if kind == "unknown":
+            return self._unknown(func, args, kwargs)
+        if kind == "arithmetic":
+            name = operators.name_of(func)
+            call.arithmetic[name] += 1
+            if name in _LIKE_THEIR_INPUT and args[0].is_meta:
+                return torch.empty_like(args[0])
+        return func(*args, **kwargs)
+
+    def _unknown(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """An operator made of others is counted by its parts; one that is not is written down by name."""
+        if hasattr(func, "decompose"):
+            with self:
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        self.running[-1].unknown[operators.name_of(func)] += 1
+        return func(*args, **kwargs)
+
+    def _note_users(self, call: Call, args: Any) -> None:
+        for value in args:
+            if isinstance(value, Tensor):
+                name = self.names.get(_memory(value))
+                if name is not None:
+                    self.users.setdefault(name, call)
+
+    @contextlib.contextmanager
+    def hooks(self, network: nn.Module) -> Iterator[None]:
+        handles = []
+        try:
+            for path, module in network.named_modules():
+                handles.append(module.register_forward_pre_hook(self._entering(path), with_kwargs=True))
+                handles.append(module.register_forward_hook(self._left))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _entering(self, path: str) -> Any:
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            count = self.times_called[path]
+            self.times_called[path] += 1
+            parent = self.running[-1] if self.running else None
+            call = Call(f"{path}@{count}" if count else path, module, parent, len(self.calls))
+            call.input_shape = first_shape((*args, *kwargs.values()))
+            if parent is not None:
+                parent.children.append(call)
+            self.calls.append(call)
+            self.running.append(call)
+
+        return hook
+
+    def _left(self, module: nn.Module, args: Any, output: Any) -> None:
+        self.running.pop().output_shape = first_shape(output)
+
+
+def first_shape(value: Any) -> Shape | None:
+    """The shape of the first tensor in nested lists, tuples, dicts and dataclass-like outputs; `None` without one."""
+    if isinstance(value, Tensor):
+        return tuple(int(size) for size in value.shape)
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            shape = first_shape(item)
+            if shape is not None:
+                return shape
+    return None
+
+
+def _memory(tensor: Tensor) -> int:
+    """The same number for every view of one tensor."""
+    return tensor.untyped_storage()._cdata
+
+
+# torch works out the result of these on the meta device in Python, and imports its whole compiler (over a second) to do so.
+_LIKE_THEIR_INPUT = frozenset({"aten::relu", "aten::_safe_softmax", "aten::hardswish", "aten::hardtanh"})
+
+
+@contextlib.contextmanager
+def _slow_attention() -> Iterator[None]:
+    """Without the fused path of nn.MultiheadAttention, which is one operator that has no formula."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _refused(inputs: Sequence[Tensor], watcher: _Watcher, error: Exception) -> InputError:
+    shapes = ", ".join("x".join(map(str, tensor.shape)) for tensor in inputs)
+    path = watcher.running[-1].path if watcher.running else ""
+    at = f" at layer {path!r}" if path else ""
+    reason = str(error).strip().split("\n")[0][:300] or type(error).__name__
+    return InputError(f"the network cannot take an input of {shapes}{at}: {reason}", "choose another --input-shape")

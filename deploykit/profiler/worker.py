@@ -1,0 +1,155 @@
+"""The other side of a timing: one engine in a process of its own, which works only when it is told to.
+
+Started by `deploykit.profiler.process`. Commands come pickled on stdin, answers leave pickled on what was stdout;
+the parent is the only one who speaks to it. Between commands the process sleeps in a read.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from numpy.typing import NDArray
+
+from deploykit import backends
+from deploykit.backends import Engine
+from deploykit.errors import DeploykitError, InputError
+
+SETTLE_NS = 2_000_000  # runs that are not timed, before each block: caches, clocks and the other side's last spinning
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is timed: a TARGET on a backend. The rest is for networks, as in `deploykit.target.resolve`.
+
+    `backend`: `None` is "onnxruntime" for an ONNX file and "torch" for anything else. `label`: how the report calls it.
+    """
+
+    target: str
+    backend: str | None = None
+    checkpoint: Path | None = None
+    untrained: bool = False
+    seed: int = 0
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    input_shapes: tuple[tuple[int, ...], ...] | None = None
+    label: str = ""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is an ONNX file."""
+        return self.target.lower().endswith(".onnx")
+
+    @property
+    def engine(self) -> str:
+        """The backend, where none was named the usual one."""
+        return self.backend or ("onnxruntime" if self.is_file else "torch")
+
+    @property
+    def title(self) -> str:
+        """The label, where none was given the target and its backend."""
+        return self.label or f"{self.target} on {self.engine}"
+
+
+def start(subject: Subject, device: str, threads: int | None) -> Engine:
+    """The engine that runs a subject, in this process. Raises what `resolve` and `backends.start` raise."""
+    backend = subject.engine
+    if (backends.source_of(backend) == "onnx") != subject.is_file:
+        raise InputError(f"{subject.target} cannot run on {backend!r}", "onnxruntime takes .onnx files, the others take networks")
+    if subject.is_file:
+        return backends.start(backend, Path(subject.target), device=device, threads=threads)
+    # Only here: a process that runs a file must not hold PyTorch as well, its memory is measured.
+    from deploykit.profiler import subjects
+
+    return backends.start(backend, subjects.network(subject), device=device, threads=threads)
+
+
+class Worker:
+    """Each public method is a command; its result is the answer."""
+
+    def __init__(self) -> None:
+        self.engine: Engine | None = None
+        self.arrays: list[NDArray[Any]] = []
+
+    def open(self, subject: Subject, device: str, threads: int | None, arrays: Sequence[NDArray[Any]]) -> dict[str, Any]:
+        """Start the engine; `arrays` are the inputs of every run. Tells what it runs on."""
+        self.engine = start(subject, device, threads)
+        self.arrays = list(arrays)
+        return {"device": self.engine.device, "threads": self.engine.threads, "settings": self.engine.settings}
+
+    def outputs(self) -> list[NDArray[Any]]:
+        """One run."""
+        return self._engine.run(self.arrays)
+
+    def time(self, runs: int) -> list[int]:
+        """Nanoseconds of each of `runs` runs, host to host, after a few that are not timed."""
+        run, arrays, clock = self._engine.run, self.arrays, time.perf_counter_ns
+        found = [0] * runs
+        gc.disable()
+        try:
+            until = clock() + SETTLE_NS
+            run(arrays)
+            while clock() < until:
+                run(arrays)
+            for index in range(runs):
+                began = clock()
+                run(arrays)
+                found[index] = clock() - began
+        finally:
+            gc.enable()
+        return found
+
+    def memory(self) -> int:
+        """The most memory this process ever held, in bytes: the interpreter, the libraries, the weights and the runs."""
+        return peak_memory()
+
+    @property
+    def _engine(self) -> Engine:
+        if self.engine is None:
+            raise InputError("no engine was started")
+        return self.engine
+
+
+def peak_memory() -> int:
+    """Bytes. From /proc where there is one: `getrusage` would count the parent's memory at the time of the fork."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
+    """Answer commands until the parent closes its end."""
+    worker = Worker()
+    while True:
+        try:
+            name, arguments = pickle.load(commands)  # noqa: S301  # from the parent process, over its own pipe
+        except EOFError:
+            return
+        try:
+            answer: tuple[str, Any] = ("done", getattr(worker, name)(*arguments))
+        except DeploykitError as error:
+            answer = ("failed", error)
+        except Exception as error:
+            answer = ("failed", InputError(f"{type(error).__name__} while timing: {error}"))
+        pickle.dump(answer, answers)
+        answers.flush()
+
+
+def main() -> None:
+    """Keep the pipe for answers to ourselves: whatever a library prints goes to stderr. Ctrl-C is the parent's business."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    serve(sys.stdin.buffer, answers)

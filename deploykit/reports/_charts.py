@@ -1,0 +1,99 @@
+"""Charts as SVG text, from plain numbers; colours come from the page's style."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+from deploykit.reports._types import Bars, Kind, Spread
+from deploykit.reports._values import printable, show
+
+WIDTH = 640
+LABELS = 170
+VALUES = 78
+ROW, GAP = 13, 6
+BINS = 48
+COLOURS = 4
+LONGEST_LABEL = 27
+
+
+def bars(chart: Bars) -> str:
+    """Horizontal bars, grouped by label, each with its value at the end."""
+    names = list(chart.series)
+    largest = max((value for values in chart.series.values() for value in values if value is not None), default=0.0) or 1.0
+    parts, y = [], 0
+    for index, label in enumerate(chart.labels):
+        parts.append(f'<text x="{LABELS - 8}" y="{y + ROW - 2}" text-anchor="end">{_label(label)}</text>')
+        for number, name in enumerate(names):
+            value = chart.series[name][index]
+            if value is not None:
+                length = max(0.0, value) / largest * (WIDTH - LABELS - VALUES)
+                shown = _text(show(value, chart.kind))
+                parts.append(_bar(number, LABELS, y + 1, length, ROW - 2, f"{_text(label)}, {_text(name)}: {shown}"))
+                parts.append(f'<text class="soft" x="{LABELS + length + 5:.1f}" y="{y + ROW - 2}">{shown}</text>')
+            y += ROW
+        y += GAP
+    return _legend(names) + _svg(parts, y, chart.title)
+
+
+def spread(chart: Spread) -> str:
+    """One histogram per series on a common axis; the slowest hundredth is cut off and counted, so that the rest can be seen."""
+    series = {name: sorted(values) for name, values in chart.series.items() if values}
+    if not series:
+        return ""
+    low = min(values[0] for values in series.values())
+    high = max(values[math.ceil(0.99 * len(values)) - 1] for values in series.values())
+    high = high if high > low else low + (abs(low) or 1.0)
+    height, parts, y = 54, [], 0
+    for number, (name, values) in enumerate(series.items()):
+        counts = _histogram(values, low, high)
+        step = (WIDTH - 2) / BINS
+        for index, count in enumerate(counts):
+            if count:
+                tall = count / max(counts) * (height - 4)
+                parts.append(_bar(number, 1 + index * step, y + height - tall, step - 1, tall, f"{_text(name)}: {count}"))
+        y += height
+        parts.append(f'<line class="axis" x1="0" x2="{WIDTH}" y1="{y}" y2="{y}"/>')
+        y += 8
+    parts.append(f'<text class="soft" x="0" y="{y + 10}">{_text(_with_unit(low, chart.kind))}</text>')
+    parts.append(f'<text class="soft" x="{WIDTH}" y="{y + 10}" text-anchor="end">{_text(_with_unit(high, chart.kind))}</text>')
+    return _legend(list(series)) + _svg(parts, y + 16, chart.title)
+
+
+def _bar(number: int, x: float, y: float, width: float, height: float, tip: str) -> str:
+    box = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+    return f'<rect class="s{number % COLOURS}" {box}><title>{tip}</title></rect>'
+
+
+def _histogram(values: Sequence[float], low: float, high: float) -> list[int]:
+    counts = [0] * BINS
+    for value in values:
+        if value <= high:
+            counts[min(BINS - 1, int((value - low) / (high - low) * BINS))] += 1
+    return counts
+
+
+def _with_unit(value: float, kind: Kind) -> str:
+    return f"{show(value, kind)} ms" if kind == "ms" else show(value, kind)
+
+
+def _legend(names: Sequence[str]) -> str:
+    if len(names) < 2:
+        return ""
+    mark = '<svg viewBox="0 0 1 1" aria-hidden="true"><rect class="s{}" width="1" height="1"/></svg>'
+    return '<ul class="legend">' + "".join(f"<li>{mark.format(i % COLOURS)}{_text(n)}</li>" for i, n in enumerate(names)) + "</ul>"
+
+
+def _svg(parts: Sequence[str], height: int, title: str) -> str:
+    return f'<svg viewBox="0 0 {WIDTH} {max(1, height)}" role="img" aria-label="{_text(title)}">{"".join(parts)}</svg>'
+
+
+def _label(text: str) -> str:
+    """The end of a long path says more than its beginning."""
+    short = text if len(text) <= LONGEST_LABEL else "…" + text[1 - LONGEST_LABEL :]
+    return _text(short)
+
+
+def _text(text: str) -> str:
+    return escape(printable(text), quote=True)

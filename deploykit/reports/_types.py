@@ -1,0 +1,72 @@
+"""What a report is, before anybody formats it: plain data, no glyphs, no widths, no units in the values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["text", "shape", "count", "bytes", "ms", "seconds", "percent", "ratio", "number"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: `key` into the rows, `title` for people, `kind` of its values.
+
+    count: whole numbers · ms, seconds, bytes: in that unit · percent: 0..1 · ratio: 1.81 is shown as 1.81x ·
+    shape: a sequence of ints · number: a float · text: anything else. `None` is an honest gap.
+    `minor`: the first to go where a screen is too narrow.
+    """
+
+    key: str
+    title: str
+    kind: Kind = "text"
+    minor: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of values by column key; `totals` is a last row."""
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[str, Any]]
+    totals: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A chart: one bar per label and series, such as milliseconds per layer. `series`: name -> one value per label."""
+
+    title: str
+    labels: Sequence[str]
+    series: Mapping[str, Sequence[float | None]]
+    kind: Kind = "number"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A chart: how often each value came, such as the latencies of two engines. `series`: name -> the values."""
+
+    title: str
+    series: Mapping[str, Sequence[float]]
+    kind: Kind = "number"
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a command has to say.
+
+    `document` is the public JSON form. For people: `facts` (label, value) first, then `tables`, then `notes`, one line each.
+    `charts` are for formats that can draw. `headline` is the one sentence to remember, `good` whether it is good news (`None`:
+    neither).
+    """
+
+    title: str
+    document: Any
+    headline: str = ""
+    good: bool | None = None
+    facts: Sequence[tuple[str, str]] = ()
+    tables: Sequence[Table] = ()
+    notes: Sequence[str] = ()
+    charts: Sequence[Bars | Spread] = ()

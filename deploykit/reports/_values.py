@@ -1,0 +1,50 @@
+"""Values as people read them; one place for all formats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deploykit.reports._types import Kind
+
+RIGHT = frozenset({"count", "bytes", "ms", "seconds", "percent", "ratio", "number"})
+
+
+def show(value: Any, kind: Kind) -> str:
+    """A value of a column as text: 61706 -> "61,706", 0.987 percent -> "98.7 %", (1, 32) shape -> "1x32", None -> "-"."""
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return printable(value)
+    match kind:
+        case "shape":
+            return "x".join(str(size) for size in value) if value else "scalar"
+        case "count":
+            return f"{value:,}"
+        case "bytes":
+            return human_bytes(value)
+        case "ms":
+            return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+        case "seconds":
+            return f"{value:.1f} s"
+        case "percent":
+            return f"{100 * value:.1f} %"
+        case "ratio":
+            return f"{value:.2f}x"
+        case "number":
+            return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+        case _:
+            return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """The text with what would move a cursor, ring a bell or start a new line written out: names come from files of strangers."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def human_bytes(count: float) -> str:
+    """Bytes with a unit of 1000: 247_000 -> "247.0 kB"."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")

@@ -1,0 +1,138 @@
+"""Timing in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import numpy as np
+import pytest
+
+from deploykit import exporter, onnx_file, target
+from deploykit.errors import CheckpointError, DeviceUnavailable, InputError, ModelFileError
+from deploykit.profiler import Comparison, Subject, compare_latency, latency
+from deploykit.profiler.process import TimedProcess
+from deploykit.profiler.subjects import inputs
+
+LENET = Subject("lenet5", untrained=True)
+
+
+@pytest.fixture(scope="module")
+def lenet_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("onnx") / "lenet5.onnx"
+    onnx_file.write(exporter.to_onnx(target.resolve("lenet5", untrained=True)), file)
+    return file
+
+
+def test_onnxruntime_against_pytorch(lenet_file):
+    found = compare_latency(LENET, str(lenet_file), seconds=1, threads=1)
+    torch_side, onnx_side = found.latencies
+    assert (torch_side.backend, onnx_side.backend) == ("torch", "onnxruntime")
+    assert torch_side.threads == onnx_side.threads == 1
+    for entry in found.latencies:
+        assert 0 < entry.median_ms <= entry.p95_ms <= entry.p99_ms
+        assert entry.throughput == pytest.approx(1000 / entry.median_ms)
+        assert len(entry.samples) >= 10
+    # the process that runs the file does not hold PyTorch
+    assert onnx_side.peak_memory_bytes < 0.5 * torch_side.peak_memory_bytes
+    comparison = found.comparisons[0]
+    assert comparison.low <= comparison.ratio <= comparison.high
+    # the same inputs and weights, so the same answers
+    np.testing.assert_allclose(found.outputs[0][0], found.outputs[1][0], rtol=1e-4, atol=1e-5)
+    assert set(found.document()) == {"latency", "comparisons", "conditions"}
+    assert {"cpu", "cores", "python", "torch"} <= set(found.conditions)
+
+
+def test_a_batch_reaches_both_sides(lenet_file):
+    process = TimedProcess(Subject(str(lenet_file)), "cpu", 1, inputs(LENET, 5))
+    with process:
+        process.wait_until_ready()
+        assert process.outputs()[0].shape == (5, 10)
+        times = process.time(7)
+        assert len(times) == 7
+        assert all(t > 0 for t in times)
+
+
+@pytest.mark.parametrize(
+    ("subject", "error"),
+    [
+        (Subject("lenet5"), CheckpointError),
+        (Subject("missing.onnx"), ModelFileError),
+        (Subject("lenet5", "onnxruntime", untrained=True), InputError),
+    ],
+)
+def test_what_goes_wrong_in_the_other_process_arrives_as_what_it_is(subject, error, workdir):
+    with TimedProcess(subject, "cpu", 1, [np.zeros((1, 1, 32, 32), np.float32)]) as process, pytest.raises(error):
+        process.wait_until_ready()
+
+
+@pytest.mark.skipif(__import__("torch").cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there():
+    with pytest.raises(DeviceUnavailable, match="cuda"):
+        compare_latency(LENET, LENET, device="cuda")
+
+
+def test_a_process_that_dies_is_reported():
+    with TimedProcess(LENET, "cpu", 1, inputs(LENET, 1)) as process:
+        process.wait_until_ready()
+        os.kill(process._process.pid, signal.SIGKILL)
+        with pytest.raises(InputError, match=r"died \(signal 9\)"):
+            process.time(1)
+
+
+def test_the_process_ends_with_its_owner():
+    with TimedProcess(LENET, "cpu", 1, inputs(LENET, 1)) as process:
+        process.wait_until_ready()
+    assert process._process.returncode == 0
+
+
+def test_what_the_network_prints_does_not_disturb_the_conversation(tmp_path, monkeypatch):
+    (tmp_path / "chatty.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Linear):\n"
+        "    example_inputs = [torch.zeros(1, 4)]\n"
+        "    def forward(self, x):\n"
+        "        print('hello')\n"
+        "        return super().forward(x)\n"
+        "def net():\n"
+        "    return Net(4, 2)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    subject = Subject("chatty:net", untrained=True)
+    with TimedProcess(subject, "cpu", 1, inputs(subject, 1)) as process:
+        process.wait_until_ready()
+        assert process.outputs()[0].shape == (1, 2)
+    sys.modules.pop("chatty", None)
+
+
+def blocks(*medians):
+    return [[value] * 3 for value in medians]
+
+
+def test_a_machine_that_slows_down_hits_both_alike():
+    """A B B A: a steady drift cancels within every round."""
+    drift = np.linspace(1, 2, 48)
+    a = blocks(*drift[[i for i in range(48) if i % 4 in (0, 3)]])
+    b = blocks(*drift[[i for i in range(48) if i % 4 in (1, 2)]])
+    found = latency._compare("a", "b", a, b)
+    assert found.verdict == "no difference"
+    assert found.ratio == pytest.approx(1, abs=0.002)
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.05, "slower"), (1 / 1.05, "faster"), (1.005, "no difference")])
+def test_verdicts(factor, verdict):
+    noise = np.random.default_rng(1).normal(1, 0.005, (2, 48))
+    found = latency._compare("a", "b", blocks(*noise[0]), blocks(*(noise[1] * factor)))
+    assert found.verdict == verdict
+    assert found.low <= found.ratio <= found.high
+
+
+def test_how_a_comparison_reads():
+    assert (
+        str(Comparison("torch", "onnxruntime", 1.81, 1.74, 1.88, "faster", 20))
+        == "onnxruntime is 1.81x faster [1.74, 1.88] than torch"
+    )
+    assert str(Comparison("a", "b", 0.5, 0.4, 0.625, "slower", 20)) == "b is 2.00x slower [1.60, 2.50] than a"
+    assert str(Comparison("a", "b", 1.0, 0.99, 1.01, "no difference", 20)) == "no difference between b and a [0.99, 1.01]"

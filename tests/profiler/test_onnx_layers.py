@@ -1,0 +1,254 @@
+"""The layer table of ONNX files, anybody's."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from deploykit import architectures, exporter, onnx_file, target
+from deploykit.errors import InputError
+from deploykit.profiler import layers, onnx_layers, profile
+
+
+def model_of(nodes, inputs, outputs, weights=(), domains=(), functions=()):
+    """A model from nodes; `inputs`: name -> shape; `weights`: name -> shape."""
+    stored = [onnx.numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in dict(weights).items()]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        stored,
+    )
+    opsets = [helper.make_opsetid("", 21), *(helper.make_opsetid(d, 1) for d in domains)]
+    return helper.make_model(graph, opset_imports=opsets, functions=list(functions), ir_version=10)
+
+
+def one(op, shapes, weights=(), domain="", outputs=1, **attributes):
+    """A model of one node; inputs a, b, ... then weights."""
+    names = [chr(97 + i) for i in range(len(shapes))]
+    node = helper.make_node(op, [*names, *dict(weights)], [f"y{i}" for i in range(outputs)], name="n", domain=domain, **attributes)
+    return model_of([node], dict(zip(names, shapes, strict=True)), ["y0"], weights, [domain] if domain else [])
+
+
+@pytest.mark.parametrize(
+    ("model", "macs"),
+    [
+        (one("Conv", [(2, 4, 8, 8)], {"w": (6, 2, 3, 3), "bias": (6,)}, group=2), 2 * 6 * 36 * 18),
+        (one("ConvTranspose", [(1, 4, 5, 5)], {"w": (4, 6, 3, 3)}, strides=[2, 2]), 25 * 4 * 6 * 9),
+        (one("MatMul", [(2, 3, 4, 5), (5, 6)]), 2 * 3 * 4 * 6 * 5),
+        (one("Gemm", [(5, 3)], {"w": (5, 7)}, transA=1), 3 * 5 * 7),
+        (one("Einsum", [(2, 3, 4), (2, 4, 5)], equation="bij,bjk->bik"), 2 * 3 * 4 * 5),
+        (one("Einsum", [(2, 3)], equation="ij->ji"), 0),
+        (one("LSTM", [(7, 2, 3)], {"w": (1, 20, 3), "r": (1, 20, 5)}, hidden_size=5), 7 * 2 * 20 * 8),
+        (one("Relu", [(2, 3)]), 0),
+    ],
+)
+def test_formulas(model, macs):
+    found = onnx_layers.count(model)
+    assert found.totals.ops == macs
+    assert not found.uncounted
+    assert onnx_layers.count(model, "flops").totals.ops == 2 * macs
+
+
+def test_attention_of_opset_23():
+    node = helper.make_node("Attention", ["q", "k", "v"], ["y"], name="n")
+    model = model_of([node], {"q": (2, 4, 5, 8), "k": (2, 4, 7, 8), "v": (2, 4, 7, 6)}, ["y"])
+    model.opset_import[0].version = 23
+    assert onnx_layers.count(model).totals.ops == 2 * 4 * 5 * 7 * (8 + 6)
+
+
+@pytest.mark.parametrize(
+    ("model", "ops"),
+    [
+        (one("Conv", [(1, 4, 8, 8)], {"w": (6, 4, 3, 3), "bias": (6,)}), 6 * 36 * (36 + 1)),
+        (one("Conv", [(1, 4, 8, 8)], {"w": (6, 4, 3, 3)}), 6 * 36 * 36),
+        (one("Gemm", [(1, 5)], {"w": (5, 7), "bias": (7,)}), 35),
+        (one("BatchNormalization", [(1, 3, 4, 4)], {"s": (3,), "b1": (3,), "m": (3,), "v": (3,)}), 2 * 48),
+        (one("AveragePool", [(1, 3, 4, 4)], kernel_shape=[2, 2], strides=[2, 2]), 12),
+        (one("GlobalAveragePool", [(1, 3, 4, 4)]), 3 * 17),
+        (one("LeakyRelu", [(1, 6)]), 6),
+        (one("Relu", [(1, 6)]), 0),
+    ],
+)
+def test_paddle_convention(model, ops):
+    assert onnx_layers.count(model, "paddle").totals.ops == ops
+
+
+def test_paddle_convention_says_that_it_leaves_out_products_of_activations():
+    assert onnx_layers.count(one("MatMul", [(3, 4), (4, 5)]), "paddle").uncounted == {"MatMul": 1}
+
+
+def test_running_statistics_are_parameters_to_paddle_only():
+    model = one("BatchNormalization", [(1, 3, 4, 4)], {"s": (3,), "b1": (3,), "m": (3,), "v": (3,)})
+    assert onnx_layers.count(model).totals.params == 6
+    assert onnx_layers.count(model, "paddle").totals.params == 12
+
+
+def test_custom_operators_are_listed_and_what_follows_is_not_counted_in_silence():
+    nodes = [
+        helper.make_node("Strange", ["x"], ["s"], name="strange", domain="my.domain"),
+        helper.make_node("MatMul", ["s", "w"], ["y"], name="product"),
+    ]
+    found = onnx_layers.count(model_of(nodes, {"x": (1, 4)}, ["y"], {"w": (4, 4)}, ["my.domain"]))
+    assert found.uncounted == {"MatMul": 1, "my.domain.Strange": 1}
+    assert any("product" in note for note in found.notes)
+    assert found.layers[0].output_shape is None
+
+
+def test_what_the_file_says_of_a_custom_operators_output_is_believed():
+    nodes = [
+        helper.make_node("Strange", ["x"], ["s"], name="strange", domain="my.domain"),
+        helper.make_node("MatMul", ["s", "w"], ["y"], name="product"),
+    ]
+    model = model_of(nodes, {"x": (1, 4)}, ["y"], {"w": (4, 4)}, ["my.domain"])
+    model.graph.value_info.append(helper.make_tensor_value_info("s", TensorProto.FLOAT, (1, 4)))
+    found = onnx_layers.count(model)
+    assert (found.totals.ops, found.uncounted) == (16, {"my.domain.Strange": 1})
+
+
+def loop(body_nodes, weights=()):
+    body = helper.make_graph(
+        body_nodes,
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, ()),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, ()),
+            helper.make_tensor_value_info("v", TensorProto.FLOAT, (4, 4)),
+        ],
+        [
+            helper.make_tensor_value_info("go2", TensorProto.BOOL, ()),
+            helper.make_tensor_value_info("v2", TensorProto.FLOAT, (4, 4)),
+        ],
+    )
+    node = helper.make_node("Loop", ["", "", "x"], ["y"], name="loop", body=body)
+    return model_of([node], {"x": (4, 4)}, ["y"], weights)
+
+
+def test_a_loop_with_products_is_reported_as_not_counted():
+    go = helper.make_node("Identity", ["go"], ["go2"])
+    found = onnx_layers.count(loop([go, helper.make_node("MatMul", ["v", "v"], ["v2"])]))
+    assert found.uncounted == {"Loop": 1}
+    assert any("how often it runs MatMul" in note for note in found.notes)
+
+
+def test_a_loop_without_products_is_merely_free():
+    go = helper.make_node("Identity", ["go"], ["go2"])
+    found = onnx_layers.count(loop([go, helper.make_node("Relu", ["v"], ["v2"])]))
+    assert (found.uncounted, found.excluded) == ({}, {"Loop": 1})
+
+
+def test_functions_of_the_file_are_counted_inside():
+    function = helper.make_function(
+        "local", "Twice", ["a"], ["b"],
+        [helper.make_node("MatMul", ["a", "a"], ["c"]), helper.make_node("MatMul", ["c", "a"], ["b"])],
+        [helper.make_opsetid("", 21)],
+    )  # fmt: skip
+    model = model_of([helper.make_node("Twice", ["x"], ["y"], domain="local")], {"x": (3, 3)}, ["y"], (), ["local"], [function])
+    assert onnx_layers.count(model).totals.ops == 2 * 27
+
+
+def test_a_free_batch_takes_the_batch_and_other_free_sizes_must_be_given():
+    model = one("Conv", [("n", 3, "h", 8)], {"w": (2, 3, 3, 3)})
+    with pytest.raises(InputError, match=r"axis 2 .*free \(h\).*--input-shape"):
+        onnx_layers.count(model)
+    found = onnx_layers.count(model, batch=4, shapes=[(3, 8, 8)])
+    assert (found.batch, found.totals.ops) == (4, 4 * 2 * 36 * 27)
+    with pytest.raises(InputError, match="axis 3 .* is 8 in the file, not 9"):
+        onnx_layers.count(model, shapes=[(3, 8, 9)])
+
+
+def test_a_batch_that_the_file_fixes_cannot_be_another():
+    model = one("Relu", [(2, 3)])
+    assert onnx_layers.count(model).batch == 2
+    with pytest.raises(InputError, match="the batch of the input 'a' is 2"):
+        onnx_layers.count(model, batch=3)
+
+
+def test_inputs_without_any_shape():
+    model = one("Relu", [None])
+    with pytest.raises(InputError, match="no shape"):
+        onnx_layers.count(model)
+    assert onnx_layers.count(model, shapes=[(3,)]).layers[0].output_shape == (1, 3)
+
+
+def test_sizes_that_are_computed_in_the_graph_are_followed():
+    """A Reshape by the input's own Shape: without carrying values along, nothing behind it would have a size."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"], start=0, end=1),
+        helper.make_node("Concat", ["s", "rest"], ["target"], axis=0),
+        helper.make_node("Reshape", ["x", "target"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["y"], name="product"),
+    ]
+    model = model_of(nodes, {"x": ("n", 2, 3)}, ["y"], {"w": (6, 5)})
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([6], np.int64), "rest"))
+    found = onnx_layers.count(model, batch=7)
+    assert (found.totals.ops, found.uncounted) == (7 * 6 * 5, {})
+
+
+def test_a_graph_at_odds_with_itself_is_reported_not_crashed():
+    found = onnx_layers.count(one("MatMul", [(3,), (4,)]))
+    assert found.uncounted or found.totals.ops >= 0
+    found = onnx_layers.count(one("Gemm", [()], {"w": (5, 7)}))
+    assert found.uncounted == {"Gemm": 1}
+
+
+def test_nodes_without_names_and_with_equal_names_keep_their_rows():
+    nodes = [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Relu", ["a"], ["b"], name="r"),
+             helper.make_node("Relu", ["b"], ["y"], name="r")]  # fmt: skip
+    found = onnx_layers.count(model_of(nodes, {"x": (1, 2)}, ["y"]))
+    assert [row.path for row in found.layers] == ["a", "r", "r#2"]
+
+
+def chain(length):
+    nodes, weights, last = [], {}, "x"
+    for i in range(length // 2):
+        weights[f"w{i}"] = (8, 8, 1, 1)
+        nodes += [
+            helper.make_node("Conv", [last, f"w{i}"], [f"c{i}"], name=f"c{i}"),
+            helper.make_node("Relu", [f"c{i}"], [f"r{i}"], name=f"r{i}"),
+        ]
+        last = f"r{i}"
+    return model_of(nodes, {"x": ("n", 8, 4, 4)}, [last], weights)
+
+
+@pytest.mark.slow
+def test_the_time_grows_linearly_with_the_nodes(tmp_path):
+    spent = {}
+    for length in (1000, 10_000):
+        file = tmp_path / f"{length}.onnx"
+        onnx.save(chain(length), file)
+        times = []
+        for _ in range(3):
+            began = time.perf_counter()
+            found = profile(str(file), latency=False)
+            times.append(time.perf_counter() - began)
+        assert found.table.totals.ops == length // 2 * 8 * 8 * 16
+        spent[length] = min(times)
+    assert spent[10_000] < 20 * spent[1000]  # quadratic would be 100; the claim of 12 is the benchmark's
+
+
+FAST = [n for n in architectures.names() if n not in ("vgg11", "alexnet", "nin", "googlenet", "resnet18-plain", "resnet18-cifar")]
+SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in architectures.names() if n not in FAST]
+
+
+@pytest.mark.parametrize("name", [*FAST, *SLOW])
+def test_pytorch_and_the_exported_graph_cost_the_same(name):
+    network = target.resolve(name, untrained=True)
+    model = exporter.to_onnx(network)
+    mine = layers.count(network.module, [spec.random(1) for spec in network.inputs])
+    theirs = onnx_layers.count(model, batch=1)
+    assert theirs.totals.ops == mine.totals.ops
+    assert not theirs.uncounted
+
+
+def test_a_file_is_a_target(tmp_path):
+    file = tmp_path / "model.onnx"
+    onnx_file.write(exporter.to_onnx(target.resolve("lenet5", untrained=True)), file)
+    found = profile(str(file), latency=False)
+    assert (found.table.totals.ops, found.table.totals.params) == (416_520, 61_706)
+    assert found.table.totals.trainable_params is None

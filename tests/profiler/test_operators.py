@@ -1,0 +1,67 @@
+"""Formulas and classes of torch's operators."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from deploykit.profiler import operators
+
+ATEN = {
+    name.split(".")[0].removeprefix("aten::").strip("_")
+    for name in torch._C._dispatch_get_all_op_names()
+    if name.startswith("aten::")
+}
+
+
+def test_every_name_in_the_tables_is_an_operator_of_torch():
+    assert not (operators._MOVEMENT | operators._ARITHMETIC) - ATEN
+    assert not operators._MOVEMENT & operators._ARITHMETIC
+    own = {name.removeprefix("aten::").strip("_") for name in operators.FORMULAS if name.startswith("aten::")}
+    assert not own - ATEN
+
+
+@pytest.mark.parametrize(
+    ("operator", "kind"),
+    [
+        (torch.ops.aten.relu.default, "arithmetic"),
+        (torch.ops.aten.add_.Tensor, "arithmetic"),
+        (torch.ops.aten.native_layer_norm.default, "arithmetic"),
+        (torch.ops.aten.view.default, "movement"),
+        (torch.ops.aten.cat.default, "movement"),
+        (torch.ops.aten.t_.default, "movement"),
+        (torch.ops.aten._linalg_svd.default, "unknown"),
+        (torch.ops.aten._cudnn_rnn.default, "unknown"),
+    ],
+)
+def test_classes(operator, kind):
+    assert operators.formula(operator) is None
+    assert operators.classify(operator) == kind
+
+
+a, b, c = torch.rand(3, 4), torch.rand(4, 5), torch.rand(3, 5)
+batched = torch.rand(2, 3, 4), torch.rand(2, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("operator", "arguments", "expected"),
+    [
+        (torch.ops.aten.mm.default, (a, b), 3 * 4 * 5),
+        (torch.ops.aten.addmm_.default, (c, a, b), 3 * 4 * 5),
+        (torch.ops.aten.bmm.default, batched, 2 * 3 * 4 * 5),
+        (torch.ops.aten.addbmm.default, (c, *batched), 2 * 3 * 4 * 5),
+        (torch.ops.aten.mv.default, (a, torch.rand(4)), 12),
+        (torch.ops.aten.addmv.default, (torch.rand(3), a, torch.rand(4)), 12),
+        (torch.ops.aten.dot.default, (torch.rand(7), torch.rand(7)), 7),
+        (torch.ops.aten.linear.default, (a, torch.rand(6, 4)), 3 * 4 * 6),
+        (torch.ops.aten._int_mm.default, (torch.ones(32, 8).char(), torch.ones(8, 16).char()), 32 * 8 * 16),
+    ],
+)
+def test_formulas(operator, arguments, expected):
+    out = operator(*arguments)
+    assert operators.formula(operator)(*arguments, out=out) == expected
+
+
+def test_two_formulas_for_one_operator_are_refused():
+    with pytest.raises(ValueError, match="two formulas"):
+        operators.macs("aten::mv")(lambda *_, **__: 0)
