@@ -1,0 +1,138 @@
+"""The command line: one file per command, and nothing in it but parsing, calling and printing.
+
+The name of the file is the name of the command; the file has one click command called ``command``. A new command is one new
+file here. Every failure ends as one line on stderr and the exit status of `deploykit.errors`; `--debug` adds the traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from deploykit import __version__, plugins
+from deploykit.errors import DeploykitError
+
+INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h: a fault of deploykit's own
+INTERRUPTED = 130
+
+
+class Commands(click.Group):
+    """Finds the commands by file name, imports one when it is needed, and turns exceptions into lines and exit statuses."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command, sorted."""
+        # Not list(...): a command of that name is a module of this package, and so a name in this file.
+        return [*plugins.names(__name__)]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """The command of that name, or `None`; an error inside its file surfaces."""
+        if name not in plugins.names(__name__):
+            return None
+        command: click.Command = plugins.load(__name__, name, "command").command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the nearest commands in the message for an unknown one."""
+        name = args[0] if args else ""
+        if not name.startswith("-") and name not in self.list_commands(ctx):
+            from deploykit.errors import UnknownName
+
+            raise UnknownName.among("command", name, self.list_commands(ctx), "`deploykit --help` shows all")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does, without the line break that it prints on Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _debug_traceback()
+            raise click.exceptions.Exit(INTERRUPTED) from None
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run one command line and exit with its status."""
+
+        def call() -> Any:
+            return super(Commands, self).main(*args, standalone_mode=False, **extra)  # type: ignore[call-overload]
+
+        if not standalone_mode:
+            return call()
+        sys.exit(_run(call))
+
+
+def _run(call: Any) -> int:
+    """Call it; print what went wrong as one line; give the exit status."""
+    try:
+        status = call()
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "deploykit"
+        return _fail(f"{path}: {_one_line(error.format_message())}; see `{path} --help`", error.exit_code)
+    except click.ClickException as error:
+        return _fail(_one_line(error.format_message()), error.exit_code)
+    except DeploykitError as error:
+        return _fail(str(error), error.exit_status)
+    except (KeyboardInterrupt, click.Abort):
+        _debug_traceback()
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away (`deploykit list | head -1`): not our failure; keep Python from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError:
+        return _fail("not enough memory for this; try a smaller --batch or network", 2)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        return _fail(f"the system refused: {(error.strerror or str(error)).lower()}{where}", 2)
+    except Exception as error:
+        return _fail(
+            f"internal error, {type(error).__name__}: {_one_line(str(error))[:300]}; --debug shows where",
+            INTERNAL_ERROR,
+        )
+    return status if isinstance(status, int) else 0
+
+
+def _fail(line: str, status: int) -> int:
+    _debug_traceback()
+    click.echo(f"error: {line}", err=True)
+    return status
+
+
+def _debug_traceback() -> None:
+    if "--debug" in sys.argv:
+        import traceback
+
+        traceback.print_exc()
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).rstrip(".")
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="deploykit")
+def cli() -> None:
+    r"""From a PyTorch checkpoint to an ONNX file that an application can trust.
+
+    \b
+    deploykit train lenet5        a checkpoint, trained on real handwritten digits
+    deploykit export lenet5       an ONNX file, simplified and proven to be the same network
+    deploykit profile lenet5      every layer's shape, parameters, cost and time
+    deploykit predict trained/lenet5/model.onnx three.png
+    deploykit demo                all of it, in under a minute
+
+    A TARGET is an architecture (`deploykit list architectures`), torchvision:NAME, package.module:callable,
+    a checkpoint or an .onnx file. Exit status: 0 done, 1 the verdict is no, 2 unusable input, 3 no such device.
+    """
+
+
+def main() -> None:
+    """The console script."""
+    # Threads that wait for work otherwise spin; beside another program on few cores that makes training ten times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    cli(prog_name="deploykit")

@@ -1,0 +1,155 @@
+"""Options that several commands share, each written once, and how a command prints.
+
+::
+
+    @click.command()
+    @target_options
+    @common_options
+    def command(target: TargetOptions, common: Common) -> None: ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+from deploykit import reports
+
+if TYPE_CHECKING:
+    from deploykit.progress import Progress
+    from deploykit.reports import Report
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FILE = click.Path(path_type=Path)
+
+
+@dataclass(frozen=True)
+class Common:
+    """`--format`, `--debug` and `--quiet`: the same in every command."""
+
+    format: str
+    debug: bool
+    quiet: bool
+
+    def emit(self, report: Report, output: Path | None = None) -> None:
+        """Print the report on stdout in the chosen format, or write it to `output`."""
+        text = reports.render(report, self.format)
+        if output is None:
+            click.echo(text)
+        else:
+            from deploykit.files import write_text
+
+            write_text(output, text + "\n")
+
+    def progress(self) -> Progress:
+        """A bar on stderr where that is a terminal; nothing in a pipe or with `--quiet`."""
+        from deploykit.cli._progress import listen
+
+        return listen(self.quiet)
+
+    def note(self, line: str) -> None:
+        """A remark on stderr, unless `--quiet`."""
+        if not self.quiet:
+            click.echo(line, err=True)
+
+
+def common_options(function: F) -> F:
+    """Add the options of `Common`; the command gets them as `common`."""
+
+    @wraps(function)
+    def wrapper(*args: Any, format: str, debug: bool, quiet: bool, **rest: Any) -> Any:  # noqa: A002
+        return function(*args, common=Common(format, debug, quiet), **rest)
+
+    decorated: Any = wrapper
+    for option in (
+        click.option("--quiet", is_flag=True, help="No progress, no remarks."),
+        click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+        click.option("--format", type=click.Choice(reports.names()), default="table", show_default=True, help="How to print."),
+    ):
+        decorated = option(decorated)
+    return cast(F, decorated)
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """Which network, with which weights."""
+
+    target: str
+    checkpoint: Path | None
+    untrained: bool
+    seed: int
+    arguments: dict[str, Any]
+    input_shapes: list[tuple[int, ...]] | None
+
+
+def target_options(function: F) -> F:
+    """Add the argument TARGET and the options that go with it; the command gets them as `target`."""
+
+    @wraps(function)
+    def wrapper(
+        *args: Any, target: str, checkpoint: Path | None, untrained: bool, seed: int, arg: tuple[str, ...],
+        input_shape: tuple[tuple[int, ...], ...], **rest: Any
+    ) -> Any:  # fmt: skip
+        chosen = TargetOptions(target, checkpoint, untrained, seed, arguments_of(arg), list(input_shape) or None)
+        return function(*args, target=chosen, **rest)
+
+    decorated: Any = wrapper
+    for option in (
+        click.option("--input-shape", type=Shape(), multiple=True, help="Such as 3x224x224, without the batch; once per input."),
+        arg_option,
+        seed_option,
+        click.option("--untrained", is_flag=True, help="Fresh random weights are fine."),
+        checkpoint_option,
+        click.argument("target"),
+    ):
+        decorated = option(decorated)
+    return cast(F, decorated)
+
+
+class Shape(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 only
+    """``3x224x224`` -> (3, 224, 224)."""
+
+    name = "CxHxW"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Each size from 1 to 2^31; an empty text is a scalar per sample."""
+        if isinstance(value, tuple):
+            return value
+        parts = [] if value == "" else value.lower().split("x")
+        if not all(p.isdecimal() and 1 <= int(p) <= 1 << 31 for p in parts):
+            self.fail(f"{value!r} is no shape such as 3x224x224", param, ctx)
+        return tuple(int(p) for p in parts)
+
+
+def arguments_of(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """``("width=64", "residual=false")`` -> {"width": 64, "residual": False}; what is no JSON value is a text."""
+    import json
+
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise click.BadParameter(f"{pair!r} is not of the form key=value", param_hint="--arg")
+        if key in found:
+            raise click.BadParameter(f"{key!r} is given twice", param_hint="--arg")
+        try:
+            found[key] = json.loads(text.lower() if text.lower() in ("true", "false") else text)
+        except (ValueError, RecursionError):
+            found[key] = text
+    return found
+
+
+seed_option = click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of every random number."
+)
+arg_option = click.option("--arg", multiple=True, metavar="KEY=VALUE", help="An argument for the network's constructor.")
+checkpoint_option = click.option("--checkpoint", type=FILE, help="Weights to use (.safetensors, .pt, .pth).")
+device_option = click.option("--device", default="cpu", show_default=True, metavar="cpu|cuda|auto", help="Where to run.")
+data_option = click.option("--data", metavar="NAME_OR_DIR", help="A dataset (`deploykit list datasets`) or a folder.")
+threads_option = click.option("--threads", type=click.IntRange(1, 1024), help="Threads of every engine.  [default: all cores]")

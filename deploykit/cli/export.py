@@ -1,0 +1,46 @@
+"""``deploykit export``: a network becomes an ONNX file that is proven to be the same network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deploykit.cli._common import FILE, Common, TargetOptions, common_options, target_options
+
+
+@click.command()
+@target_options
+@click.option("--out", type=FILE, help="The file to write.  [default: model.onnx beside the checkpoint]")
+@click.option("--opset", type=int, default=20, show_default=True, help="Version of the ONNX operator set.")
+@click.option(
+    "--dynamic",
+    default="batch",
+    show_default=True,
+    metavar="AXES",
+    help="Axes that may vary: batch,height,width or none.",
+)
+@click.option("--simplify/--no-simplify", default=True, show_default=True, help="Run onnxsim, and check what it did.")
+@common_options
+@click.pass_context
+def command(ctx: click.Context, /, target: TargetOptions, common: Common, out: Path | None, dynamic: str, **options: Any) -> None:
+    """Export TARGET to ONNX, simplify it, and prove that it is the same network."""
+    from deploykit.exporter import export
+    from deploykit.views.export import report
+
+    result = export(
+        target.target,
+        checkpoint=target.checkpoint,
+        untrained=target.untrained,
+        seed=target.seed,
+        arguments=target.arguments,
+        input_shapes=target.input_shapes,
+        out=out,
+        dynamic=() if dynamic == "none" else tuple(dynamic.split(",")),
+        progress=common.progress(),
+        **options,
+    )
+    common.emit(report(result))
+    if not result.verdict.same:
+        ctx.exit(1)

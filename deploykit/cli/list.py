@@ -1,0 +1,19 @@
+"""``deploykit list``: what there is."""
+
+from __future__ import annotations
+
+import click
+
+from deploykit.cli._common import Common, common_options
+
+KINDS = ("architectures", "datasets", "backends", "formats")
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(KINDS), default="architectures")
+@common_options
+def command(kind: str, common: Common) -> None:
+    """List the architectures, datasets, backends or formats."""
+    from deploykit.views import listing
+
+    common.emit(listing.report(kind))

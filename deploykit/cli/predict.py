@@ -1,0 +1,41 @@
+"""``deploykit predict``: ask a deployed file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from deploykit.cli._common import FILE, Common, common_options, device_option, threads_option
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.argument("paths", nargs=-1, required=True)
+@click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="How many of the best labels to show.")
+@click.option("--batch-size", type=click.IntRange(1, 65_536), default=64, show_default=True, help="Inputs per run.")
+@device_option
+@threads_option
+@common_options
+def command(
+    file: Path, paths: tuple[str, ...], top: int, batch_size: int, device: str, threads: int | None, common: Common
+) -> None:
+    """Ask the ONNX file FILE about images: files, folders and patterns such as 'digits/*.png'.
+
+    What cannot be read is listed with its error, the others still answer; the exit status is then 2.
+    """
+    import logging
+
+    from deploykit.errors import InputError
+    from deploykit.runtime import Predictor, predict
+    from deploykit.views.predictions import report
+
+    logging.getLogger("deploykit.runtime").addHandler(logging.NullHandler())  # said below, once, and not with --quiet
+    with Predictor(file, device, threads=threads) as model:
+        if model.device_note:
+            common.note(model.device_note)
+        results = predict(model, paths, top=top, batch_size=batch_size, progress=common.progress())
+    common.emit(report(results))
+    failed = sum(not result.ok for result in results)
+    if failed:
+        raise InputError(f"{failed} of {len(results)} inputs got no answer", "their errors are listed")

@@ -1,0 +1,80 @@
+"""``deploykit profile``: every layer's shape, parameters, cost and time, in PyTorch and in ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deploykit.cli._common import (
+    FILE,
+    Common,
+    TargetOptions,
+    common_options,
+    device_option,
+    target_options,
+    threads_option,
+)
+
+
+class Depth(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 only
+    """``leaves``, or a number of levels."""
+
+    name = "leaves|N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Levels from 0 (the whole network in one row) to 100."""
+        if value == "leaves" or isinstance(value, int):
+            return value
+        if not value.isdecimal() or int(value) > 100:
+            self.fail(f"{value!r} is neither leaves nor a number of levels", param, ctx)
+        return int(value)
+
+
+@click.command()
+@target_options
+@click.option("--against", metavar="TARGET", help="Another network or file to put beside it.")
+@click.option("--batch", type=click.IntRange(1, 1 << 20), default=1, show_default=True, help="Samples per run.")
+@click.option(
+    "--convention",
+    type=click.Choice(["macs", "flops", "paddle"]),
+    default="macs",
+    show_default=True,
+    help="What is counted.",
+)
+@click.option("--depth", type=Depth(), default="leaves", show_default=True, help="Every leaf module, or N levels of modules.")
+@click.option(
+    "--backends", default="torch,onnxruntime", show_default=True, metavar="A,B", help="Engines to time (`deploykit list backends`)."
+)
+@click.option("--latency/--no-latency", default=True, show_default=True, help="Measure times, or only count.")
+@device_option
+@threads_option
+@click.option("--output", type=FILE, help="Write the report to a file instead of stdout.")
+@click.option("--plot", type=FILE, metavar="FILE.png", help="Draw the layers and latencies as a picture, too.")
+@common_options
+def command(target: TargetOptions, common: Common, backends: str, output: Path | None, plot: Path | None, **options: Any) -> None:
+    """Report every layer of TARGET: shapes, parameters, operations and measured time, and which engine is faster."""
+    from deploykit.profiler import profile
+    from deploykit.views.profile import report
+
+    if plot is not None:
+        from deploykit.profiler.plot import check_path
+
+        check_path(plot)
+    found = profile(
+        target.target,
+        checkpoint=target.checkpoint,
+        untrained=target.untrained,
+        seed=target.seed,
+        arguments=target.arguments,
+        input_shapes=target.input_shapes,
+        backends=[name.strip() for name in backends.split(",") if name.strip()],
+        progress=common.progress(),
+        **options,
+    )
+    common.emit(report(found), output)
+    if plot is not None:
+        from deploykit.profiler.plot import draw
+
+        draw(found, plot)

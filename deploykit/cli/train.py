@@ -1,0 +1,44 @@
+"""``deploykit train``: a network learns, and leaves a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deploykit.cli._common import FILE, Common, arg_option, arguments_of, common_options, data_option, seed_option
+from deploykit.progress import SILENT
+
+
+@click.command()
+@click.argument("arch")
+@data_option
+@click.option("--epochs", type=click.IntRange(0, 100_000), help="Passes over the training split.  [default: the recipe's]")
+@click.option("--batch-size", type=click.IntRange(1, 1 << 20), help="Samples per step.  [default: the recipe's]")
+@click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate.  [default: the recipe's]")
+@click.option("--limit", type=click.IntRange(1), help="At most so many training samples.")
+@seed_option
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to train.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="Of the forward pass.",
+)
+@click.option("--init", type=FILE, help="Weights to start from; a head for other classes starts fresh.")
+@click.option("--resume", is_flag=True, help="Go on where an interrupted run stopped.")
+@click.option("--patience", type=click.IntRange(1), help="Stop after so many epochs without a better validation.")
+@click.option("--out", type=FILE, help="Folder for the results.  [default: trained/ARCH]")
+@arg_option
+@common_options
+def command(arch: str, arg: tuple[str, ...], common: Common, out: Path | None, **options: Any) -> None:
+    """Train ARCH by its recipe and write trained/ARCH/model.safetensors."""
+    from deploykit import training
+    from deploykit.views.training import report
+
+    progress = common.progress() if training.is_main_process() else SILENT
+    result = training.train(arch, out=out, arguments=arguments_of(arg), progress=progress, **options)
+    if training.is_main_process():
+        common.emit(report(result))

@@ -1,0 +1,48 @@
+"""``deploykit validate``: is the file still the same network?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deploykit.cli._common import FILE, Common, checkpoint_option, common_options, data_option
+
+
+class Sizes(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 only
+    """``1,2,5`` -> (1, 2, 5)."""
+
+    name = "N,N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Whole numbers from 1 to 4096."""
+        if isinstance(value, tuple):
+            return value
+        parts = value.split(",")
+        if not all(p.strip().isdecimal() and 1 <= int(p) <= 4096 for p in parts):
+            self.fail(f"{value!r} is no list of batch sizes such as 1,2,5", param, ctx)
+        return tuple(int(p) for p in parts)
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.option("--against", metavar="TARGET", help="The network to compare with.  [default: the one the file says it is]")
+@checkpoint_option
+@click.option("--untrained", is_flag=True, help="Compare with fresh weights of --seed.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of the fresh weights.")
+@data_option
+@click.option("--batches", type=Sizes(), default="1,2,5", show_default=True, help="Batch sizes to try.")
+@click.option("--rtol", type=click.FloatRange(0), help="Relative tolerance, instead of the derived one.")
+@click.option("--atol", type=click.FloatRange(0), help="Absolute tolerance, instead of the derived one.")
+@common_options
+@click.pass_context
+def command(ctx: click.Context, /, file: Path, common: Common, **options: Any) -> None:
+    """Say whether the ONNX FILE is the same network as --against; exit 1 if not."""
+    from deploykit.verdict import validate
+    from deploykit.views.verdict import report
+
+    verdict = validate(file, **options)
+    common.emit(report(verdict))
+    if not verdict.same:
+        ctx.exit(1)

@@ -1,0 +1,1 @@
+"""How each stage's result becomes a report: one file per result, one function ``report(result) -> Report``."""

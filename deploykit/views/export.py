@@ -1,0 +1,35 @@
+"""An export as a report."""
+
+from __future__ import annotations
+
+from deploykit.exporter import ExportResult
+from deploykit.reports import Report
+from deploykit.reports._values import human_bytes
+from deploykit.views import verdict as verdict_view
+
+
+def report(result: ExportResult) -> Report:
+    """What was written, what simplifying did, the verdict, what to type next."""
+    judged = verdict_view.report(result.verdict)
+    simplified = result.simplified
+    change = f"{sum(simplified.before.values())} -> {sum(simplified.after.values())} nodes; " if simplified.applied else ""
+    facts = [
+        ("file", str(result.file)),
+        ("size", f"{human_bytes(result.bytes)}, {result.nodes} nodes, opset {result.opset}"),
+        ("simplify", change + simplified.reason),
+        ("time", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result.seconds.items())),
+    ]
+    notes = [*judged.notes]
+    if result.verdict.same:
+        notes.append(f"next: deploykit profile {result.target}, or deploykit predict {result.file} IMAGE...")
+    else:
+        notes.append("the file was set aside under this name, so that nobody deploys it by mistake")
+    return Report(
+        title=f"exported {result.target}",
+        document=result.document(),
+        headline=judged.headline,
+        good=judged.good,
+        facts=facts,
+        tables=judged.tables,
+        notes=notes,
+    )

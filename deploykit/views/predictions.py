@@ -1,0 +1,43 @@
+"""Predictions as a report: a row per input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from deploykit.reports import Column, Report, Table
+from deploykit.runtime._reading import shown
+
+# For types only: this view must not cost the import of onnxruntime a second time, nor anything else before the first answer.
+if TYPE_CHECKING:
+    from deploykit.runtime import Prediction
+
+_SHOWN_VALUES = 6
+
+
+def report(results: Sequence[Prediction]) -> Report:
+    """The label and its score, the other candidates where more than one was asked for, the error where there is no answer."""
+    documents = [result.as_dict() for result in results]
+    rows = [_row(result, document) for result, document in zip(results, documents, strict=True)]
+    columns = [Column("path", "input")]
+    if any(result.label is not None for result in results):
+        columns += [Column("label", "label"), Column("score", "score", "number")]
+    if any(len(result.top) > 1 for result in results):
+        columns.append(Column("others", "then"))
+    if any(result.values is not None for result in results):
+        columns += [Column("shape", "shape", "shape"), Column("values", "values")]
+    if not all(result.ok for result in results):
+        columns.append(Column("error", "error"))
+    return Report(title="", document=documents, tables=[Table("", columns, rows)])
+
+
+def _row(result: Prediction, document: dict[str, Any]) -> dict[str, Any]:
+    row = {**document, "error": result.error or "", "shape": None, "values": None}
+    # Labels come from the file: what would move the cursor of a terminal is escaped.
+    row["label"] = None if result.label is None else shown(result.label)
+    row["others"] = ", ".join(f"{shown(candidate.label)} {candidate.score:.3g}" for candidate in result.top[1:])
+    if result.values is not None:
+        flat = [f"{value:.5g}" for value in result.values.reshape(-1)[: _SHOWN_VALUES + 1].tolist()]
+        row["shape"] = result.values.shape
+        row["values"] = ", ".join(flat[:_SHOWN_VALUES]) + (", ..." if len(flat) > _SHOWN_VALUES else "")
+    return row

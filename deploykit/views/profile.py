@@ -1,0 +1,141 @@
+"""A profile as a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from deploykit.profiler import Latency, LayerTable, Profile, conventions
+from deploykit.profiler.documents import layer_document, total_ms
+from deploykit.reports import Bars, Column, Report, Spread, Table
+
+_LAYERS = (
+    Column("path", "layer"),
+    Column("type", "type", "text", minor=True),
+    Column("input_shape", "input", "shape", minor=True),
+    Column("output_shape", "output", "shape"),
+    Column("kernel", "kernel", "shape", minor=True),
+    Column("stride", "stride", "shape", minor=True),
+    Column("padding", "padding", "shape", minor=True),
+    Column("params", "params", "count"),
+    Column("ops", "ops", "count"),
+    Column("share", "share", "percent", minor=True),
+    Column("torch_ms", "PyTorch ms", "ms"),
+    Column("onnxruntime_ms", "ONNX Runtime ms", "ms"),
+    Column("gflops", "GFLOP/s", "number", minor=True),
+    Column("peak_share", "of peak", "percent", minor=True),
+)
+_MEASURED = ("torch_ms", "onnxruntime_ms", "gflops", "peak_share")
+_OPTIONAL = ("kernel", "stride", "padding", *_MEASURED)
+_LATENCY = (
+    Column("label", "engine"),
+    Column("device", "device"),
+    Column("threads", "threads", "count"),
+    Column("median_ms", "median ms", "ms"),
+    Column("p95_ms", "p95 ms", "ms"),
+    Column("p99_ms", "p99 ms", "ms"),
+    Column("throughput", "samples/s", "number"),
+    Column("peak_memory_bytes", "peak memory", "bytes"),
+)
+
+
+def report(profile: Profile) -> Report:
+    """The layers, the latencies, who is faster, and what was left out. The columns of the first table add up to its totals."""
+    rules = conventions.get(profile.table.convention)
+    tables = [layer_table(profile)]
+    if profile.against is not None:
+        tables.append(layer_table(profile.against))
+    if profile.latencies:
+        tables.append(latency_table(profile.latencies))
+    return Report(
+        title=f"{profile.target}: {profile.table.totals.params:,} parameters, {profile.table.totals.ops:,} {rules.unit}",
+        document=profile.document(),
+        headline="; ".join(str(comparison) for comparison in profile.comparisons),
+        facts=tuple(_facts(profile)),
+        tables=tables,
+        notes=tuple(_notes(profile)),
+        charts=tuple(_charts(profile)),
+    )
+
+
+def layer_table(profile: Profile) -> Table:
+    """One row per layer; columns that nothing would stand in are left out."""
+    table, unit = profile.table, conventions.get(profile.table.convention).unit
+    rows: list[dict[str, Any]] = [layer_document(row, table, profile.peak.gflops if profile.peak else None) for row in table.layers]
+    for row in rows:
+        row["path"] = row["path"] or "(the network)"
+        row["type"] += " (own operations)" if row["own"] and row["path"][0] != "(" else ""
+    columns = [
+        Column(c.key, unit, c.kind) if c.key == "ops" else c
+        for c in _LAYERS
+        if c.key not in _OPTIONAL or any(row[c.key] is not None for row in rows)
+    ]
+    totals = {
+        "path": "total",
+        "params": table.totals.params,
+        "ops": table.totals.ops,
+        "share": 1.0 if table.totals.ops else 0.0,
+        "torch_ms": total_ms(table, "torch_ms"),
+        "onnxruntime_ms": total_ms(table, "onnxruntime_ms"),
+    }
+    return Table(f"layers of {profile.target}", columns, rows, {k: v for k, v in totals.items() if v is not None})
+
+
+def latency_table(latencies: tuple[Latency, ...]) -> Table:
+    """One row per engine."""
+    return Table("latency, host to host", _LATENCY, [entry.document() for entry in latencies])
+
+
+def _facts(profile: Profile) -> Iterator[tuple[str, str]]:
+    table = profile.table
+    yield "convention", f"{table.convention}: {conventions.get(table.convention).meaning}"
+    yield "batch", str(table.batch)
+    if table.totals.trainable_params is not None:
+        yield "parameters", f"{table.totals.trainable_params:,} trainable, {table.totals.buffers:,} numbers in buffers"
+    if profile.agreement is not None:
+        same = "the same" if profile.agreement < 1e-4 else "different"
+        yield "outputs", f"{same} (they differ by {profile.agreement:.1e} of their scale)"
+    if profile.peak is not None:
+        yield "this machine", f"{profile.peak.gflops:.0f} GFLOP/s and {profile.peak.gigabytes:.1f} GB/s at best"
+    if profile.conditions:
+        yield "conditions", ", ".join(_condition(name, value) for name, value in profile.conditions.items())
+
+
+def _charts(profile: Profile) -> Iterator[Bars | Spread]:
+    """Time per layer, operations per layer, and how the latencies are spread."""
+    table = profile.table
+    rows = [row for row in table.layers if row.ops or row.milliseconds]
+    labels = [row.path or row.type for row in rows]
+    times = {"PyTorch": [row.torch_ms for row in rows], "ONNX Runtime": [row.onnxruntime_ms for row in rows]}
+    times = {name: values for name, values in times.items() if any(value is not None for value in values)}
+    if times:
+        yield Bars("milliseconds per layer", labels, times, "ms")
+    costly = [row for row in rows if row.ops]
+    unit = conventions.get(table.convention).unit
+    if costly:
+        yield Bars(f"{unit} per layer", [row.path or row.type for row in costly], {unit: [row.ops for row in costly]}, "count")
+    if profile.latencies:
+        samples = {entry.label: entry.samples for entry in profile.latencies}
+        yield Spread("latency of whole runs, in milliseconds", samples, "ms")
+
+
+def _condition(name: str, value: str) -> str:
+    return value if name in ("cpu", "clock", "system") else f"{value} cores" if name == "cores" else f"{name} {value}"
+
+
+def _notes(profile: Profile) -> Iterator[str]:
+    for entry in (profile, *([profile.against] if profile.against else [])):
+        prefix = f"{entry.target}: " if profile.against else ""
+        yield from (prefix + note for note in _left_out(entry.table))
+        yield from (prefix + note for note in (*entry.table.notes, *entry.notes))
+
+
+def _left_out(table: LayerTable) -> Iterator[str]:
+    if table.uncounted:
+        yield f"NOT COUNTED, no formula: {_calls(table.uncounted)}"
+    if table.excluded:
+        yield f"free under {table.convention}: {_calls(table.excluded)}"
+
+
+def _calls(operators: Mapping[str, int]) -> str:
+    return ", ".join(name if calls == 1 else f"{name} x{calls}" for name, calls in operators.items())

@@ -1,0 +1,37 @@
+"""A training result as a report."""
+
+from __future__ import annotations
+
+from deploykit.reports import Column, Report, Table
+from deploykit.reports._values import show
+from deploykit.training import TrainingResult
+
+LAST_EPOCHS = 10
+
+
+def report(result: TrainingResult) -> Report:
+    """Metrics first, the last epochs, then what to type next."""
+    kind = "percent" if result.metric == "accuracy" else "number"
+    facts = [(f"{split} {result.metric}", show(value, kind)) for split, value in result.metrics.items()]  # type: ignore[arg-type]
+    facts += [
+        ("epochs", str(result.epochs)),
+        ("time", show(result.seconds, "seconds")),
+        ("checkpoint", str(result.checkpoint)),
+    ]
+    columns = [
+        Column("epoch", "epoch", "count"),
+        Column("loss", "loss", "number"),
+        Column("seconds", "time", "seconds"),
+    ]
+    if result.history:
+        metric = next(key for key in result.history[0] if key.startswith("validation_"))
+        columns.insert(2, Column(metric, metric.replace("_", " "), kind))  # type: ignore[arg-type]
+    rows = result.history[-LAST_EPOCHS:]
+    title = "" if len(rows) == len(result.history) else f"the last {len(rows)} epochs of {len(result.history)}"
+    return Report(
+        title=f"trained {result.name}",
+        document=result.document(),
+        facts=facts,
+        tables=[Table(title, columns, rows)] if rows else [],
+        notes=[f"next: deploykit export {result.name}"],
+    )

@@ -1,0 +1,44 @@
+"""A verdict as a report: the word, the checks, the three errors, the culprit."""
+
+from __future__ import annotations
+
+from deploykit.reports import Column, Report, Table
+from deploykit.verdict import Verdict
+
+_CHECKS = (Column("passed", ""), Column("name", "check"), Column("detail", "what was found"))
+
+
+def report(verdict: Verdict) -> Report:
+    """The checks as a table; errors relative to the scale of the float64 outputs."""
+    facts = [("file", verdict.file), ("against", verdict.against)]
+    errors = verdict.errors
+    if errors:
+        facts.append(("PyTorch float32 vs float64", f"{errors.torch32_vs_64:.1e}"))
+        facts.append(("onnxruntime vs float64", f"{errors.onnx_vs_64:.1e}"))
+        facts.append(("onnxruntime vs PyTorch float32", f"{errors.onnx_vs_torch32:.1e}"))
+        facts.append(("worst", errors.worst))
+    rows = [{"passed": "ok" if c.passed else "NO", "name": c.name, "detail": c.detail} for c in verdict.checks]
+    notes = list(verdict.notes)
+    if verdict.decisions:
+        notes += [f"sample {index} flipped; PyTorch's margin was {margin:.2e}" for index, margin in verdict.decisions.flipped]
+    return Report(
+        title="validation",
+        document=verdict.document(),
+        headline=headline(verdict),
+        good=verdict.same,
+        facts=facts,
+        tables=[Table("", _CHECKS, rows)],
+        notes=notes,
+    )
+
+
+def headline(verdict: Verdict) -> str:
+    """The verdict in one line: "same network", or what is wrong and who did it."""
+    if verdict.same:
+        layers = f"{verdict.layers_compared} layers" if verdict.layers_compared else "its outputs"
+        return f"verdict: same network ({len(verdict.checks)} checks, {layers} compared)"
+    failed = next(check for check in verdict.checks if not check.passed)
+    if verdict.verdict == "invalid":
+        return f"verdict: invalid file ({failed.name}: {failed.detail})"
+    blame = f"; first divergent layer: {verdict.first_divergent_layer}" if verdict.first_divergent_layer else ""
+    return f"verdict: not the same network (step: {verdict.blamed_step}{blame}; {failed.name}: {failed.detail})"
