@@ -23,6 +23,13 @@ import torch
 from torch import nn
 
 SCOPES = "pkg.torch.onnx.name_scopes"
+_LETTERS = {(op, letter): role for op in ("Conv", "ConvTranspose") for letter, role in (("W", "weight"), ("B", "bias"))} | {
+    ("Gemm", "B"): "weight",
+    ("Gemm", "C"): "bias",
+    ("BatchNormalization", "B"): "bias",
+    ("LayerNormalization", "B"): "bias",
+}
+
 RULE = "pkg.onnxscript.rewriter.rule_name"
 
 
@@ -169,7 +176,10 @@ def _role(node: ir.Node, position: int) -> str:
         return "constant"
     formal = onnx.defs.get_schema(node.op_type).inputs
     name = formal[min(position, len(formal) - 1)].name
-    return {"W": "weight", "B": "bias", "C": "bias"}.get(name, name.lower() if len(name) > 1 else "constant")
+    if len(name) > 1:
+        return name.lower()
+    # One letter says nothing by itself: the B of a Conv is its bias, the B of an Add anything.
+    return _LETTERS.get((node.op_type, name), "constant")
 
 
 def _call_path(key: str, path: str) -> str | None:

@@ -12,6 +12,8 @@ from deploykit import onnx_file, ort
 from deploykit.errors import ExportError, ModelFileError
 from deploykit.verdict._types import Check
 
+_MULTIPLYING = frozenset({"BatchNormalization", "Conv", "ConvTranspose", "Einsum", "Gemm", "LayerNormalization", "MatMul", "Mul"})
+
 
 def checks(model: onnx.ModelProto) -> list[Check]:
     """Structure and types, finite weights, names without traces of a machine, and whether onnxruntime loads it."""
@@ -27,12 +29,18 @@ def _structure(model: onnx.ModelProto) -> Check:
 
 
 def _finite(model: onnx.ModelProto) -> Check:
+    """NaN nowhere; infinity only where nothing is multiplied by it, as in a comparison or a mask."""
+    multiplied = {name for node in model.graph.node if node.op_type in _MULTIPLYING for name in node.input}
     for tensor in model.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             continue
         values = numpy_helper.to_array(tensor)
-        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
-            return Check("finite weights", False, f"{tensor.name} holds NaN or infinity")
+        if not np.issubdtype(values.dtype, np.floating):
+            continue
+        if np.isnan(values).any():
+            return Check("finite weights", False, f"{tensor.name} holds NaN")
+        if tensor.name in multiplied and not np.isfinite(values).all():
+            return Check("finite weights", False, f"{tensor.name} holds infinity")
     return Check("finite weights", True, f"{len(model.graph.initializer)} tensors")
 
 

@@ -262,3 +262,18 @@ def test_outputs_that_are_all_zero_prove_nothing_but_the_layers_do(clean):
     verdict = judge(to_onnx(replace(network, module=faulty)), network)
     assert verdict.verdict == "different"
     assert verdict.first_divergent_layer == "body"
+
+
+@pytest.mark.parametrize(("op", "legal"), [("Less", True), ("Mul", False)])
+def test_infinity_may_be_compared_with_but_not_multiplied_by(op, legal):
+    from onnx import TensorProto, helper
+
+    from deploykit.verdict import legal as checks
+
+    value = helper.make_tensor_value_info
+    infinity = helper.make_tensor("inf", TensorProto.FLOAT, [1], [float("inf")])
+    kind = TensorProto.BOOL if op == "Less" else TensorProto.FLOAT
+    nodes = [helper.make_node(op, ["x", "inf"], ["y"])]
+    graph = helper.make_graph(nodes, "g", [value("x", TensorProto.FLOAT, ["n", 3])], [value("y", kind, ["n", 3])], [infinity])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    assert all(check.passed for check in checks.checks(model)) is legal
