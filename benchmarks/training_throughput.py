@@ -24,19 +24,22 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from deploykit import architectures, datasets
-from deploykit import training as t
 from deploykit.progress import SILENT
-from deploykit.training_data import Batches
+from deploykit.training.batches import Batches
+from deploykit.training.loop import _as_is, _train_epoch
+from deploykit.training.optimization import Order, optimizer_of, schedule
+from deploykit.training.plan import Plan
+from deploykit.training.processes import accelerator_for
 
 EPOCHS = {"lenet5": 5, "resnet18": 1}
 
 
-def bare(plan: t.Plan, batches: Batches, epochs: int) -> float:
+def bare(plan: Plan, batches: Batches, epochs: int) -> float:
     """Samples per second of the loop that anybody would write: tensors in memory, a permutation, forward, backward, step."""
     torch.manual_seed(0)
     network = plan.architecture.create(plan.arguments).train()
-    optimizer = t._optimizer(network, plan.recipe)
-    scheduler = LambdaLR(optimizer, t._schedule(plan.recipe, len(batches) // plan.recipe.batch_size + 1))
+    optimizer = optimizer_of(network, plan.recipe)
+    scheduler = LambdaLR(optimizer, schedule(plan.recipe, len(batches) // plan.recipe.batch_size + 1))
     inputs, targets = batches.__getitems__(list(range(len(batches))))
     began = time.perf_counter()
     for _ in range(epochs):
@@ -50,20 +53,20 @@ def bare(plan: t.Plan, batches: Batches, epochs: int) -> float:
     return epochs * len(inputs) / (time.perf_counter() - began)
 
 
-def ours(plan: t.Plan, batches: Batches, epochs: int) -> float:
+def ours(plan: Plan, batches: Batches, epochs: int) -> float:
     """Samples per second of deploykit's epochs, through accelerate and its loader."""
     torch.manual_seed(0)
     network = plan.architecture.create(plan.arguments)
-    accelerator = t._accelerator("cpu", "fp32", plan.recipe)
-    order = t._Order(len(batches), plan.recipe.batch_size, 0)
-    loader = DataLoader(batches, batch_sampler=order, collate_fn=t._as_is)
-    optimizer = t._optimizer(network, plan.recipe)
-    scheduler = LambdaLR(optimizer, t._schedule(plan.recipe, len(order)))
+    accelerator = accelerator_for("cpu", "fp32", plan.recipe)
+    order = Order(len(batches), plan.recipe.batch_size, 0)
+    loader = DataLoader(batches, batch_sampler=order, collate_fn=_as_is)
+    optimizer = optimizer_of(network, plan.recipe)
+    scheduler = LambdaLR(optimizer, schedule(plan.recipe, len(order)))
     model, optimizer, loader = accelerator.prepare(network, optimizer, loader)
     began = time.perf_counter()
     for epoch in range(epochs):
         order.epoch = epoch
-        t._train_epoch(model, loader, optimizer, scheduler, plan, accelerator, SILENT)
+        _train_epoch(model, loader, optimizer, scheduler, plan, accelerator, SILENT)
     return epochs * len(batches) / (time.perf_counter() - began)
 
 
@@ -71,7 +74,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     architecture = architectures.get(name)
     # Augmentation is work that the bare loop would have to do too; it is left out on both sides.
     recipe = replace(architecture.recipe, augment="none", epochs=EPOCHS[name])
-    plan = t.Plan(architecture, recipe, datasets.load("digits"), architecture.defaults, 0, "fp32", None, None, None)  # type: ignore[arg-type]
+    plan = Plan(architecture, recipe, datasets.load("digits"), architecture.defaults, 0, "fp32", None, None, None)  # type: ignore[arg-type]
     batches = Batches(plan.dataset.train, plan.input)
     ratios = []
     for index in range(rounds + 1):

@@ -21,7 +21,7 @@ LAYERS = (
     {"files", "progress", "plugins"},
     {"runtime"},
     {"architectures", "datasets", "reports"},
-    {"checkpoint", "augment", "training_data", "training_record", "onnx_file", "onnx_names", "ort"},
+    {"checkpoint", "onnx_file", "onnx_names", "ort"},
     {"target"},
     {"backends", "simplifier"},
     {"verdict", "training"},

@@ -10,12 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from deploykit import training
+from deploykit import architectures
 from deploykit.architectures import ImageInput
-from deploykit.augment import augment
 from deploykit.checkpoint import load_checkpoint, read_weights
 from deploykit.errors import CheckpointError, DatasetError, DeviceUnavailable, InputError, TrainingDiverged, UnknownName
-from deploykit.training import _Order, _schedule, train
+from deploykit.training import train
+from deploykit.training.augment import augment
+from deploykit.training.loop import background
+from deploykit.training.optimization import Order, schedule
 
 
 def weights(folder):
@@ -193,29 +195,29 @@ def test_a_device_that_is_not_there_is_exit_status_3(tmp_path):
 
 
 def test_every_sample_is_in_the_order_once_and_a_last_batch_of_one_is_left_out():
-    order = _Order(samples=130, batch_size=64, seed=0)
+    order = Order(samples=130, batch_size=64, seed=0)
     batches = list(order)
     assert [len(b) for b in batches] == [64, 64, 2]
     assert sorted(sum(batches, [])) == list(range(130))
-    assert [len(b) for b in _Order(129, 64, 0)] == [64, 64]
+    assert [len(b) for b in Order(129, 64, 0)] == [64, 64]
     order.epoch = 1
     assert list(order) != batches
 
 
 def test_schedules_start_and_end_where_they_should():
-    recipe = training.architectures.get("lenet5").recipe
+    recipe = architectures.get("lenet5").recipe
     from dataclasses import replace
 
     for name, first, last in (("constant", 1.0, 1.0), ("cosine", 1.0, 0.0), ("one-cycle", 0.04, 0.0)):
-        factor = _schedule(replace(recipe, schedule=name, epochs=10), 100)
+        factor = schedule(replace(recipe, schedule=name, epochs=10), 100)
         assert factor(0) == pytest.approx(first)
         assert factor(1000) == pytest.approx(last)
-    assert max(_schedule(replace(recipe, schedule="one-cycle", epochs=10), 100)(s) for s in range(1001)) == pytest.approx(1.0)
+    assert max(schedule(replace(recipe, schedule="one-cycle", epochs=10), 100)(s) for s in range(1001)) == pytest.approx(1.0)
 
 
 def test_augmentation_moves_the_image_and_fills_with_the_background():
     rules = ImageInput(channels=1, height=16, width=16, mean=(0.5,), std=(0.5,))
-    fill = training._background(rules)
+    fill = background(rules)
     assert fill.tolist() == [-1.0]
     blank = torch.full((4, 1, 16, 16), -1.0)
     torch.manual_seed(0)

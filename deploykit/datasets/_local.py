@@ -42,10 +42,10 @@ def download(name: str, fetch: Callable[[], object], folder: Path) -> None:
 
 
 def hold_out(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices (kept, held): of each class `share`, but at least one where it has two or more, both in a fixed mixed
-    order.
+    """Indices (kept, held): held is `share` of each class, and at least one of a class that has two or more.
 
-    The same labels give the same answer on every machine, for good.
+    Both are in a mixed order that is the same for the same labels on every machine, for good. Raises `DatasetError` where
+    nothing can be held out.
     """
     draw = np.random.Generator(np.random.PCG64(seed))
     kept, held = [], []
@@ -54,6 +54,8 @@ def hold_out(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArra
         count = min(max(1, round(share * len(members))), len(members) - 1)
         held.append(members[:count])
         kept.append(members[count:])
+    if not sum(map(len, held)):
+        raise DatasetError(f"of {len(labels)} samples none can be held out for validation", "every class needs two or more")
     return draw.permutation(np.concatenate(kept)), draw.permutation(np.concatenate(held))
 
 

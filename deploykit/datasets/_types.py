@@ -22,7 +22,7 @@ class Split:
     """Samples and their targets, index by index.
 
     A sample is an image (Pillow, or uint8 (height, width) or (height, width, 3)) or a float32 array for networks that take
-    arrays. `targets` is int64 (n,) for classes, float32 (n, outputs) for regression.
+    arrays. `targets` is int64 (n,) for classes, float32 (n, *output) for regression.
     """
 
     samples: Sequence[Sample]
@@ -63,13 +63,28 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits with no sample in common; `classes` is `None` for regression. The order is fixed, for good."""
+    """Three splits with no sample in common; `classes` is `None` for regression. The order is fixed, for good.
+
+    Raises `DatasetError` for a label that is none of the classes.
+    """
 
     name: str
     train: Split
     validation: Split
     test: Split
     classes: tuple[str, ...] | None
+
+    def __post_init__(self) -> None:
+        if self.classes is None:
+            return
+        for name in ("train", "validation", "test"):
+            targets = getattr(self, name).targets
+            wrong = targets[(targets < 0) | (targets >= len(self.classes))]
+            if wrong.size:
+                raise DatasetError(
+                    f"the {name} split of {self.name} has the label {wrong[0]}, but there are {len(self.classes)} classes",
+                    f"labels are 0 to {len(self.classes) - 1}",
+                )
 
     def limited(self, limit: int | None) -> Dataset:
         """The same with at most `limit` training samples; validation and test stay whole."""

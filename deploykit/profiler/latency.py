@@ -1,7 +1,9 @@
 """How long a forward pass takes, on one engine or on several side by side, with an interval that can be believed.
 
 Each engine lives in a process of its own and only one works at a time. They are timed in rounds, A B B A, so that a machine
-that gets slower hits both alike; a round gives one ratio, and the interval is over rounds.
+that gets slower hits both alike. A block counts as its lower quartile: a run that nothing disturbed, while p95 and p99 tell of
+those that something did. A round gives one ratio; neighbouring rounds are averaged, because what disturbs one often disturbs
+the next; the interval is over those averages, and widened by what two processes of one and the same network differ by.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,15 @@ from deploykit.profiler.process import TimedProcess
 from deploykit.profiler.worker import Subject
 from deploykit.progress import SILENT, Progress
 
-BLOCK_MS = 20.0
-MIN_ROUNDS, MAX_ROUNDS = 12, 80
-WIDTH = 0.01  # stop when the interval is this narrow on either side
-SMALLEST = 0.02  # two processes of one network differ by this much for reasons of their own: memory layout, page colours
-SECONDS = 12.0
+BLOCK_MS = 8.0
+MIN_ROUNDS, MAX_ROUNDS = 12, 240
+GROUPS = 16
+# Two processes of one network differ for reasons of their own, such as where their memory lies: the standard deviation of the
+# logarithm of their ratio, over pairs of processes. No number of rounds takes it away.
+PROCESS_SPREAD = 0.009
+WIDTH = 0.01  # stop when the interval, before it is widened, is this narrow
+UNSTABLE = 2.0  # p95 over median
+SECONDS = 10.0
 WARM_UP_SECONDS = 0.5
 KEPT_SAMPLES = 4096
 
@@ -50,6 +55,11 @@ class Latency:
     peak_memory_bytes: int
     settings: Mapping[str, str] = field(default_factory=dict)
     samples: tuple[float, ...] = field(default=(), repr=False)
+
+    @property
+    def unstable(self) -> bool:
+        """Whether something else was at work on this machine."""
+        return self.p95_ms > UNSTABLE * self.median_ms
 
     def document(self) -> dict[str, Any]:
         """The public JSON form."""
@@ -176,12 +186,7 @@ def _one_round(processes: Sequence[TimedProcess], runs: Sequence[int], times: li
     if len(times[0]) % 4 == 2:
         order.reverse()
     for index in (*order, *reversed(order)):
-        times[index].append(process_block(processes[index], runs[index]))
-
-
-def process_block(process: TimedProcess, runs: int) -> list[float]:
-    """The run times of one block, in ms."""
-    return process.time(runs)
+        times[index].append(processes[index].time(runs[index]))
 
 
 def _enough(times: Sequence[Sequence[Sequence[float]]], until: float) -> bool:
@@ -190,27 +195,32 @@ def _enough(times: Sequence[Sequence[Sequence[float]]], until: float) -> bool:
         return False
     if rounds >= MAX_ROUNDS or time.monotonic() > until:
         return True
-    if len(times) == 1:
+    if len(times) == 1 or rounds % MIN_ROUNDS:
         return False
-    return all(_interval(times[0], other)[2] - _interval(times[0], other)[0] < WIDTH for other in times[1:])
+    intervals = [_interval(times[0], other) for other in times[1:]]
+    return all(high - low < WIDTH for _, low, high in intervals)
 
 
 def _interval(baseline: Sequence[Sequence[float]], candidate: Sequence[Sequence[float]]) -> tuple[float, float, float]:
-    """(mean, low, high) of the logarithm of baseline / candidate, one value per round."""
-    return statistics.mean_interval(_log_ratios(baseline, candidate))
+    """(mean, low, high) of the logarithm of baseline / candidate, over groups of neighbouring rounds."""
+    rounds = _log_ratios(baseline, candidate)
+    groups = np.array_split(np.asarray(rounds), min(GROUPS, len(rounds)))
+    return statistics.mean_interval([float(group.mean()) for group in groups])
 
 
 def _log_ratios(baseline: Sequence[Sequence[float]], candidate: Sequence[Sequence[float]]) -> list[float]:
-    logs = [math.log(float(np.median(a)) / float(np.median(b))) for a, b in zip(baseline, candidate, strict=True)]
-    return [(first + second) / 2 for first, second in list(pairwise(logs))[::2]]
+    """One value per round, which is two blocks of each."""
+    pairs = zip(baseline, candidate, strict=True)
+    blocks = [math.log(statistics.percentile(a, 0.25) / statistics.percentile(b, 0.25)) for a, b in pairs]
+    return [(first + second) / 2 for first, second in zip(blocks[::2], blocks[1::2], strict=True)]
 
 
 def _compare(baseline: str, candidate: str, a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> Comparison:
     mean, low, high = _interval(a, b)
-    ratio = math.exp(mean)
-    clear = (low > 0 or high < 0) and abs(mean) >= math.log1p(SMALLEST)
-    verdict = "no difference" if not clear else "faster" if mean > 0 else "slower"
-    return Comparison(baseline, candidate, ratio, math.exp(low), math.exp(high), verdict, len(a) // 2)
+    half = math.hypot((high - low) / 2, statistics.normal_half(PROCESS_SPREAD))
+    low, high = mean - half, mean + half
+    verdict = "no difference" if low <= 0 <= high else "faster" if mean > 0 else "slower"
+    return Comparison(baseline, candidate, math.exp(mean), math.exp(low), math.exp(high), verdict, len(a) // 2)
 
 
 def _latency(process: TimedProcess, blocks: Sequence[Sequence[float]], arrays: Sequence[NDArray[Any]]) -> Latency:

@@ -37,6 +37,11 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tu
     return mean, mean - half, mean + half
 
 
+def normal_half(deviation: float, confidence: float = CONFIDENCE) -> float:
+    """Half the width of the interval of a normal variable with this standard deviation."""
+    return NormalDist().inv_cdf(0.5 + confidence / 2) * deviation
+
+
 def _student(share: float, freedom: int) -> float:
     """The quantile of Student's t: exact for 1 and 2 degrees of freedom, else within 1 % for shares up to 0.995."""
     if freedom == 1:

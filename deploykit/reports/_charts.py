@@ -9,13 +9,13 @@ from html import escape
 from deploykit.reports._types import Bars, Kind, Spread
 from deploykit.reports._values import printable, show
 
-WIDTH = 640
-LABELS = 170
-VALUES = 78
+WIDTH = 480
+LABELS = 152
+VALUES = 66
 ROW, GAP = 13, 6
 BINS = 48
 COLOURS = 4
-LONGEST_LABEL = 27
+LONGEST_LABEL = 24
 
 
 def bars(chart: Bars) -> str:

@@ -128,6 +128,9 @@ def _notes(profile: Profile) -> Iterator[str]:
         prefix = f"{entry.target}: " if profile.against else ""
         yield from (prefix + note for note in _left_out(entry.table))
         yield from (prefix + note for note in (*entry.table.notes, *entry.notes))
+    unstable = [entry.label for entry in profile.latencies if entry.unstable]
+    if unstable:
+        yield f"the machine was busy: one run in twenty took more than twice the median on {', '.join(unstable)}"
 
 
 def _left_out(table: LayerTable) -> Iterator[str]:

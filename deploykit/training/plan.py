@@ -1,0 +1,116 @@
+"""All that decides a training run's result, put together before it starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from deploykit import checkpoint
+from deploykit.architectures import Architecture, Recipe
+from deploykit.datasets import Dataset
+from deploykit.errors import DatasetError, InputError
+from deploykit.training import record
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides a run's result."""
+
+    architecture: Architecture
+    recipe: Recipe
+    dataset: Dataset
+    arguments: Mapping[str, Any]
+    seed: int
+    precision: str
+    limit: int | None
+    patience: int | None
+    folder: Path
+
+    @property
+    def input(self) -> Any:
+        """The preprocessing rules with the channels that the arguments ask for."""
+        return self.architecture.input_for(self.arguments)
+
+    @property
+    def classification(self) -> bool:
+        """Whether the loss is cross-entropy, and the metric accuracy."""
+        return self.recipe.loss == "cross-entropy"
+
+    def check(self) -> None:
+        """Raise for numbers and data that cannot be trained with."""
+        recipe = self.recipe
+        if recipe.epochs < 0 or recipe.batch_size < 1 or not (math.isfinite(recipe.lr) and recipe.lr > 0):
+            raise InputError(
+                f"cannot train {self.architecture.name} for {recipe.epochs} epochs, batch {recipe.batch_size}, lr {recipe.lr}",
+                "choose epochs >= 0, batch size >= 1 and lr > 0",
+            )
+        if not len(self.dataset.train):
+            raise DatasetError(f"the dataset {self.dataset.name} has no training samples", "choose another --data")
+        if self.classification and self.dataset.classes is None:
+            raise DatasetError(
+                f"{self.architecture.name} is a classifier, the dataset {self.dataset.name} has no classes",
+                "choose another --data",
+            )
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What must be the same for a run to be resumed."""
+        return {
+            "architecture": self.architecture.name,
+            "arguments": dict(self.arguments),
+            "recipe": asdict(self.recipe),
+            "seed": self.seed,
+            "precision": self.precision,
+            "samples": len(self.dataset.train),
+        }
+
+
+def fit_arguments(architecture: Architecture, dataset: Dataset, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments to build with, complete; `classes` follows the dataset unless the user sets it."""
+    fitted = {**architecture.defaults, **arguments}
+    count = len(dataset.classes) if dataset.classes else None
+    if count and "classes" in architecture.defaults and "classes" not in arguments:
+        fitted["classes"] = count
+    if count and isinstance(fitted.get("classes"), int) and fitted["classes"] < count:
+        raise InputError(
+            f"{dataset.name} has {count} classes, --arg classes={fitted['classes']} is too few", f"use classes={count}"
+        )
+    return fitted
+
+
+def initialize(network: nn.Module, path: Path, plan: Plan) -> None:
+    """Weights to start from; where the number of classes differs, the tensors that have one row per class start fresh."""
+    given = checkpoint.read_weights(path)
+    wanted = network.state_dict()
+    classes = plan.arguments.get("classes")
+    for name, tensor in wanted.items():
+        found = given.get(name)
+        if (
+            found is not None
+            and found.shape != tensor.shape
+            and found.shape[1:] == tensor.shape[1:]
+            and tensor.shape[:1] == (classes,)
+        ):
+            given[name] = tensor
+    checkpoint.load_weights(network, given, str(path))
+
+
+def checkpoint_of(plan: Plan, network: nn.Module, metrics: Mapping[str, Any]) -> checkpoint.Checkpoint:
+    """The network as it stands, with all that is needed to rebuild it."""
+    return checkpoint.Checkpoint(
+        architecture=plan.architecture.name,
+        arguments=plan.arguments,
+        input=plan.input,
+        tensors=network.state_dict(),
+        classes=plan.dataset.classes if plan.classification else None,
+        loss=plan.recipe.loss,
+        dataset=plan.dataset.name,
+        recipe=asdict(plan.recipe),
+        seed=plan.seed,
+        metrics=metrics,
+        versions=record.versions(),
+    )

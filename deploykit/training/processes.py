@@ -1,0 +1,90 @@
+"""One process or several, on the CPU or on GPUs: what the loop must know about where it runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from deploykit.architectures import Recipe
+from deploykit.errors import DeviceUnavailable, InputError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+EVALUATION_BATCH = 256
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one of a `torchrun` that speaks and writes; true without torchrun."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def accelerator_for(device: str, precision: str, recipe: Recipe) -> Accelerator:
+    """accelerate, set up for `device` ("auto", "cpu", "cuda") and `precision` ("fp32", "fp16", "bf16").
+
+    Raises `InputError` for another name or a batch that the processes cannot share evenly, `DeviceUnavailable`.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+    from accelerate.utils import DataLoaderConfiguration
+
+    modes = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
+    if precision not in modes:
+        raise InputError(f"unknown precision {precision!r}", f"choose one of {', '.join(modes)}")
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"unknown device {device!r}", "choose auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceUnavailable(
+            "training on cuda was asked for, but PyTorch sees no CUDA device",
+            "run `deploykit doctor`, or use --device cpu",
+        )
+    if device != "cpu" and precision == "fp16" and not torch.cuda.is_available():
+        raise InputError("fp16 training needs a CUDA device", "use --precision bf16 or fp32")
+    if PartialState._shared_state and PartialState().num_processes == 1:
+        AcceleratorState._reset_state(reset_partial_state=True)  # accelerate keeps the options of the first run in a process
+    accelerator = Accelerator(
+        # Said outright where there is no accelerator: only then does accelerate share the work of a `torchrun` between CPUs.
+        cpu=device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available()),
+        mixed_precision=modes[precision],
+        # The recipe's batch is the whole batch, however many processes share it.
+        dataloader_config=DataLoaderConfiguration(split_batches=True, even_batches=True),
+    )
+    if recipe.batch_size % accelerator.num_processes:
+        raise InputError(
+            f"a batch of {recipe.batch_size} cannot be shared evenly by {accelerator.num_processes} processes",
+            "choose another --batch-size",
+        )
+    return accelerator
+
+
+def agree(network: nn.Module, accelerator: Accelerator) -> None:
+    """Give every process the weights and BatchNorm statistics of the first one; each has seen other samples."""
+    if accelerator.num_processes > 1:
+        for tensor in network.state_dict().values():
+            torch.distributed.broadcast(tensor, src=0)
+
+
+def shard(samples: int, processes: int, process: int) -> Iterator[list[int]]:
+    """The indices that one of several processes evaluates, in batches; together they are every sample once."""
+    indices = list(range(process, samples, processes))
+    for start in range(0, len(indices), EVALUATION_BATCH):
+        yield indices[start : start + EVALUATION_BATCH]
+
+
+class Deterministic:
+    """The same sums in the same order inside the block; the caller's settings come back after it."""
+
+    def __enter__(self) -> None:
+        self._algorithms = torch.are_deterministic_algorithms_enabled()
+        self._warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+        self._benchmark = torch.backends.cudnn.benchmark
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+
+    def __exit__(self, *_: object) -> None:
+        torch.use_deterministic_algorithms(self._algorithms, warn_only=self._warn_only)
+        torch.backends.cudnn.benchmark = self._benchmark

@@ -1,0 +1,106 @@
+"""Where a training run stands, so that a run that was killed can go on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deploykit import checkpoint, files
+from deploykit.errors import InputError
+from deploykit.training import record
+from deploykit.training.plan import Plan, checkpoint_of
+from deploykit.training.result import TrainingResult
+
+
+@dataclass
+class State:
+    """Where a run stands. It lies in the run's folder after every epoch, and is removed when the run is done."""
+
+    epoch: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Tensor] | None = None
+    best_epoch: int = 0
+    best_value: float = math.nan
+    stale: int = 0
+    tensors: Mapping[str, Any] = field(default_factory=dict)
+    finished: TrainingResult | None = None
+
+    FILE = "resume.pt"
+
+    @classmethod
+    def load(cls, plan: Plan, network: nn.Module) -> State:
+        """Raises `CheckpointError` where there is nothing to resume, or it belongs to another run."""
+        path = plan.folder / cls.FILE
+        if not path.is_file():
+            done = record.finished(plan.folder, plan.fingerprint())
+            if done is None:
+                raise InputError(
+                    f"nothing to resume in {plan.folder}: {path} is not there",
+                    f"run `deploykit train {plan.architecture.name}`",
+                )
+            done["checkpoint"] = Path(done["checkpoint"])
+            return cls(finished=TrainingResult(**done))
+        content = checkpoint.read_resume(path)
+        try:
+            kept, tensors = content["state"], content["tensors"]
+            if kept["fingerprint"] != plan.fingerprint():
+                raise InputError(
+                    f"{path} belongs to another run: {_difference(kept['fingerprint'], plan.fingerprint())}",
+                    "use the options of that run, or another --out",
+                )
+            names = ("epoch", "seconds", "history", "best_epoch", "best_value", "stale")
+            return cls(**{n: kept[n] for n in names}, best=tensors["best"], tensors=tensors)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path} is damaged ({type(error).__name__})", "train without --resume") from error
+
+    def restore(self, network: nn.Module, optimizer: Any, scheduler: Any) -> None:
+        """Put weights, optimizer and schedule back."""
+        if self.tensors:
+            network.load_state_dict(self.tensors["network"])
+            optimizer.load_state_dict(self.tensors["optimizer"])
+            scheduler.load_state_dict(self.tensors["scheduler"])
+
+    def record(self, epoch: int, loss: float, validation: float, network: nn.Module, seconds: float, plan: Plan) -> None:
+        """Take in an epoch's result; keep its weights if they are the best so far (on a tie the later ones: lower loss)."""
+        self.epoch, self.seconds = epoch + 1, seconds
+        metric = "validation_accuracy" if plan.classification else "validation_mse"
+        self.history.append({"epoch": epoch + 1, "loss": loss, metric: validation, "seconds": seconds})
+        better = math.isnan(self.best_value) or no_worse(validation, self.best_value, plan.classification)
+        self.stale = 0 if better and validation != self.best_value else self.stale + 1
+        if better:
+            self.best_value, self.best_epoch = validation, epoch + 1
+            self.best = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+
+    def save(self, plan: Plan, network: nn.Module, optimizer: Any, scheduler: Any) -> None:
+        """The best weights as a checkpoint of their own, then all that is needed to go on."""
+        if self.best_epoch == self.epoch:
+            name = "accuracy" if plan.classification else "mse"
+            kept = checkpoint_of(plan, network, {"validation": self.best_value, "metric": name, "epoch": self.best_epoch})
+            checkpoint.save_checkpoint(kept, plan.folder / checkpoint.NAME)
+        names = ("epoch", "seconds", "history", "best_epoch", "best_value", "stale")
+        state = {**{n: getattr(self, n) for n in names}, "fingerprint": plan.fingerprint()}
+        tensors = {"network": network.state_dict(), "best": self.best}
+        tensors |= {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
+        with files.replacing(plan.folder / self.FILE) as temporary:
+            torch.save({"state": state, "tensors": tensors}, temporary)
+
+
+def no_worse(value: float, best: float, higher_is_better: bool) -> bool:
+    """Whether a metric is as good as the best so far."""
+    return value >= best if higher_is_better else value <= best
+
+
+def _difference(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    for key, value in wanted.items():
+        if kept.get(key) != value:
+            if isinstance(value, dict) and isinstance(kept.get(key), dict):
+                return f"{key}, {_difference(kept[key], value)}"
+            return f"its {key} is {kept.get(key)!r}, not {value!r}"
+    return "it has more options"

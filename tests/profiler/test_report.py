@@ -1,0 +1,111 @@
+"""A profile as a report: in every format the columns add up to the totals."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from deploykit import reports
+from deploykit.profiler import profile
+from deploykit.views.profile import report
+
+NETWORKS = ("lenet5", "resnet18", "shared-mlp", "chimera")
+CONVENTIONS = ("macs", "flops", "paddle")
+
+
+def number(text):
+    return int(text.replace(",", "").replace("*", "").strip() or 0)
+
+
+def of_csv(text):
+    rows = list(csv.DictReader(io.StringIO(text)))
+    return [(int(row["params"]), int(row["ops"])) for row in rows]
+
+
+def of_markdown(text):
+    lines = [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line.startswith("|")]
+    params = [cell.strip() for cell in lines[0]].index("params")
+    return [(number(line[params]), number(line[params + 1])) for line in lines[2:]]
+
+
+def of_table(text):
+    found = [re.search(r" ([\d,]+) +([\d,]+) +[\d.]+ %$", line) for line in text.splitlines()]
+    return [(number(row[1]), number(row[2])) for row in found if row]
+
+
+class Cells(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.rows, self.reading = [], False
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "tr":
+            self.rows.append([])
+        self.reading = tag in ("td", "button")
+
+    def handle_endtag(self, tag):
+        self.reading = False
+
+    def handle_data(self, data):
+        if self.reading:
+            self.rows[-1].append(data)
+
+
+def of_html(text):
+    cells = Cells()
+    cells.feed(text)
+    params = cells.rows[0].index("params")
+    body = cells.rows[1:-1]
+    found = [(number(row[params]), number(row[params + 1])) for row in body]
+    total = [number(cell) for cell in cells.rows[-1] if re.fullmatch(r"[\d,]+", cell)]
+    return [*found, tuple(total[:2])]
+
+
+def of_json(text):
+    document = json.loads(text)
+    rows = [(row["params"], row["ops"]) for row in document["layers"]]
+    return [*rows, (document["totals"]["params"], document["totals"]["ops"])]
+
+
+READERS = {"csv": of_csv, "markdown": of_markdown, "table": of_table, "html": of_html, "json": of_json}
+
+
+def test_every_format_has_a_reader():
+    assert set(READERS) == set(reports.names())
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_columns_add_up_in_every_format(name, convention):
+    found = profile(name, untrained=True, latency=False, convention=convention)
+    shown = report(found)
+    expected = (found.table.totals.params, found.table.totals.ops)
+    for form, read in READERS.items():
+        *rows, totals = read(reports.render(shown, form))
+        assert totals == expected, form
+        assert (sum(params for params, _ in rows), sum(ops for _, ops in rows)) == expected, form
+        assert len(rows) == len(found.table.layers), form
+
+
+def test_the_public_keys():
+    document = profile("lenet5", untrained=True, latency=False).document()
+    assert {"target", "convention", "batch", "layers", "totals", "uncounted", "latency", "comparisons"} <= set(document)
+    assert {"path", "type", "input_shape", "output_shape", "params", "ops", "torch_ms", "onnxruntime_ms"} <= set(
+        document["layers"][0]
+    )
+    assert {"params", "trainable_params", "buffers", "ops"} <= set(document["totals"])
+    assert document["layers"][0]["input_shape"] == [1, 1, 32, 32]
+    assert document["uncounted"] == []
+    json.dumps(document, allow_nan=False)
+
+
+def test_the_convention_is_printed_with_the_number():
+    for convention, unit in (("macs", "MACs"), ("flops", "FLOPs"), ("paddle", "paddle FLOPs")):
+        shown = report(profile("lenet5", untrained=True, latency=False, convention=convention))
+        assert unit in shown.title
+        assert any(label == "convention" and value.startswith(convention) for label, value in shown.facts)
