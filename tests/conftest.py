@@ -11,6 +11,8 @@ import pytest
 
 # A fixed number of threads: the same sums in the same order on every machine that runs the tests.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Waiting threads sleep instead of spinning: a test that starts processes of its own would fight with itself.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture

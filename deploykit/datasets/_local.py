@@ -7,8 +7,8 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,15 +30,25 @@ def download(name: str, fetch: Callable[[], object], folder: Path) -> None:
 
     Raises `DatasetError` where that fails: the one line says where the files were looked for and where they can be put.
     """
+    made = [place for place in (folder, folder.parent) if not place.exists()]
     try:
         with _impatient(), contextlib.redirect_stdout(sys.stderr):
             fetch()
-    except (OSError, URLError, RuntimeError, EOFError, ValueError) as error:
-        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    except (OSError, HTTPException, RuntimeError, EOFError, ValueError) as error:
+        _remove_empty(folder, made)
+        reason = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise DatasetError(
-            f"the dataset {name} is not in {folder}, and downloading it failed ({reason.rstrip(':')})",
+            f"the dataset {name} is not in {folder}, and downloading it failed ({reason[-1]})",
             f"put its files there, give their folder with --data, or set {VARIABLE}",
         ) from error
+
+
+def _remove_empty(folder: Path, made: list[Path]) -> None:
+    """What a download that got nothing leaves behind: folders without files."""
+    inside = sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True)
+    for path in [*inside, *made]:
+        with contextlib.suppress(OSError):  # it has files, or was never made
+            path.rmdir()
 
 
 def hold_out(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

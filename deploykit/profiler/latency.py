@@ -1,9 +1,10 @@
 """How long a forward pass takes, on one engine or on several side by side, with an interval that can be believed.
 
-Each engine lives in a process of its own and only one works at a time. They are timed in rounds, A B B A, so that a machine
-that gets slower hits both alike. A block counts as its lower quartile: a run that nothing disturbed, while p95 and p99 tell of
-those that something did. A round gives one ratio; neighbouring rounds are averaged, because what disturbs one often disturbs
-the next; the interval is over those averages, and widened by what two processes of one and the same network differ by.
+Each backend lives in a process of its own, two networks on one backend share it, and only one works at a time. They are
+timed in rounds, A B B A, so that a machine that gets slower hits both alike. A block counts as its lower quartile: a run that
+nothing disturbed, while p95 and p99 tell of those that something did. A round gives one ratio; of neighbouring rounds the
+median counts, because what disturbs one often disturbs the next; the interval is over those medians, and widened by what two
+copies of one and the same network differ by.
 """
 
 from __future__ import annotations
@@ -20,16 +21,18 @@ from numpy.typing import NDArray
 
 from deploykit.errors import InputError
 from deploykit.profiler import conditions, statistics
-from deploykit.profiler.process import TimedProcess
+from deploykit.profiler.process import Timed, TimedProcess
 from deploykit.profiler.worker import Subject
 from deploykit.progress import SILENT, Progress
 
 BLOCK_MS = 8.0
+FEWEST_RUNS, MOST_RUNS = 3, 1000
 MIN_ROUNDS, MAX_ROUNDS = 12, 240
 GROUPS = 16
-# Two processes of one network differ for reasons of their own, such as where their memory lies: the standard deviation of the
-# logarithm of their ratio, over pairs of processes. No number of rounds takes it away.
-PROCESS_SPREAD = 0.009
+# Two processes of one network differ for reasons of their own, such as where their memory lies; two copies of it in one process
+# much less. Standard deviations of the logarithm of their ratio, over pairs; no number of rounds takes them away.
+PROCESS_SPREAD = 0.025
+SPREAD = 0.007
 WIDTH = 0.01  # stop when the interval, before it is widened, is this narrow
 UNSTABLE = 2.0  # p95 over median
 SECONDS = 10.0
@@ -154,39 +157,47 @@ def measure(
         raise InputError("there is nothing to time")
     progress.start("timing", None)
     with ExitStack() as stack:
-        processes = [stack.enter_context(TimedProcess(subject, device, threads, arrays)) for subject in subjects]
-        for process in processes:
-            process.wait_until_ready()
-        outputs = tuple(tuple(process.outputs()) for process in processes)
-        runs = [_runs_per_block(process) for process in processes]
-        times: list[list[list[float]]] = [[] for _ in processes]
+        processes = {name: stack.enter_context(TimedProcess(name, arrays)) for name in {s.engine: 0 for s in subjects}}
+        timed = [processes[subject.engine].open(subject, device, threads) for subject in subjects]
+        runs = _runs_per_block(timed)
+        times: list[list[list[float]]] = [[] for _ in timed]
         until = time.monotonic() + seconds
         while not _enough(times, until):
-            _one_round(processes, runs, times)
-            progress.advance(note=f"round {len(times[0])}")
-        latencies = tuple(_latency(p, t, arrays) for p, t in zip(processes, times, strict=True))
-    comparisons = tuple(_compare(latencies[0].label, latencies[i].label, times[0], times[i]) for i in range(1, len(processes)))
-    return LatencyReport(latencies, comparisons, conditions.of_machine(), outputs)
+            _one_round(timed, runs, times)
+            progress.advance(note=f"round {len(times[0]) // 2}")
+    latencies = tuple(_latency(entry, blocks, arrays) for entry, blocks in zip(timed, times, strict=True))
+    comparisons = tuple(_compare(timed[0], other, times[0], times[i]) for i, other in enumerate(timed) if i > 0)
+    return LatencyReport(latencies, comparisons, conditions.of_machine(), tuple(tuple(entry.outputs) for entry in timed))
 
 
-def _runs_per_block(process: TimedProcess) -> int:
-    """Warm up until the time is spent and the last block was no faster than the one before; then fill a block."""
+def _runs_per_block(timed: Sequence[Timed]) -> int:
+    """Warm everything up; then as many runs as fill a block on average.
+
+    The same number for all: a busy machine disturbs long blocks and short ones differently, and equals must stay equal.
+    """
+    usual = [_warm(entry) for entry in timed]
+    middle = math.exp(sum(math.log(milliseconds) for milliseconds in usual) / len(usual))
+    return max(FEWEST_RUNS, min(MOST_RUNS, math.ceil(BLOCK_MS / middle)))
+
+
+def _warm(entry: Timed) -> float:
+    """The time of an undisturbed run in ms, after `WARM_UP_SECONDS`."""
     until = time.monotonic() + WARM_UP_SECONDS
-    found = [float(np.median(process.time(1)))]
-    runs = 1
-    while time.monotonic() < until or len(found) < 3:
-        runs = max(1, min(1000, math.ceil(BLOCK_MS / found[-1])))
-        found.append(float(np.median(process.time(runs))))
-    return max(3, math.ceil(BLOCK_MS / found[-1]))
+    found = statistics.percentile(entry.time(1), 0.25)
+    blocks = 1
+    while time.monotonic() < until or blocks < 3:
+        found = statistics.percentile(entry.time(max(1, min(MOST_RUNS, math.ceil(BLOCK_MS / found)))), 0.25)
+        blocks += 1
+    return found
 
 
-def _one_round(processes: Sequence[TimedProcess], runs: Sequence[int], times: list[list[list[float]]]) -> None:
+def _one_round(timed: Sequence[Timed], runs: int, times: list[list[list[float]]]) -> None:
     """One round for N engines: 1 2 .. N N .. 2 1, the next one the other way round; two blocks each."""
-    order = list(range(len(processes)))
+    order = list(range(len(timed)))
     if len(times[0]) % 4 == 2:
         order.reverse()
     for index in (*order, *reversed(order)):
-        times[index].append(processes[index].time(runs[index]))
+        times[index].append(timed[index].time(runs))
 
 
 def _enough(times: Sequence[Sequence[Sequence[float]]], until: float) -> bool:
@@ -205,7 +216,7 @@ def _interval(baseline: Sequence[Sequence[float]], candidate: Sequence[Sequence[
     """(mean, low, high) of the logarithm of baseline / candidate, over groups of neighbouring rounds."""
     rounds = _log_ratios(baseline, candidate)
     groups = np.array_split(np.asarray(rounds), min(GROUPS, len(rounds)))
-    return statistics.mean_interval([float(group.mean()) for group in groups])
+    return statistics.mean_interval([float(np.median(group)) for group in groups])
 
 
 def _log_ratios(baseline: Sequence[Sequence[float]], candidate: Sequence[Sequence[float]]) -> list[float]:
@@ -215,29 +226,35 @@ def _log_ratios(baseline: Sequence[Sequence[float]], candidate: Sequence[Sequenc
     return [(first + second) / 2 for first, second in zip(blocks[::2], blocks[1::2], strict=True)]
 
 
-def _compare(baseline: str, candidate: str, a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> Comparison:
+def _compare(baseline: Timed, candidate: Timed, a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> Comparison:
+    spread = SPREAD if baseline.process is candidate.process else PROCESS_SPREAD
+    return judge(baseline.label, candidate.label, a, b, spread)
+
+
+def judge(baseline: str, candidate: str, a: Sequence[Sequence[float]], b: Sequence[Sequence[float]], spread: float) -> Comparison:
+    """The comparison of two engines from their blocks of run times, two blocks of each per round."""
     mean, low, high = _interval(a, b)
-    half = math.hypot((high - low) / 2, statistics.normal_half(PROCESS_SPREAD))
+    half = math.hypot((high - low) / 2, statistics.normal_half(spread))
     low, high = mean - half, mean + half
     verdict = "no difference" if low <= 0 <= high else "faster" if mean > 0 else "slower"
     return Comparison(baseline, candidate, math.exp(mean), math.exp(low), math.exp(high), verdict, len(a) // 2)
 
 
-def _latency(process: TimedProcess, blocks: Sequence[Sequence[float]], arrays: Sequence[NDArray[Any]]) -> Latency:
+def _latency(entry: Timed, blocks: Sequence[Sequence[float]], arrays: Sequence[NDArray[Any]]) -> Latency:
     samples = [value for block in blocks for value in block]
     median = statistics.percentile(samples, 0.5)
     batch = int(arrays[0].shape[0]) if arrays and arrays[0].ndim else 1
     step = max(1, len(samples) // KEPT_SAMPLES)
     return Latency(
-        label=process.label,
-        backend=process.backend,
-        device=process.device,
-        threads=process.threads,
+        label=entry.label,
+        backend=entry.backend,
+        device=entry.device,
+        threads=entry.threads,
         median_ms=median,
         p95_ms=statistics.percentile(samples, 0.95),
         p99_ms=statistics.percentile(samples, 0.99),
         throughput=1000 * batch / median,
-        peak_memory_bytes=process.peak_memory(),
-        settings=process.settings,
+        peak_memory_bytes=entry.peak_memory,
+        settings=entry.settings,
         samples=tuple(samples[::step]),
     )

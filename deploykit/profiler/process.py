@@ -19,39 +19,54 @@ COMMAND = "from deploykit.profiler.worker import main; main()"
 
 
 class TimedProcess:
-    """One subject in a process of its own, ready to run. Use it as a context manager.
+    """A process for the subjects of one backend. Use it as a context manager.
 
     A fresh interpreter rather than a fork: a forked process would share torch's threads, and `multiprocessing` would run the
-    caller's script again. `wait_until_ready` raises what starting the engine raises.
+    caller's script again. Commands are sent and answered apart, so that several processes can start side by side.
     """
 
-    def __init__(self, subject: Subject, device: str, threads: int | None, arrays: Sequence[NDArray[Any]]) -> None:
+    def __init__(self, backend: str, arrays: Sequence[NDArray[Any]]) -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        self.backend = backend
+        self._opened = 0
         self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
             [sys.executable, "-c", COMMAND], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
-        self.backend, self.label = subject.engine, subject.title
-        self.device, self.threads, self.settings = device, threads or 0, dict[str, str]()
-        self._send("open", subject, device, threads, list(arrays))
+        self.send("prepare", backend, list(arrays))
+        self._prepared = False
 
-    def wait_until_ready(self) -> None:
-        """Wait for the engine. Apart from the constructor, so that several processes can start side by side."""
-        about = self._receive()
-        self.device, self.threads, self.settings = about["device"], about["threads"], about["settings"]
+    def open(self, subject: Subject, device: str, threads: int | None) -> Timed:
+        """Start one more subject in the process. Raises what starting and running it raises."""
+        if not self._prepared:
+            self.receive()
+            self._prepared = True
+        self.send("open", subject, device, threads)
+        about = self.receive()
+        self._opened += 1
+        return Timed(self, self._opened - 1, subject, about)
 
-    def outputs(self) -> list[NDArray[Any]]:
-        """The outputs of one run."""
-        found: list[NDArray[Any]] = self._ask("outputs")
-        return found
+    def send(self, name: str, *arguments: Any) -> None:
+        """Give a command; its answer is to be received."""
+        if self._process.stdin is None:
+            raise InputError("the process has no pipe")
+        try:
+            pickle.dump((name, arguments), self._process.stdin)
+            self._process.stdin.flush()
+        except OSError as error:
+            raise self._died() from error
 
-    def time(self, runs: int) -> list[float]:
-        """The times of `runs` runs in ms."""
-        return [nanoseconds / 1e6 for nanoseconds in self._ask("time", runs)]
-
-    def peak_memory(self) -> int:
-        """The most memory the process ever held, in bytes."""
-        found: int = self._ask("memory")
-        return found
+    def receive(self) -> Any:
+        """The next answer. Raises the error that the other side ran into, and `InputError` if it died."""
+        if self._process.stdout is None:
+            raise InputError("the process has no pipe")
+        try:
+            outcome, answer = pickle.load(self._process.stdout)  # noqa: S301  # from our own child, over its own pipe
+        except (EOFError, OSError, pickle.UnpicklingError) as error:
+            raise self._died() from error
+        if outcome == "failed":
+            problem: DeploykitError = answer
+            raise problem
+        return answer
 
     def close(self) -> None:
         """End the process; it has nothing to save."""
@@ -70,37 +85,28 @@ class TimedProcess:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _ask(self, name: str, *arguments: Any) -> Any:
-        self._send(name, *arguments)
-        return self._receive()
-
-    def _send(self, name: str, *arguments: Any) -> None:
-        if self._process.stdin is None:
-            raise InputError("the process has no pipe")
-        try:
-            pickle.dump((name, arguments), self._process.stdin)
-            self._process.stdin.flush()
-        except OSError as error:
-            raise self._died() from error
-
-    def _receive(self) -> Any:
-        if self._process.stdout is None:
-            raise InputError("the process has no pipe")
-        try:
-            outcome, answer = pickle.load(self._process.stdout)  # noqa: S301  # from our own child, over its own pipe
-        except (EOFError, OSError, pickle.UnpicklingError) as error:
-            raise self._died() from error
-        if outcome == "failed":
-            problem: DeploykitError = answer
-            raise problem
-        return answer
-
     def _died(self) -> InputError:
-        return InputError(f"the process that runs {self.label} died ({self._last_words()})", "is there enough memory?")
-
-    def _last_words(self) -> str:
         try:
             status = self._process.wait(timeout=5)
+            words = f"signal {-status}" if status < 0 else f"exit status {status}"
         except subprocess.TimeoutExpired:
-            return "it does not answer"
-        return f"signal {-status}" if status < 0 else f"exit status {status}"
+            words = "it does not answer"
+        return InputError(f"the process that runs {self.backend} died ({words})", "is there enough memory?")
+
+
+class Timed:
+    """One subject in its process, ready to run. `outputs`: of its first run; `peak_memory`: of a process with it alone, bytes."""
+
+    def __init__(self, process: TimedProcess, index: int, subject: Subject, about: dict[str, Any]) -> None:
+        self.process, self._index = process, index
+        self.backend, self.label = subject.engine, subject.title
+        self.device: str = about["device"]
+        self.threads: int = about["threads"]
+        self.settings: dict[str, str] = about["settings"]
+        self.outputs: list[NDArray[Any]] = about["outputs"]
+        self.peak_memory: int = about["peak_memory"]
+
+    def time(self, runs: int) -> list[float]:
+        """The times of `runs` runs in ms."""
+        self.process.send("time", self._index, runs)
+        return [nanoseconds / 1e6 for nanoseconds in self.process.receive()]

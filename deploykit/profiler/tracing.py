@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,8 +117,11 @@ class _Watcher(TorchDispatchMode):
         if kind == "arithmetic":
             name = operators.name_of(func)
             call.arithmetic[name] += 1
-            if name in _LIKE_THEIR_INPUT and args[0].is_meta:
-                return torch.empty_like(args[0])
+            short = _SHORTCUTS.get(name)
+            if short is not None and not kwargs and args[0].is_meta:
+                out = short(*args)
+                if out is not None:
+                    return out
         return func(*args, **kwargs)
 
     def _unknown(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -187,8 +190,30 @@ def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-# torch works out the result of these on the meta device in Python, and imports its whole compiler (over a second) to do so.
-_LIKE_THEIR_INPUT = frozenset({"aten::relu", "aten::_safe_softmax", "aten::hardswish", "aten::hardtanh"})
+def _like_its_input(x: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _like_both(x: Tensor, y: Any) -> Tensor | None:
+    same = isinstance(y, Tensor) and x.shape == y.shape and x.dtype == y.dtype
+    return torch.empty_like(x) if same else None
+
+
+def _batch_norm(x: Tensor, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, *_: Any) -> Any:
+    return None if training else (torch.empty_like(x), x.new_empty(0), x.new_empty(0))
+
+
+# torch works out the results of these on the meta device in Python, slowly, and for some of them imports its whole compiler
+# (over a second). A shortcut gives a result of the right shape and type, or `None` where it does not apply.
+_SHORTCUTS: dict[str, Callable[..., Any]] = {
+    "aten::relu": _like_its_input,
+    "aten::_safe_softmax": _like_its_input,
+    "aten::hardswish": _like_its_input,
+    "aten::hardtanh": _like_its_input,
+    "aten::add": _like_both,
+    "aten::mul": _like_both,
+    "aten::native_batch_norm": _batch_norm,
+}
 
 
 @contextlib.contextmanager

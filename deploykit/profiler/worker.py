@@ -1,4 +1,4 @@
-"""The other side of a timing: one engine in a process of its own, which works only when it is told to.
+"""The other side of a timing: a process that runs one backend, and works only when it is told to.
 
 Started by `deploykit.profiler.process`. Commands come pickled on stdin, answers leave pickled on what was stdout;
 the parent is the only one who speaks to it. Between commands the process sleeps in a read.
@@ -6,6 +6,7 @@ the parent is the only one who speaks to it. Between commands the process sleeps
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import pickle
@@ -72,25 +73,37 @@ def start(subject: Subject, device: str, threads: int | None) -> Engine:
 
 
 class Worker:
-    """Each public method is a command; its result is the answer."""
+    """Each public method is a command; its result is the answer. Subjects are numbered in the order of `open`."""
 
     def __init__(self) -> None:
-        self.engine: Engine | None = None
+        self.engines: list[Engine] = []
         self.arrays: list[NDArray[Any]] = []
+        self.before = 0
 
-    def open(self, subject: Subject, device: str, threads: int | None, arrays: Sequence[NDArray[Any]]) -> dict[str, Any]:
-        """Start the engine; `arrays` are the inputs of every run. Tells what it runs on."""
-        self.engine = start(subject, device, threads)
+    def prepare(self, backend: str, arrays: Sequence[NDArray[Any]]) -> None:
+        """Load the backend's libraries; `arrays` are the inputs of every run."""
+        backends.source_of(backend)
         self.arrays = list(arrays)
-        return {"device": self.engine.device, "threads": self.engine.threads, "settings": self.engine.settings}
+        self.before = resident_memory()
 
-    def outputs(self) -> list[NDArray[Any]]:
-        """One run."""
-        return self._engine.run(self.arrays)
+    def open(self, subject: Subject, device: str, threads: int | None) -> dict[str, Any]:
+        """Start an engine and run it once. Tells what it runs on, its outputs, and the memory of a process with it alone."""
+        others = resident_memory() - self.before
+        forget_peak_memory()
+        engine = start(subject, device, threads)
+        self.engines.append(engine)
+        outputs = engine.run(self.arrays)
+        return {
+            "device": engine.device,
+            "threads": engine.threads,
+            "settings": engine.settings,
+            "outputs": outputs,
+            "peak_memory": peak_memory() - others,
+        }
 
-    def time(self, runs: int) -> list[int]:
-        """Nanoseconds of each of `runs` runs, host to host, after a few that are not timed."""
-        run, arrays, clock = self._engine.run, self.arrays, time.perf_counter_ns
+    def time(self, index: int, runs: int) -> list[int]:
+        """Nanoseconds of each of `runs` runs of one subject, host to host, after a few that are not timed."""
+        run, arrays, clock = self.engines[index].run, self.arrays, time.perf_counter_ns
         found = [0] * runs
         gc.disable()
         try:
@@ -98,35 +111,46 @@ class Worker:
             run(arrays)
             while clock() < until:
                 run(arrays)
-            for index in range(runs):
+            for step in range(runs):
                 began = clock()
                 run(arrays)
-                found[index] = clock() - began
+                found[step] = clock() - began
         finally:
             gc.enable()
         return found
 
-    def memory(self) -> int:
-        """The most memory this process ever held, in bytes: the interpreter, the libraries, the weights and the runs."""
-        return peak_memory()
-
-    @property
-    def _engine(self) -> Engine:
-        if self.engine is None:
-            raise InputError("no engine was started")
-        return self.engine
-
 
 def peak_memory() -> int:
-    """Bytes. From /proc where there is one: `getrusage` would count the parent's memory at the time of the fork."""
-    try:
-        status = Path("/proc/self/status").read_text()
-        return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        import resource
+    """The most memory this process held since `forget_peak_memory`, in bytes.
 
-        unit = 1 if sys.platform == "darwin" else 1024
-        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    From /proc where there is one: `getrusage` would count the parent's memory at the time of the fork, and cannot forget.
+    """
+    found = _status("VmHWM")
+    if found is not None:
+        return found
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def resident_memory() -> int:
+    """The memory this process holds now, in bytes; 0 where the system does not tell."""
+    return _status("VmRSS") or 0
+
+
+def forget_peak_memory() -> None:
+    """Start `peak_memory` anew (see proc_pid_clear_refs(5)); without effect where the system cannot."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _status(field: str) -> int | None:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+    except (OSError, StopIteration):
+        return None
 
 
 def serve(commands: IO[bytes], answers: IO[bytes]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from deploykit.reports._types import Kind
 
-RIGHT = frozenset({"count", "bytes", "ms", "seconds", "percent", "ratio", "number"})
+RIGHT = frozenset({"count", "bytes", "ms", "seconds", "percent", "ratio", "score", "number"})
 
 
 def show(value: Any, kind: Kind) -> str:
@@ -30,6 +30,8 @@ def show(value: Any, kind: Kind) -> str:
             return f"{100 * value:.1f} %"
         case "ratio":
             return f"{value:.2f}x"
+        case "score":
+            return f"{value:.4f}"
         case "number":
             return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
         case _:

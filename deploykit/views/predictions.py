@@ -21,7 +21,7 @@ def report(results: Sequence[Prediction]) -> Report:
     rows = [_row(result, document) for result, document in zip(results, documents, strict=True)]
     columns = [Column("path", "input")]
     if any(result.label is not None for result in results):
-        columns += [Column("label", "label"), Column("score", "score", "number")]
+        columns += [Column("label", "label"), Column("score", "score", "score")]
     if any(len(result.top) > 1 for result in results):
         columns.append(Column("others", "then"))
     if any(result.values is not None for result in results):

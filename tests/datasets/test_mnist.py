@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
@@ -26,8 +27,9 @@ def no_network(monkeypatch):
     """torchvision's downloads fail at once, as they do without a network."""
     asked = []
 
-    def fail(url, *_, **__):
+    def fail(url, download_root, **_):
         asked.append(url)
+        assert Path(download_root).is_dir()
         print("Downloading", url)  # as torchvision does
         raise URLError("Name or service not known")
 
@@ -112,11 +114,12 @@ def test_without_files_and_network_one_line_says_where_to_put_them(name, tmp_pat
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DatasetError) as caught:
         datasets.load(name)
-    assert f"{name} is not in data/{name}, and downloading it failed" in str(caught.value)
+    assert f"{name} is not in data/{name}, and downloading it failed (<urlopen error Name or service" in str(caught.value)
     assert "DEPLOYKIT_DATA" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert no_network, "torchvision was asked to download"
     assert capsys.readouterr().out == ""
+    assert list(tmp_path.iterdir()) == [], "no empty folders are left behind"
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -44,12 +44,22 @@ def test_onnxruntime_against_pytorch(lenet_file):
     assert {"cpu", "cores", "python", "torch"} <= set(found.conditions)
 
 
+def test_two_networks_on_one_backend_share_a_process_but_not_their_memory():
+    """Two copies of a network in one process differ far less than two processes do."""
+    arrays = inputs(Subject("vgg11-small", untrained=True), 1)
+    with TimedProcess("torch", arrays) as process:
+        first = process.open(Subject("vgg11-small", untrained=True), "cpu", 1)
+        second = process.open(Subject("vgg11-small", untrained=True), "cpu", 1)
+    assert first.process is second.process
+    assert second.peak_memory == pytest.approx(first.peak_memory, rel=0.25)
+    np.testing.assert_array_equal(first.outputs[0], second.outputs[0])
+
+
 def test_a_batch_reaches_both_sides(lenet_file):
-    process = TimedProcess(Subject(str(lenet_file)), "cpu", 1, inputs(LENET, 5))
-    with process:
-        process.wait_until_ready()
-        assert process.outputs()[0].shape == (5, 10)
-        times = process.time(7)
+    with TimedProcess("onnxruntime", inputs(LENET, 5)) as process:
+        timed = process.open(Subject(str(lenet_file)), "cpu", 1)
+        assert timed.outputs[0].shape == (5, 10)
+        times = timed.time(7)
         assert len(times) == 7
         assert all(t > 0 for t in times)
 
@@ -63,8 +73,8 @@ def test_a_batch_reaches_both_sides(lenet_file):
     ],
 )
 def test_what_goes_wrong_in_the_other_process_arrives_as_what_it_is(subject, error, workdir):
-    with TimedProcess(subject, "cpu", 1, [np.zeros((1, 1, 32, 32), np.float32)]) as process, pytest.raises(error):
-        process.wait_until_ready()
+    with TimedProcess(subject.engine, [np.zeros((1, 1, 32, 32), np.float32)]) as process, pytest.raises(error):
+        process.open(subject, "cpu", 1)
 
 
 @pytest.mark.skipif(__import__("torch").cuda.is_available(), reason="there is a CUDA device")
@@ -74,16 +84,16 @@ def test_a_device_that_is_not_there():
 
 
 def test_a_process_that_dies_is_reported():
-    with TimedProcess(LENET, "cpu", 1, inputs(LENET, 1)) as process:
-        process.wait_until_ready()
+    with TimedProcess("torch", inputs(LENET, 1)) as process:
+        timed = process.open(LENET, "cpu", 1)
         os.kill(process._process.pid, signal.SIGKILL)
         with pytest.raises(InputError, match=r"died \(signal 9\)"):
-            process.time(1)
+            timed.time(1)
 
 
 def test_the_process_ends_with_its_owner():
-    with TimedProcess(LENET, "cpu", 1, inputs(LENET, 1)) as process:
-        process.wait_until_ready()
+    with TimedProcess("torch", inputs(LENET, 1)) as process:
+        process.open(LENET, "cpu", 1)
     assert process._process.returncode == 0
 
 
@@ -101,9 +111,8 @@ def test_what_the_network_prints_does_not_disturb_the_conversation(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     subject = Subject("chatty:net", untrained=True)
-    with TimedProcess(subject, "cpu", 1, inputs(subject, 1)) as process:
-        process.wait_until_ready()
-        assert process.outputs()[0].shape == (1, 2)
+    with TimedProcess("torch", inputs(subject, 1)) as process:
+        assert process.open(subject, "cpu", 1).outputs[0].shape == (1, 2)
     sys.modules.pop("chatty", None)
 
 
@@ -116,7 +125,7 @@ def test_a_machine_that_slows_down_hits_both_alike():
     drift = np.linspace(1, 2, 48)
     a = blocks(*drift[[i for i in range(48) if i % 4 in (0, 3)]])
     b = blocks(*drift[[i for i in range(48) if i % 4 in (1, 2)]])
-    found = latency._compare("a", "b", a, b)
+    found = latency.judge("a", "b", a, b, latency.SPREAD)
     assert found.verdict == "no difference"
     assert found.ratio == pytest.approx(1, abs=0.002)
 
@@ -124,7 +133,7 @@ def test_a_machine_that_slows_down_hits_both_alike():
 @pytest.mark.parametrize(("factor", "verdict"), [(1.05, "slower"), (1 / 1.05, "faster"), (1.005, "no difference")])
 def test_verdicts(factor, verdict):
     noise = np.random.default_rng(1).normal(1, 0.005, (2, 48))
-    found = latency._compare("a", "b", blocks(*noise[0]), blocks(*(noise[1] * factor)))
+    found = latency.judge("a", "b", blocks(*noise[0]), blocks(*(noise[1] * factor)), latency.SPREAD)
     assert found.verdict == verdict
     assert found.low <= found.ratio <= found.high
 

@@ -1,0 +1,102 @@
+"""Every image classifier, trained on real digits by its own recipe: test accuracy, seconds, size.
+
+    python benchmarks/classifiers.py                      # all of them; VGG-11 alone takes most of the time
+    python benchmarks/classifiers.py --only lenet --only cnn2
+    python benchmarks/classifiers.py --shortcuts          # resnet18 against resnet18-plain, 5 seeds
+
+Each network is trained in a folder that is thrown away. Results are kept in benchmarks/results/classifiers.json, so that a long
+table can be made in pieces; the Markdown beside it is drawn from all that is there. Seconds are of this machine and one run:
+they say which networks are small change and which are not, no more.
+
+Expected before measuring: lenet >= 0.95; lenet5, cnn2, cnn4 >= 0.97; with 1,000 training images, 5 epochs and a batch of 64,
+resnet18 above resnet18-plain on the mean of 5 seeds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+# Before torch is loaded: threads that wait otherwise spin, and whatever else runs on the machine makes training ten times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import click
+import torch
+
+from deploykit import architectures, training
+from deploykit.architectures import ImageInput
+from deploykit.files import write_text
+
+RESULTS = Path(__file__).parent / "results"
+SEEDS = 5
+
+
+def classifiers() -> list[str]:
+    """Every architecture that takes images and learns classes."""
+    found = [architectures.get(name) for name in architectures.names()]
+    return [a.name for a in found if isinstance(a.input, ImageInput) and a.recipe.loss == "cross-entropy"]
+
+
+def trained(name: str, **options: Any) -> dict[str, Any]:
+    """One run by the recipe, as a row."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = training.train(name, out=Path(folder), device="cpu", **options)
+        size = result.checkpoint.stat().st_size
+    return {"test": result.metrics["test"], "epochs": result.epochs, "seconds": round(result.seconds, 1), "bytes": size}
+
+
+def shortcuts() -> dict[str, Any]:
+    """What the shortcuts are worth: 1,000 training images, 5 epochs, batch 64, one row of accuracies per network."""
+    rows: dict[str, list[float]] = {"resnet18": [], "resnet18-plain": []}
+    for seed in range(SEEDS):
+        for name, found in rows.items():
+            found.append(trained(name, seed=seed, limit=1000, epochs=5, batch_size=64)["test"])
+            click.echo(f"seed {seed} {name:15} {found[-1]:.4f}", err=True)
+    return {name: {"mean": statistics.mean(found), "each": found} for name, found in rows.items()}
+
+
+def markdown(document: dict[str, Any]) -> str:
+    """The tables, drawn from whatever has been measured so far."""
+    lines = ["| network | test accuracy | epochs | seconds | checkpoint |", "|---|---|---|---|---|"]
+    for name, row in sorted(document.get("classifiers", {}).items(), key=lambda item: item[1]["bytes"]):
+        size = f"{row['bytes'] / 1e6:.1f} MB"
+        lines.append(f"| `{name}` | {row['test']:.1%} | {row['epochs']} | {row['seconds']:.0f} | {size} |")
+    if "shortcuts" in document:
+        lines += [
+            "",
+            f"1,000 training images, 5 epochs, batch 64, {SEEDS} seeds:",
+            "",
+            "| network | mean | each |",
+            "|---|---|---|",
+        ]
+        for name, row in document["shortcuts"].items():
+            lines.append(f"| `{name}` | {row['mean']:.1%} | {', '.join(f'{value:.1%}' for value in row['each'])} |")
+    return "\n".join(lines) + "\n"
+
+
+@click.command()
+@click.option("--only", multiple=True, type=click.Choice(classifiers()), help="Just this network; may be repeated.")
+@click.option("--shortcuts", "residual", is_flag=True, help="Compare resnet18 with resnet18-plain.")
+@click.option("--format", "form", type=click.Choice(["markdown", "json"]), default="markdown", show_default=True)
+def main(only: tuple[str, ...], residual: bool, form: str) -> None:
+    """Train, keep the results, print the table."""
+    kept = RESULTS / "classifiers.json"
+    document: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {"classifiers": {}}
+    document["conditions"] = {"torch": torch.__version__.split("+")[0], "threads": torch.get_num_threads()}
+    if residual:
+        document["shortcuts"] = shortcuts()
+    for name in () if residual and not only else only or classifiers():
+        document["classifiers"][name] = trained(name)
+        click.echo(f"{name:20} {document['classifiers'][name]}", err=True)
+        write_text(kept, json.dumps(document, indent=2) + "\n")
+    write_text(kept, json.dumps(document, indent=2) + "\n")
+    write_text(kept.with_suffix(".md"), markdown(document))
+    click.echo(markdown(document) if form == "markdown" else json.dumps(document, indent=2))
+
+
+if __name__ == "__main__":
+    main()
