@@ -28,7 +28,7 @@ from deploykit.training.augment import augment
 from deploykit.training.batches import Batches
 from deploykit.training.optimization import Order, mix, optimizer_of, schedule
 from deploykit.training.plan import Plan, checkpoint_of, fit_arguments, initialize
-from deploykit.training.processes import Deterministic, accelerator_for, agree, shard
+from deploykit.training.processes import Deterministic, Interruptible, accelerator_for, agree, shard
 from deploykit.training.result import TrainingResult
 from deploykit.training.state import State
 
@@ -105,18 +105,19 @@ def _run(plan: Plan, network: nn.Module, state: State, accelerator: Accelerator,
     if optimizer is not None:
         progress.start(f"training {plan.architecture.name}", recipe.epochs * len(order))
         progress.advance(state.epoch * len(order))
-        for epoch in range(state.epoch, recipe.epochs):
-            if plan.patience is not None and state.stale >= plan.patience:
-                break
-            order.epoch = epoch
-            torch.manual_seed(mix(plan.seed, epoch, accelerator.process_index))
-            loss = _train_epoch(model, loader, optimizer, scheduler, plan, accelerator, progress)
-            agree(network, accelerator)
-            validation = _evaluate(network, batches["validation"], plan, accelerator)
-            state.record(epoch, loss, validation, network, time.perf_counter() - began, plan)
-            if accelerator.is_main_process:
-                state.save(plan, network, optimizer, scheduler)
-            accelerator.wait_for_everyone()
+        with Interruptible() as interrupt:
+            for epoch in range(state.epoch, recipe.epochs):
+                if plan.patience is not None and state.stale >= plan.patience:
+                    break
+                order.epoch = epoch
+                torch.manual_seed(mix(plan.seed, epoch, accelerator.process_index))
+                loss = _train_epoch(model, loader, optimizer, scheduler, plan, accelerator, progress, interrupt)
+                agree(network, accelerator)
+                validation = _evaluate(network, batches["validation"], plan, accelerator)
+                state.record(epoch, loss, validation, network, time.perf_counter() - began, plan)
+                if accelerator.is_main_process:
+                    state.save(plan, network, optimizer, scheduler)
+                accelerator.wait_for_everyone()
     if state.best is not None:
         network.load_state_dict(state.best)
         agree(network, accelerator)
@@ -132,6 +133,7 @@ def _train_epoch(
     plan: Plan,
     accelerator: Accelerator,
     progress: Progress,
+    interrupt: Interruptible,
 ) -> float:
     """One pass over the training split; gives the mean loss. Raises `TrainingDiverged`."""
     model.train()
@@ -150,6 +152,7 @@ def _train_epoch(
         optimizer.zero_grad()
         total += loss.detach()
         steps += 1
+        interrupt.check()
         progress.advance(note=f"loss {float(total) / steps:.4f}" if steps % CHECK_LOSS_EVERY == 0 else "")
         if steps % CHECK_LOSS_EVERY == 0:
             _require_finite(total, plan)

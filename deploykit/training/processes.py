@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -73,6 +75,37 @@ def shard(samples: int, processes: int, process: int) -> Iterator[list[int]]:
     indices = list(range(process, samples, processes))
     for start in range(0, len(indices), EVALUATION_BATCH):
         yield indices[start : start + EVALUATION_BATCH]
+
+
+class Interruptible:
+    """Ctrl-C inside the block is kept until `check` is called, between two steps.
+
+    Python raises KeyboardInterrupt wherever it happens to be, also in callbacks of native code that swallow it; then the run
+    would go on. A second Ctrl-C is not kept. Outside the main thread signals are not ours, and nothing changes.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> Interruptible:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._keep)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if it was asked for."""
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def _keep(self, *_: object) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
 
 
 class Deterministic:
