@@ -35,7 +35,7 @@ class Depth(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 
 @click.command()
 @target_options
 @click.option("--against", metavar="TARGET", help="Another network or file to put beside it.")
-@click.option("--batch", type=click.IntRange(1, 1 << 20), default=1, show_default=True, help="Samples per run.")
+@click.option("--batch", type=click.IntRange(1, 1 << 20), help="Samples per run.  [default: 1, or what the file fixes]")
 @click.option(
     "--convention",
     type=click.Choice(["macs", "flops", "paddle"]),

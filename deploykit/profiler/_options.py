@@ -15,7 +15,7 @@ BACKENDS = ("torch", "onnxruntime")
 
 @dataclass(frozen=True)
 class Options:
-    batch: int
+    batch: int | None
     convention: str
     depth: Depth
     backends: tuple[str, ...]
@@ -33,7 +33,7 @@ def checked(options: Options) -> Options:
             raise UnknownName.among("backend", backend, engines.names())
     if not options.backends:
         raise InputError("no backend was chosen", f"choose from {', '.join(engines.names())}")
-    if not 1 <= options.batch <= 1 << 20:
+    if options.batch is not None and not 1 <= options.batch <= 1 << 20:
         raise InputError(f"a batch of {options.batch} is not possible", "choose 1 or more")
     if options.depth != "leaves" and options.depth < 0:
         raise InputError(f"a depth of {options.depth} is not possible", "choose leaves, or 0 or more levels")

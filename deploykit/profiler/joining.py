@@ -63,7 +63,7 @@ def with_onnx_times(table: LayerTable, times: NodeTimes, paths: Mapping[str, str
     notes = list(table.notes)
     if extra:
         names = ", ".join(sorted({*times.uncharged, *stray})[:6])
-        rows.append(Layer(RUNTIME, names, None, None, own=True, onnxruntime_ms=extra))
+        rows.append(Layer(RUNTIME, names, None, None, own=True, onnx_ops=None if paths is None else 0, onnxruntime_ms=extra))
         notes.append(f"ONNX Runtime added or rewrote nodes that cannot be charged to a layer: {names}")
     return replace(table, layers=tuple(rows), notes=tuple(notes))
 

@@ -119,7 +119,7 @@ def compare_latency(
     baseline: Subject | str,
     candidate: Subject | str,
     *,
-    batch: int = 1,
+    batch: int | None = None,
     device: str = "cpu",
     threads: int | None = None,
     seconds: float = SECONDS,
@@ -136,7 +136,7 @@ def compare_latency(
     return measure(both, arrays, device=device, threads=threads, seconds=seconds, progress=progress)
 
 
-def inputs_of(subject: Subject, batch: int, seed: int = 0) -> list[NDArray[Any]]:
+def inputs_of(subject: Subject, batch: int | None, seed: int = 0) -> list[NDArray[Any]]:
     """Standard normal inputs for a subject (small whole numbers where it takes integers), shape (batch, ...)."""
     from deploykit.profiler import subjects
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -49,20 +48,20 @@ class _Rows:
     def __init__(self, network: nn.Module, traced: Trace, rules: Convention) -> None:
         self.network, self.traced, self.rules = network, traced, rules
         self.seen: set[int] = set()
+        self.modules = dict(network.named_modules())
         called = {id(call.module) for call in traced.calls}
-        stored = dict((*network.named_parameters(), *network.named_buffers()))
         self.borrowed: dict[Call, list[Tensor]] = {}
-        for path, module in network.named_modules():
+        for path, module in self.modules.items():
             if id(module) in called:
                 continue
             for name, tensor in self._stored_in(module):
                 user = traced.users.get(f"{path}.{name}")
-                if user is not None and f"{path}.{name}" in stored:
+                if user is not None:
                     self.borrowed.setdefault(user, []).append(tensor)
 
     def table(self, depth: Depth) -> Iterator[Layer]:
         yield from self._rows(self.traced.calls[0], depth)
-        for path, module in self.network.named_modules():
+        for path, module in self.modules.items():
             left = self._charge(tensor for _, tensor in self._stored_in(module))
             if left:
                 yield Layer(path, type(module).__name__, None, None, params=left, called=False)
@@ -70,22 +69,22 @@ class _Rows:
     def _rows(self, call: Call, depth: Depth) -> Iterator[Layer]:
         if not call.children:
             kernel, stride, padding = _geometry(call.module)
-            row = self._row(call, self._own_ops(call), self._tensors(call))
-            yield replace(row, kernel=kernel, stride=stride, padding=padding)
+            yield self._row(call, self._own_ops(call), self._tensors(call), kernel=kernel, stride=stride, padding=padding)
             return
         if depth != "leaves" and _level(call.path) >= depth:
             calls = list(_below(call))
             tensors = [tensor for part in calls for tensor in self._tensors(part)]
-            row = self._row(call, sum(self._own_ops(part) for part in calls), tensors)
-            yield replace(row, macs=sum(part.macs for part in calls))
+            ops = sum(self._own_ops(part) for part in calls)
+            yield self._row(call, ops, tensors, macs=sum(part.macs for part in calls))
             return
         for child in call.children:
             yield from self._rows(child, depth)
-        yield replace(self._row(call, self._own_ops(call), self._tensors(call)), own=True)
+        yield self._row(call, self._own_ops(call), self._tensors(call), own=True)
 
-    def _row(self, call: Call, ops: int, tensors: Sequence[Tensor]) -> Layer:
+    def _row(self, call: Call, ops: int, tensors: Sequence[Tensor], **more: Any) -> Layer:
         kind, params = type(call.module).__name__, self._charge(tensors)
-        return Layer(call.path, kind, call.input_shape, call.output_shape, params=params, ops=ops, macs=call.macs)
+        more = {"macs": call.macs, **more}
+        return Layer(call.path, kind, call.input_shape, call.output_shape, params=params, ops=ops, **more)
 
     def _own_ops(self, call: Call) -> int:
         if self.rules.per_mac is not None:
@@ -97,9 +96,9 @@ class _Rows:
 
     def _stored_in(self, module: nn.Module) -> list[tuple[str, Tensor]]:
         """The module's own parameters by name; in the paddle convention its running statistics too."""
-        found: list[tuple[str, Tensor]] = list(module.named_parameters(recurse=False))
+        found: list[tuple[str, Tensor]] = [(n, p) for n, p in module._parameters.items() if p is not None]
         if self.rules.name == "paddle":
-            found += [(n, b) for n, b in module.named_buffers(recurse=False) if n in ("running_mean", "running_var")]
+            found += [(n, b) for n, b in module._buffers.items() if b is not None and n in ("running_mean", "running_var")]
         return found
 
     def _charge(self, tensors: Iterator[Tensor] | Sequence[Tensor]) -> int:

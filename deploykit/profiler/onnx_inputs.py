@@ -63,7 +63,8 @@ def _sizes(name: str, axes: list[int | str], batch: int | None, wanted: Shape | 
             if asked not in (None, axis):
                 what = "batch" if index == 0 else f"axis {index}"
                 problem = f"the {what} of the input {name!r} is {axis} in the file, not {asked}"
-                raise InputError(problem, "leave it out, or export the network with that axis dynamic")
+                hint = f"give --batch {axis}" if index == 0 else "leave it out"
+                raise InputError(problem, f"{hint}, or export the network with that axis dynamic")
             found.append(axis)
         elif asked is not None or index == 0:
             found.append(asked or 1)

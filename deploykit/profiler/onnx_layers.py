@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from math import prod
+from pathlib import Path
 
 import onnx
 
-from deploykit.profiler import conventions
+from deploykit.profiler import conventions, onnx_run
 from deploykit.profiler._types import Layer, LayerTable, Shape, Totals
 from deploykit.profiler.conventions import Convention
 from deploykit.profiler.onnx_inputs import fixed
@@ -28,18 +29,27 @@ MOVEMENT = frozenset(
 
 
 def count(
-    model: onnx.ModelProto, convention: str = "macs", batch: int | None = None, shapes: Sequence[Shape] | None = None
+    model: onnx.ModelProto,
+    convention: str = "macs",
+    batch: int | None = None,
+    shapes: Sequence[Shape] | None = None,
+    file: Path | None = None,
 ) -> LayerTable:
     """Count the graph for one batch size (`None`: what the file fixes, else 1); weights are not needed, only their shapes.
 
-    `shapes`: per input, without the batch, for sizes that the file leaves free. Never raises for an operator or a shape that
-    it does not know: those are listed. Raises `UnknownName` for the convention, `InputError` for a size that nobody knows.
+    `shapes`: per input, without the batch, for sizes that the file leaves free. `file`: where the model came from; it is run
+    once if a size that matters cannot be inferred, such as one that the graph computes by arithmetic. Never raises for an
+    operator or a shape that it does not know: those are listed. Raises `UnknownName` for the convention, `InputError` for a
+    size that nobody knows.
     """
     rules = conventions.get(convention)
     inputs = fixed(model, batch, shapes)
-    graph = Graph(model, inputs)
-    counter = _Counter(rules, graph)
+    counter = _Counter(rules, Graph(model, inputs))
     rows = tuple(counter.rows())
+    if counter.unshaped and file is not None:
+        seen = onnx_run.shapes(file, model.graph, inputs)
+        counter = _Counter(rules, Graph(model, inputs, seen))
+        rows = tuple(counter.rows())
     totals = Totals(sum(row.params for row in rows), None, None, sum(row.ops for row in rows))
     size = inputs[0].shape[0] if inputs and inputs[0].shape else 1
     uncounted, excluded = dict(sorted(counter.uncounted.items())), dict(sorted(counter.excluded.items()))

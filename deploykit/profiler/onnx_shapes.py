@@ -23,16 +23,17 @@ class Graph:
     """Nodes in the order of execution, and what is stored.
 
     `stored`: shapes of the weights in the file by name, floating point or not (`floats`: only those).
+    `seen`: shapes of values that a run has shown; they fill what cannot be inferred.
     """
 
-    def __init__(self, model: onnx.ModelProto, inputs: Sequence[FixedInput]) -> None:
+    def __init__(self, model: onnx.ModelProto, inputs: Sequence[FixedInput], seen: Mapping[str, Shape] | None = None) -> None:
         if model.functions:
             model = inliner.inline_local_functions(model)
         self.stored = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
         self.stored |= {s.values.name: tuple(s.dims) for s in model.graph.sparse_initializer}
         self.floats = {tensor.name for tensor in model.graph.initializer if tensor.data_type in FLOATS}
         self._note_constants(model.graph)
-        shapes = _infer(model, inputs) | self.stored | {entry.name: entry.shape for entry in inputs}
+        shapes = dict(seen or {}) | _infer(model, inputs) | self.stored | {entry.name: entry.shape for entry in inputs}
         self.nodes = tuple(_nodes(model.graph, shapes, self.stored))
         self.protos = tuple(model.graph.node)
 

@@ -7,28 +7,21 @@ operator it still is. Nodes that the runtime adds for itself (changes of the mem
 
 from __future__ import annotations
 
-import json
 import re
-import tempfile
-import time
+from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
-from deploykit.errors import ModelFileError
-from deploykit.runtime.session import reason
+from deploykit.profiler import onnx_run, statistics
 
 SECONDS = 1.5
-MOST_RUNS, FEWEST_RUNS = 200, 5
 STEPS_BACK = 8
-_ENDING = "_kernel_time"
 _MARKS = re.compile(r"^fused |_nchwc$|_nhwc$|_token_\d+$|/\w*Fusion/?\w*$|_transformed$")
 
 
@@ -36,7 +29,7 @@ _MARKS = re.compile(r"^fused |_nchwc$|_nhwc$|_token_\d+$|/\w*Fusion/?\w*$|_trans
 class NodeTimes:
     """`charged`: milliseconds by node of the file; `uncharged`: by operator, for nodes that belong to none of them.
 
-    `total_ms`: the whole run in the same session; `fused`: how many nodes of the file ran inside another one.
+    `total_ms`: the whole run in the same session.
     """
 
     charged: dict[str, float]
@@ -48,32 +41,34 @@ def measure(
     file: Path, arrays: Sequence[NDArray[Any]], threads: int | None = None, seconds: float = SECONDS, device: str = "cpu"
 ) -> NodeTimes:
     """Run `file` on `arrays` with the runtime's profiler on. Raises `ModelFileError` where it cannot be run."""
-    events = _profile(file, arrays, threads or 0, seconds, device)
+    events = onnx_run.events(file, arrays, seconds, threads=threads or 0, device=device)
     return charge(events, onnx.load(str(file), load_external_data=False).graph)
 
 
 def charge(events: Sequence[dict[str, Any]], graph: onnx.GraphProto) -> NodeTimes:
-    """Medians of the runtime's events, by node of `graph`. The first two runs warm up and are left out."""
-    whole = [event for event in events if event.get("name") == "model_run"][2:]
-    begin = whole[0]["ts"] if whole else 0
-    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    """The runtime's events, by node of `graph`: means over the middle half of the runs, without the first two, which warm up."""
+    runs = sorted((e["ts"], e["dur"]) for e in events if e.get("name") == "model_run")[2:]
+    kept = set(statistics.middle_half([duration for _, duration in runs]))
+    if not kept:
+        return NodeTimes({})
+    begins = [begin for begin, _ in runs]
+    spent: dict[tuple[str, str], float] = defaultdict(float)
     for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith(_ENDING) and event["ts"] >= begin:
-            # the profile cuts times down to whole microseconds: half of one is missing on average
-            label = event["name"].removesuffix(_ENDING)
-            found[label, str(event["args"].get("op_name", ""))].append((event["dur"] + 0.5) / 1000)
+        run = bisect_right(begins, event["ts"]) - 1
+        if event.get("cat") == "Node" and event["name"].endswith(onnx_run.ENDING) and run in kept:
+            # The profile cuts times down to whole microseconds: half of one is missing on average.
+            label = event["name"].removesuffix(onnx_run.ENDING)
+            spent[label, str(event["args"].get("op_name", ""))] += (event["dur"] + 0.5) / 1000 / len(kept)
     origins = _Origins(graph)
     charged: dict[str, float] = defaultdict(float)
     uncharged: dict[str, float] = defaultdict(float)
-    for (label, operator), values in found.items():
-        # A node inside a loop runs several times per run.
-        spent = float(np.median(values)) * len(values) / max(1, len(whole))
+    for (label, operator), milliseconds in spent.items():
         node = origins.of(label, operator)
         if node is None:
-            uncharged[operator] += spent
+            uncharged[operator] += milliseconds
         else:
-            charged[node] += spent
-    total = float(np.median([event["dur"] for event in whole])) / 1000 if whole else 0.0
+            charged[node] += milliseconds
+    total = sum(runs[index][1] for index in kept) / 1000 / len(kept)
     return NodeTimes(dict(charged), dict(uncharged), total)
 
 
@@ -140,25 +135,3 @@ def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
                 yield from _all_nodes(attribute.g)
-
-
-def _profile(file: Path, arrays: Sequence[NDArray[Any]], threads: int, seconds: float, device: str) -> list[dict[str, Any]]:
-    with tempfile.TemporaryDirectory(prefix="deploykit-") as folder:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = threads
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        providers = ["CPUExecutionProvider"] if device == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
-        try:
-            session = onnxruntime.InferenceSession(str(file), options, providers=providers)
-            feeds = dict(zip([spec.name for spec in session.get_inputs()], arrays, strict=True))
-            until, done = time.monotonic() + seconds, 0
-            while done < FEWEST_RUNS + 2 or (done < MOST_RUNS and time.monotonic() < until):
-                session.run(None, feeds)
-                done += 1
-            path = session.end_profiling()
-        except Exception as error:  # onnxruntime's exceptions have no base of their own
-            raise ModelFileError(f"{file.name} cannot be profiled: {reason(error)}") from error
-        found: list[dict[str, Any]] = json.loads(Path(path).read_text())
-        return found

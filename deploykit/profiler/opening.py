@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from deploykit import backends as engines
 from deploykit import exporter, files, onnx_file
 from deploykit.errors import ExportError, InputError
-from deploykit.profiler import subjects
+from deploykit.profiler import onnx_inputs, subjects
 from deploykit.profiler._options import Options
 from deploykit.profiler.worker import Subject
 from deploykit.progress import Progress
@@ -44,17 +45,16 @@ def read(subject: Subject, options: Options, folder: Path) -> Opened:
     """
     if subject.is_file:
         file = Path(subject.target)
-        arrays = subjects.of_file(file, options.batch, subject.input_shapes, required=options.latency)
+        arrays = subjects.of_file(file, options.batch, subject.input_shapes, values=options.latency)
         return Opened(subject, arrays, None, file)
     # Counting needs no weights: a network whose values nobody asked for is built without memory, where its code allows that.
     network = _weightless(subject) if subject.untrained and not options.latency else None
     network = network or subjects.network(subject)
-    generator = torch.Generator().manual_seed(0)
-    arrays = [spec.random(options.batch, generator).numpy() for spec in network.inputs]
+    arrays = subjects.of_network(network, options.batch, values=options.latency)
     if not options.latency or "onnxruntime" not in options.backends:
         return Opened(subject, arrays, network, None)
     try:
-        return Opened(subject, arrays, network, _exported(network, folder, options.progress))
+        return Opened(subject, arrays, network, _exported(network, arrays, folder, options.progress))
     except ExportError as error:
         return Opened(subject, arrays, network, None, f"not timed in ONNX Runtime: {error}")
 
@@ -67,10 +67,10 @@ def _weightless(subject: Subject) -> Network | None:
         return None
 
 
-def _exported(network: Network, folder: Path, progress: Progress) -> Path:
+def _exported(network: Network, arrays: Sequence[NDArray[Any]], folder: Path, progress: Progress) -> Path:
     """The export that lies beside the checkpoint, if it is of these weights and this input; else one of our own."""
     there = exporter.default_file(network)
-    if network.checkpoint is not None and there.is_file() and _is_of(there, network):
+    if network.checkpoint is not None and there.is_file() and _is_of(there, network, arrays):
         return there
     progress.start(f"exporting {network.name}")
     file = folder / "model.onnx"
@@ -78,10 +78,15 @@ def _exported(network: Network, folder: Path, progress: Progress) -> Path:
     return file
 
 
-def _is_of(file: Path, network: Network) -> bool:
+def _is_of(file: Path, network: Network, arrays: Sequence[NDArray[Any]]) -> bool:
+    """Whether a file was exported from these weights and takes these inputs."""
     try:
-        contract = onnx_file.get_contract(onnx_file.read(file))
+        model = onnx_file.read(file)
+        contract = onnx_file.get_contract(model)
+        inputs = onnx_inputs.fixed(model, arrays[0].shape[0], [array.shape[1:] for array in arrays])
     except InputError:
+        return False
+    if [(entry.shape, entry.dtype) for entry in inputs] != [(array.shape, array.dtype) for array in arrays]:
         return False
     digest = contract.provenance.get("checkpoint_sha256") if contract else None
     return digest is not None and network.checkpoint is not None and digest == files.sha256(network.checkpoint)

@@ -23,6 +23,10 @@ FORMULAS: dict[str, Formula] = {}
 """Multiply-accumulates by operator name, called with the operator's own arguments and `out`, its result."""
 
 
+def _shape(value: Any) -> Any:
+    return value.shape if isinstance(value, Tensor) else value
+
+
 @cache
 def classify(operator: Any) -> Kind:
     """The class of an operator that has no formula."""
@@ -35,6 +39,7 @@ def classify(operator: Any) -> Kind:
     return "arithmetic" if torch.Tag.pointwise in tags or torch.Tag.reduction in tags else "unknown"
 
 
+@cache
 def formula(operator: Any) -> Formula | None:
     """Multiply-accumulates of one call, or `None` where there is no formula."""
     name = name_of(operator)
@@ -46,7 +51,13 @@ def formula(operator: Any) -> Formula | None:
         theirs = flop_registry.get(getattr(torch.ops.aten, name[6:-1], None))
     if theirs is None:
         return None
-    return lambda *args, out, **kwargs: int(theirs(*args, **kwargs, out_val=out)) // 2
+    on_shapes = getattr(theirs, "__wrapped__", None)
+    if on_shapes is None:  # a formula that wants the tensors themselves
+        return lambda *args, out, **kwargs: int(theirs(*args, **kwargs, out_val=out)) // 2
+    # torch's wrapper turns tensors into shapes at any depth, slowly; the arguments of these operators are flat.
+    return lambda *args, out, **kwargs: (
+        int(on_shapes(*map(_shape, args), out_shape=_shape(out), **{k: _shape(v) for k, v in kwargs.items()})) // 2
+    )
 
 
 def name_of(operator: Any) -> str:

@@ -61,7 +61,7 @@ def profile(
     seed: int = 0,
     arguments: Mapping[str, Any] | None = None,
     input_shapes: Sequence[tuple[int, ...]] | None = None,
-    batch: int = 1,
+    batch: int | None = None,
     convention: str = "macs",
     depth: Depth = "leaves",
     backends: Sequence[str] = BACKENDS,
@@ -76,8 +76,8 @@ def profile(
 
     A network is exported to a temporary file for ONNX Runtime unless its own export lies beside its checkpoint; an ONNX file
     is counted and timed as it is. `depth`: "leaves", or a number of levels of modules. `against`: another TARGET to compare
-    with. `seconds`: about how long each comparison may take. `batch` and `input_shapes` (per input, without the batch) are
-    those of the whole report.
+    with. `seconds`: about how long each comparison may take. `batch` (`None`: 1, or what a file fixes) and `input_shapes` (per
+    input, without the batch) are those of the whole report.
 
     Raises what resolving the target raises, `UnknownName` for a backend or convention, `DeviceUnavailable`, and `InputError`
     for a shape that the network cannot take.

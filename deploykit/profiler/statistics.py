@@ -17,6 +17,13 @@ def percentile(values: Sequence[float], share: float) -> float:
     return float(np.quantile(np.asarray(values, np.float64), share))
 
 
+def middle_half(values: Sequence[float]) -> list[int]:
+    """The indices of the values between the quartiles, at least one, in their order."""
+    order = sorted(range(len(values)), key=values.__getitem__)
+    cut = len(order) // 4
+    return sorted(order[cut : len(order) - cut])
+
+
 def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float, float]:
     """(mean, low, high): the trimmed mean of independent `values` and its interval.
 

@@ -13,6 +13,7 @@ from deploykit.errors import InputError
 from deploykit.profiler.worker import Subject
 
 if TYPE_CHECKING:
+    from deploykit.profiler.onnx_inputs import FixedInput
     from deploykit.target import Network
 
 
@@ -30,35 +31,46 @@ def network(subject: Subject) -> Network:
     )
 
 
-def inputs(subject: Subject, batch: int, seed: int = 0) -> list[NDArray[Any]]:
+def inputs(subject: Subject, batch: int | None, seed: int = 0) -> list[NDArray[Any]]:
     """Standard normal values, or 0 and 1 where it takes integers; one array (batch, ...) per input, the same for a seed."""
     if subject.is_file:
         return of_file(Path(subject.target), batch, subject.input_shapes, seed)
+    return of_network(network(subject), batch, seed)
+
+
+def of_network(network: Network, batch: int | None, seed: int = 0, values: bool = True) -> list[NDArray[Any]]:
+    """Inputs for a network; without `values` only their shapes and dtypes are real, and they take no memory."""
     import torch
 
+    if not values:
+        return [torch.zeros((), dtype=spec.dtype).expand(batch or 1, *spec.shape).numpy() for spec in network.inputs]
     generator = torch.Generator().manual_seed(seed)
-    return [spec.random(batch, generator).numpy() for spec in network(subject).inputs]
+    try:
+        return [spec.random(batch or 1, generator).numpy() for spec in network.inputs]
+    except RuntimeError as error:  # torch's way to say that there is no memory
+        raise InputError(f"a batch of {batch} does not fit into memory", "choose a smaller --batch") from error
 
 
 def of_file(
-    file: Path, batch: int, shapes: Sequence[tuple[int, ...]] | None = None, seed: int = 0, required: bool = True
+    file: Path, batch: int | None, shapes: Sequence[tuple[int, ...]] | None = None, seed: int = 0, values: bool = True
 ) -> list[NDArray[Any]]:
     """Inputs for an ONNX file. Raises `InputError` for a free size, other than the batch, that `shapes` does not fix.
 
-    An input that takes no numbers is an error only where values are `required`.
+    Without `values` they take no memory, and an input that takes no numbers is no error.
     """
     from deploykit import onnx_file
     from deploykit.profiler import onnx_inputs
 
+    found = onnx_inputs.fixed(onnx_file.read(file), batch, shapes)
+    if not values:
+        return [np.broadcast_to(np.zeros((), entry.dtype or np.uint8), entry.shape) for entry in found]
     generator = np.random.Generator(np.random.PCG64(seed))
-    found: list[NDArray[Any]] = []
-    for value in onnx_inputs.fixed(onnx_file.read(file), batch, shapes):
-        if value.dtype is None and required:
-            raise InputError(f"the input {value.name!r} takes no numbers, so it cannot be timed", "add --no-latency")
-        if value.dtype is None:
-            continue
-        if value.dtype.kind == "f":
-            found.append(generator.standard_normal(value.shape).astype(value.dtype))
-        else:
-            found.append(generator.integers(0, 2, value.shape).astype(value.dtype))
-    return found
+    return [_values(entry, generator) for entry in found]
+
+
+def _values(entry: FixedInput, generator: np.random.Generator) -> NDArray[Any]:
+    if entry.dtype is None:
+        raise InputError(f"the input {entry.name!r} takes no numbers, so it cannot be timed", "add --no-latency")
+    if entry.dtype.kind == "f":
+        return generator.standard_normal(entry.shape).astype(entry.dtype)
+    return generator.integers(0, 2, entry.shape).astype(entry.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -27,33 +28,41 @@ def table_of(opened: Opened, options: Options) -> LayerTable:
 
 
 def _of_network(network: Network, opened: Opened, options: Options) -> LayerTable:
-    tensors = [torch.from_numpy(array) for array in opened.arrays]
-    try:
-        table = layers.count(network.module, tensors, options.convention, options.depth)
-    except InputError:
-        if not any(p.is_meta for p in network.module.parameters()):
-            raise
-        # Its path depends on values, so its weights must be real after all.
-        return layers.count(subjects.network(opened.subject).module, tensors, options.convention, options.depth)
     if not options.latency:
-        return table
+        return _without_times(network, opened, options)
+    tensors = [torch.from_numpy(array) for array in opened.arrays]
+    table = layers.count(network.module, tensors, options.convention, options.depth)
     options.progress.start("timing the layers")
     if "torch" in options.backends:
         table = joining.with_torch_times(table, _torch_times(network, tensors, options))
     if opened.file is not None:
         model = onnx_file.read(opened.file)
         paths = joining.module_paths(model.graph)
-        table = joining.with_onnx(table, onnx_layers.count(model, options.convention, options.batch), paths)
+        counted = onnx_layers.count(model, options.convention, options.batch or 1, file=opened.file)
+        table = joining.with_onnx(table, counted, paths)
         times = onnx_times.measure(opened.file, opened.arrays, options.threads, device=_kind(options.device))
         table = joining.with_onnx_times(table, times, paths)
     return table
+
+
+def _without_times(network: Network, opened: Opened, options: Options) -> LayerTable:
+    """On inputs and, where the network was built without them, weights that take no memory; for real only if that fails."""
+    tensors = [torch.empty(a.shape, dtype=spec.dtype, device="meta") for a, spec in zip(opened.arrays, network.inputs, strict=True)]
+    with contextlib.suppress(InputError):
+        return layers.count(network.module, tensors, options.convention, options.depth)
+    if any(parameter.is_meta for parameter in network.module.parameters()):
+        network = subjects.network(opened.subject)
+    tensors = [torch.from_numpy(array) for array in subjects.of_network(network, options.batch)]
+    return layers.count(network.module, tensors, options.convention, options.depth)
 
 
 def _of_file(opened: Opened, options: Options) -> LayerTable:
     if opened.file is None:
         raise ValueError("neither a network nor a file")
     model = onnx_file.read(opened.file)
-    table = onnx_layers.count(model, options.convention, options.batch, opened.subject.input_shapes)
+    table = onnx_layers.count(model, options.convention, options.batch, opened.subject.input_shapes, opened.file)
+    if options.depth != "leaves":
+        table = replace(table, notes=(*table.notes, "the rows of a file are its nodes, whatever the depth"))
     if not options.latency or "onnxruntime" not in options.backends:
         return table
     times = onnx_times.measure(opened.file, opened.arrays, options.threads, device=_kind(options.device))

@@ -8,32 +8,37 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deploykit.profiler import statistics
+
 SECONDS = 1.5
-MOST_RUNS, FEWEST_RUNS = 200, 5
+MOST_RUNS, FEWEST_RUNS = 200, 8
 
 
 def measure(network: nn.Module, inputs: Sequence[Tensor], seconds: float = SECONDS) -> dict[str, float]:
     """Exclusive milliseconds by call: ``fc``, ``fc@1`` for its second call, "" for what the network runs itself.
 
-    The median over as many runs as fit in `seconds`, at least 5. `network` and `inputs` are on the device to be measured;
+    The mean over the middle half of the runs that fit in `seconds`, at least 8: a mean, so that the layers add up to the run;
+    the middle, so that a run that something disturbed does not count. `network` and `inputs` are on the device to be measured;
     on CUDA every module waits for its own work, which costs some overlap. Modules are watched through a wrapper around
     `forward` that is taken off again: torch's own hooks cost more, and switch off its fused attention.
     """
     watch = _Watch(torch.cuda.synchronize if inputs and inputs[0].is_cuda else None)
-    runs: dict[str, list[float]] = defaultdict(list)
+    runs: list[Mapping[str, int]] = []
     with watch.on(network), torch.inference_mode():
         for _ in range(2):
             watch.run(network, inputs)
-        until, done = time.monotonic() + seconds, 0
-        while done < FEWEST_RUNS or (done < MOST_RUNS and time.monotonic() < until):
-            for path, nanoseconds in watch.run(network, inputs).items():
-                runs[path].append(nanoseconds / 1e6)
-            done += 1
-    return {path: float(np.median(values)) for path, values in runs.items()}
+        until = time.monotonic() + seconds
+        while len(runs) < FEWEST_RUNS or (len(runs) < MOST_RUNS and time.monotonic() < until):
+            runs.append(watch.run(network, inputs))
+    kept = statistics.middle_half([sum(run.values()) for run in runs])
+    found: dict[str, float] = defaultdict(float)
+    for index in kept:
+        for path, nanoseconds in runs[index].items():
+            found[path] += nanoseconds / 1e6 / len(kept)
+    return dict(found)
 
 
 class _Watch:

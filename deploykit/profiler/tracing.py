@@ -57,9 +57,11 @@ def trace(network: nn.Module, inputs: Sequence[Tensor]) -> Trace:
     Raises `InputError` naming the layer that failed.
     """
     with _slow_attention(), torch.no_grad():
-        # What needs values fails on meta in its own way; the real run decides.
-        with contextlib.suppress(Exception):
-            return _watch(network, [tensor.to("meta") for tensor in inputs], on_meta=True)
+        # What needs values fails on meta in its own way; the real run decides. A network that makes tensors on its way needs
+        # the meta device as its default, which costs time.
+        for device in (None, torch.device("meta")):
+            with contextlib.suppress(Exception), device or contextlib.nullcontext():
+                return _watch(network, [tensor.to("meta") for tensor in inputs], on_meta=True)
         return _watch(network, inputs, on_meta=False)
 
 
@@ -71,7 +73,7 @@ def _watch(network: nn.Module, inputs: Sequence[Tensor], on_meta: bool) -> Trace
     try:
         with watcher.hooks(network):
             if on_meta:
-                with torch.device("meta"), watcher:
+                with watcher:
                     torch.func.functional_call(network, stored, tuple(inputs))
             else:
                 with watcher:
@@ -191,16 +193,16 @@ def _memory(tensor: Tensor) -> int:
 
 
 def _like_its_input(x: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(x)
+    return torch.empty_strided(x.size(), x.stride(), dtype=x.dtype, device="meta")
 
 
 def _like_both(x: Tensor, y: Any) -> Tensor | None:
     same = isinstance(y, Tensor) and x.shape == y.shape and x.dtype == y.dtype
-    return torch.empty_like(x) if same else None
+    return _like_its_input(x) if same else None
 
 
 def _batch_norm(x: Tensor, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, *_: Any) -> Any:
-    return None if training else (torch.empty_like(x), x.new_empty(0), x.new_empty(0))
+    return None if training else (_like_its_input(x), x.new_empty(0), x.new_empty(0))
 
 
 # torch works out the results of these on the meta device in Python, slowly, and for some of them imports its whole compiler

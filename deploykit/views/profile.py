@@ -97,6 +97,8 @@ def _facts(profile: Profile) -> Iterator[tuple[str, str]]:
         yield "outputs", f"{same} (they differ by {profile.agreement:.1e} of their scale)"
     if profile.peak is not None:
         yield "this machine", f"{profile.peak.gflops:.0f} GFLOP/s and {profile.peak.gigabytes:.1f} GB/s at best"
+    if profile.latencies:
+        yield "engines", "; ".join(_engine(entry) for entry in profile.latencies)
     if profile.conditions:
         yield "conditions", ", ".join(_condition(name, value) for name, value in profile.conditions.items())
 
@@ -117,6 +119,11 @@ def _charts(profile: Profile) -> Iterator[Bars | Spread]:
     if profile.latencies:
         samples = {entry.label: entry.samples for entry in profile.latencies}
         yield Spread("latency of whole runs, in milliseconds", samples, "ms")
+
+
+def _engine(entry: Latency) -> str:
+    rest = "".join(f", {name} {value}" for name, value in entry.settings.items() if name != "version")
+    return f"{entry.label} ({entry.backend} {entry.settings.get('version', '')}, float32{rest})"
 
 
 def _condition(name: str, value: str) -> str:

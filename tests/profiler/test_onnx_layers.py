@@ -190,6 +190,21 @@ def test_sizes_that_are_computed_in_the_graph_are_followed():
     assert (found.totals.ops, found.uncounted) == (7 * 6 * 5, {})
 
 
+def test_a_size_that_only_a_run_shows_is_taken_from_one(tmp_path):
+    """The shape comes out of NonZero: how many zeros there are is known to no inference."""
+    nodes = [
+        helper.make_node("NonZero", ["w"], ["where"], name="where"),
+        helper.make_node("Cast", ["where"], ["long"], name="long", to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["long", "v"], ["y"], name="product"),
+    ]
+    model = model_of(nodes, {"x": (1, 2)}, ["y"], {"w": (2, 3), "v": (6, 5)})
+    file = tmp_path / "model.onnx"
+    onnx.save(model, file)
+    assert onnx_layers.count(model).uncounted == {"MatMul": 1}
+    found = onnx_layers.count(model, file=file)
+    assert (found.totals.ops, found.uncounted) == (2 * 6 * 5, {})
+
+
 def test_a_graph_at_odds_with_itself_is_reported_not_crashed():
     found = onnx_layers.count(one("MatMul", [(3,), (4,)]))
     assert found.uncounted or found.totals.ops >= 0
