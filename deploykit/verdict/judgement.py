@@ -68,7 +68,7 @@ def judge(
         layers_compared=len({layer.path for layer in layers}),
         blamed_step=None if same else blame.blamed_step(steps or [("export", model)], case.agrees),
         first_divergent_layer=None if same else layer,
-        notes=tuple(filter(None, [case.reference.note])),
+        notes=tuple(filter(None, [case.reference.note, legal.traces(model)])),
     )
 
 
