@@ -37,7 +37,8 @@ def open_session(
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=[provider])
+        # Without enable_fallback=0 a failure is printed on stdout and tried again.
+        session = onnxruntime.InferenceSession(model, options, providers=[provider], enable_fallback=0)
     except Exception as error:  # the exceptions of the native module have no common base
         raise ModelFileError(
             f"onnxruntime cannot load the model: {_first_line(error)}", "is every operator and opset supported?"

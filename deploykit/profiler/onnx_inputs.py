@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
+from math import prod
 from typing import Any
 
 import numpy as np
 import onnx
 
-from deploykit.errors import InputError
+from deploykit.errors import InputError, ModelFileError
 from deploykit.profiler._types import Shape
+
+MOST_ELEMENTS = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,27 @@ def fixed(model: onnx.ModelProto, batch: int | None, shapes: Sequence[Shape] | N
     `shapes`: per input, without the batch. Raises `InputError` naming the axis whose size nobody knows, or the size that the
     file fixes otherwise.
     """
+    require_text(model.graph)
     stored = {tensor.name for tensor in model.graph.initializer} | {s.values.name for s in model.graph.sparse_initializer}
     values = [value for value in model.graph.input if value.name not in stored]
     if shapes is not None and len(shapes) != len(values):
         raise InputError(f"the file has {len(values)} inputs, {len(shapes)} shapes were given", "give one --input-shape per input")
     return [_fixed(value, batch, shapes[index] if shapes else None) for index, value in enumerate(values)]
+
+
+def require_text(graph: onnx.GraphProto) -> None:
+    """Raise `ModelFileError` for names that are not UTF-8: protobuf hands them out as bytes."""
+    tensors = (t.name for t in graph.initializer)
+    values = (v.name for v in (*graph.input, *graph.output, *graph.value_info))
+    axes = (d.dim_param for v in graph.input for d in v.type.tensor_type.shape.dim)
+    nodes = (text for n in graph.node for text in (n.name, n.op_type, n.domain, *n.input, *n.output))
+    attributes = (a.name for n in graph.node for a in n.attribute)
+    if any(not isinstance(text, str) for text in chain([graph.name], tensors, values, axes, nodes, attributes)):
+        raise ModelFileError("the file is damaged: a name in it is no text", "export it again")
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                require_text(attribute.g)
 
 
 def _fixed(value: onnx.ValueInfoProto, batch: int | None, wanted: Shape | None) -> FixedInput:
@@ -71,6 +91,8 @@ def _sizes(name: str, axes: list[int | str], batch: int | None, wanted: Shape | 
         else:
             problem = f"axis {index} of the input {name!r} is free ({axis}) and has no size"
             raise InputError(problem, "give --input-shape, without the batch")
+    if prod(found) > MOST_ELEMENTS:
+        raise InputError(f"the input {name!r} would have {prod(found):,} elements", "is it the right file, and the right shape?")
     return tuple(found)
 
 

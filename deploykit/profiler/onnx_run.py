@@ -47,7 +47,8 @@ def events(
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         providers = ["CPUExecutionProvider"] if device == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
         try:
-            session = onnxruntime.InferenceSession(str(file), options, providers=providers)
+            # Without enable_fallback=0 a failure is printed on stdout and tried again.
+            session = onnxruntime.InferenceSession(str(file), options, providers=providers, enable_fallback=0)
             feeds = dict(zip([spec.name for spec in session.get_inputs()], arrays, strict=True))
             until, done = time.monotonic() + seconds, 0
             while done < runs or (done < MOST_RUNS and time.monotonic() < until):
@@ -64,10 +65,10 @@ def shapes(file: Path, graph: onnx.GraphProto, inputs: Sequence[FixedInput]) -> 
     """The shapes of the values in one run on zeros, by value name; none where the file cannot be run."""
     if any(entry.dtype is None for entry in inputs):
         return {}
-    arrays = [np.zeros(entry.shape, entry.dtype) for entry in inputs]
     try:
+        arrays = [np.zeros(entry.shape, entry.dtype) for entry in inputs]
         told = events(file, arrays, 0.0, optimized=False, runs=1)
-    except ModelFileError:
+    except (ModelFileError, MemoryError):
         return {}
     outputs = {node.name: list(node.output) for node in graph.node if node.name}
     found: dict[str, Shape] = {}

@@ -29,9 +29,9 @@ class Graph:
     def __init__(self, model: onnx.ModelProto, inputs: Sequence[FixedInput], seen: Mapping[str, Shape] | None = None) -> None:
         if model.functions:
             model = inliner.inline_local_functions(model)
-        self.stored = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+        self.stored = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer if min(tensor.dims, default=0) >= 0}
         self.stored |= {s.values.name: tuple(s.dims) for s in model.graph.sparse_initializer}
-        self.floats = {tensor.name for tensor in model.graph.initializer if tensor.data_type in FLOATS}
+        self.floats = {t.name for t in model.graph.initializer if t.data_type in FLOATS and t.name in self.stored}
         self._note_constants(model.graph)
         shapes = dict(seen or {}) | _infer(model, inputs) | self.stored | {entry.name: entry.shape for entry in inputs}
         self.nodes = tuple(_nodes(model.graph, shapes, self.stored))
@@ -41,7 +41,7 @@ class Graph:
         for node in graph.node:
             if node.op_type == "Constant" and node.domain in STANDARD:
                 for attribute in node.attribute:
-                    if attribute.name == "value":
+                    if attribute.name == "value" and min(attribute.t.dims, default=0) >= 0:
                         self.stored[node.output[0]] = tuple(attribute.t.dims)
                         if attribute.t.data_type in FLOATS:
                             self.floats.add(node.output[0])
@@ -84,7 +84,7 @@ def _infer(model: onnx.ModelProto, inputs: Sequence[FixedInput]) -> dict[str, Sh
     for value in (*inferred.graph.value_info, *inferred.graph.output):
         tensor = value.type.tensor_type
         if value.type.HasField("tensor_type") and tensor.HasField("shape"):
-            sizes = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+            sizes = [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None for d in tensor.shape.dim]
             if None not in sizes:
                 found[value.name] = tuple(int(s) for s in sizes if s is not None)
     return found
