@@ -10,22 +10,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import onnx
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from deploykit import __version__, files, onnx_file, onnx_names, simplifier, verdict
+from deploykit import __version__, external_data, files, onnx_file, onnx_names, simplifier, verdict
 from deploykit import checkpoint as checkpoints
 from deploykit import target as targets
 from deploykit.errors import ExportError, InputError
+from deploykit.float16 import to_float16
 from deploykit.progress import SILENT, Progress
 from deploykit.runtime.contract import Contract
 from deploykit.simplifier import Simplified
 from deploykit.target import InputSpec, Network
-from deploykit.verdict import Verdict
+from deploykit.verdict import Precision, Verdict
 
 OPSET = 20
 OPSETS = range(18, onnx.defs.onnx_opset_version() + 1)
@@ -40,6 +41,7 @@ class ExportResult:
     target: str
     file: Path
     opset: int
+    precision: Precision
     bytes: int
     nodes: int
     seconds: Mapping[str, float]
@@ -53,6 +55,7 @@ class ExportResult:
             "target": self.target,
             "file": str(self.file),
             "opset": self.opset,
+            "precision": self.precision,
             "bytes": self.bytes,
             "nodes": self.nodes,
             "seconds": dict(self.seconds),
@@ -72,17 +75,21 @@ def export(
     out: Path | None = None,
     opset: int = OPSET,
     dynamic: Sequence[str] = ("batch",),
+    precision: Precision = "fp32",
     simplify: bool = True,
     progress: Progress = SILENT,
 ) -> ExportResult:
     """Export a TARGET to ONNX, simplify it, prove it is the same network, and write it to `out`.
 
-    `out` defaults to ``trained/<name>/model.onnx``. `dynamic`: which of "batch", "height", "width" may vary. A file that is not
+    `out` defaults to ``trained/<name>/model.onnx``. `dynamic`: which of "batch", "height", "width" may vary. `precision`: of the
+    weights and the arithmetic; inputs and outputs stay float32. Weights above 2 GB lie beside it. A file that is not
     the same network does not replace `out`: it is written beside it as ``<stem>.rejected.onnx``, and the result's verdict says
     why. Raises `UnknownName`, `CheckpointError`, `InputError`, `ExportError`, `OutputError`; then nothing is written.
     """
     if opset not in OPSETS:
         raise InputError(f"opset {opset} cannot be had", f"choose {OPSETS.start} to {OPSETS.stop - 1}")
+    if precision not in get_args(Precision):
+        raise InputError(f"unknown precision {precision!r}", f"choose one of {', '.join(get_args(Precision))}")
     network = targets.resolve(
         target, weights=checkpoint, untrained=untrained, seed=seed, arguments=arguments, input_shapes=input_shapes
     )
@@ -90,22 +97,45 @@ def export(
     files.writable_folder(file.parent)
     seconds: dict[str, float] = {}
     progress.start(f"exporting {network.name}", 3)
-    with _timed(seconds, "export"):
-        model = to_onnx(network, opset, dynamic)
-    progress.advance(note="simplifying")
-    with _timed(seconds, "simplify"):
-        simplified = simplifier.simplified(model, verdict.sample_batches(network)) if simplify else simplifier.untouched(model)
-    progress.advance(note="validating")
-    contract = contract_of(network, opset)
-    onnx_file.set_contract(simplified.model, contract)
-    with _timed(seconds, "validate"):
-        judged = verdict.judge(simplified.model, network, steps=[("export", model), ("simplify", simplified.model)])
-    contract = replace(contract, verdict=judged.summary())
-    onnx_file.set_contract(simplified.model, contract)
-    file = file if judged.same else file.with_name(f"{file.stem}.rejected.onnx")
-    size = onnx_file.write(simplified.model, file)
-    nodes = sum(onnx_file.operators(simplified.model).values())
-    return ExportResult(target, file, opset, size, nodes, seconds, simplified, replace(judged, file=str(file)), contract)
+    with files.temporary(file) as weights:
+        with _timed(seconds, "export"):
+            model = to_onnx(network, opset, dynamic, weights)
+        folder = file.parent if external_data.locations(model) else None
+        progress.advance(note="simplifying")
+        with _timed(seconds, "simplify"):
+            simplified = _simplified(model, network, folder is None, simplify)
+        steps = [("export", model), ("simplify", simplified.model)]
+        if precision == "fp16":
+            steps.append(("precision", _halved(simplified.model, network, folder is None)))
+        final = steps[-1][1]
+        progress.advance(note="validating")
+        contract = contract_of(network, opset, precision)
+        onnx_file.set_contract(final, contract)
+        with _timed(seconds, "validate"):
+            judged = verdict.judge(final, network, folder=folder, steps=steps)
+        contract = replace(contract, verdict=judged.summary())
+        onnx_file.set_contract(final, contract)
+        file = file if judged.same else file.with_name(f"{file.stem}.rejected.onnx")
+        size = onnx_file.write(final, file, weights)
+    nodes = sum(onnx_file.operators(final).values())
+    return ExportResult(target, file, opset, precision, size, nodes, seconds, simplified, replace(judged, file=str(file)), contract)
+
+
+def _simplified(model: onnx.ModelProto, network: Network, whole: bool, wanted: bool) -> Simplified:
+    if not wanted:
+        return simplifier.untouched(model)
+    if not whole:
+        return simplifier.untouched(model, "the weights lie beside the file, where onnxsim cannot follow")
+    return simplifier.simplified(model, verdict.sample_batches(network))
+
+
+def _halved(model: onnx.ModelProto, network: Network, whole: bool) -> onnx.ModelProto:
+    if not whole:
+        raise ExportError(
+            f"{network.target} is too large for --precision fp16: its weights take more than {external_data.LIMIT / 1e9:.0f} GB",
+            "export it in fp32",
+        )
+    return to_float16(model)
 
 
 def default_file(network: Network) -> Path:
@@ -115,8 +145,13 @@ def default_file(network: Network) -> Path:
     return checkpoints.folder_of(network.name) / "model.onnx"
 
 
-def to_onnx(network: Network, opset: int = OPSET, dynamic: Sequence[str] = ("batch",)) -> onnx.ModelProto:
-    """The network as an ONNX model, named by module path. Raises `ExportError` with the reason in one line."""
+def to_onnx(
+    network: Network, opset: int = OPSET, dynamic: Sequence[str] = ("batch",), weights: Path | None = None
+) -> onnx.ModelProto:
+    """The network as an ONNX model, named by module path. Raises `ExportError` with the reason in one line.
+
+    `weights`: a file for the weights, used if they are too many for one message; the model then names it.
+    """
     module = network.module.eval()
     examples = [spec.random(EXAMPLE_BATCH, torch.Generator().manual_seed(0)) for spec in network.inputs]
     outputs = output_names(run(network, examples))
@@ -140,6 +175,10 @@ def to_onnx(network: Network, opset: int = OPSET, dynamic: Sequence[str] = ("bat
     onnx_names.rename(program.model, program.exported_program, module)
     program.model.producer_name, program.model.producer_version = "deploykit", __version__
     program.model.graph.name = network.name
+    if external_data.weight_bytes(program.model) > external_data.LIMIT:
+        if weights is None:
+            raise ExportError(f"{network.target} has more weights than fit into one ONNX file")
+        external_data.move_out(program.model, weights)
     model = ir.serde.serialize_model(program.model)
     if onnx_file.opset(model) != opset:
         raise ExportError(
@@ -174,11 +213,11 @@ def output_names(outputs: Any) -> list[str]:
     raise InputError(f"the network returns a {type(outputs).__name__}", "return a tensor, a flat list or a dict of tensors")
 
 
-def contract_of(network: Network, opset: int) -> Contract:
+def contract_of(network: Network, opset: int, precision: Precision = "fp32") -> Contract:
     """What the file is to say about itself, before it has a verdict."""
     packages = ("torch", "onnx", "onnxscript", "onnxsim")
     versions = {"deploykit": __version__, **{name: metadata.version(name) for name in packages}}
-    provenance = {**network.provenance(), "dataset": network.dataset, "opset": opset, "versions": versions}
+    provenance = {**network.provenance(), "dataset": network.dataset, "opset": opset, "precision": precision, "versions": versions}
     return Contract(network.rules, network.output, provenance=provenance)
 
 

@@ -29,19 +29,32 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises `OutputError` where the folder cannot be made, written or is full.
     """
-    handle, temporary = _open_temporary(path)
+    with temporary(path) as written:
+        yield written
+        publish(written, path)
+
+
+@contextlib.contextmanager
+def temporary(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`, for content whose final name is not known yet; see `publish`. Gone at the end.
+
+    Raises `OutputError` where the folder cannot be made, written or is full.
+    """
+    handle, written = _open_temporary(path)
     try:
-        try:
-            yield temporary
-            _flush(temporary)
-            temporary.chmod(0o666 & ~_umask())
-            temporary.replace(path)
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {_reason(error)}", "free the space or choose another --out") from error
-        finally:
-            temporary.unlink(missing_ok=True)
+        yield written
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {_reason(error)}", "free the space or choose another --out") from error
     finally:
+        written.unlink(missing_ok=True)
         os.close(handle)
+
+
+def publish(written: Path, path: Path) -> None:
+    """Let a temporary file become `path`, flushed to the disk. Raises `OSError`, which `temporary` turns into `OutputError`."""
+    _flush(written)
+    written.chmod(0o666 & ~_umask())
+    written.replace(path)
     _flush(path.parent)
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
-from deploykit import files
+from deploykit import external_data, files
 from deploykit.errors import ExportError, ModelFileError
 from deploykit.runtime import contract as contracts
 from deploykit.runtime.contract import Contract
-
-LIMIT = 2_000_000_000  # bytes; a protobuf message ends at 2^31 - 1, and room is left for the contract
 
 
 def read(path: Path) -> onnx.ModelProto:
@@ -32,6 +31,20 @@ def read(path: Path) -> onnx.ModelProto:
     return model
 
 
+def read_whole(path: Path) -> tuple[onnx.ModelProto, Path | None]:
+    """A model with its weights inside, also where they lay beside it; gives the folder of those that are too many for that.
+
+    Raises `ModelFileError`, also for external data that are missing, cut short or outside the model's folder.
+    """
+    model = read(path)
+    if not external_data.locations(model):
+        return model, None
+    external_data.check(model, path)
+    if external_data.bytes_outside(model, path) > external_data.LIMIT:
+        return model, path.parent
+    return external_data.inlined(model, path), None
+
+
 def opset(model: onnx.ModelProto) -> int:
     """The version of the standard operator set that the file asks for (0 if it asks for none)."""
     versions: list[int] = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
@@ -43,17 +56,41 @@ def to_bytes(model: onnx.ModelProto) -> bytes:
     try:
         data: bytes = model.SerializeToString(deterministic=True)
     except (ValueError, EncodeError) as error:
-        raise ExportError(f"the model does not fit in one ONNX file of {LIMIT / 1e9:.0f} GB ({type(error).__name__})") from error
-    if len(data) > LIMIT:
+        raise ExportError(
+            f"the model does not fit in one ONNX file of {external_data.LIMIT / 1e9:.0f} GB ({type(error).__name__})"
+        ) from error
+    if len(data) > external_data.LIMIT:
         raise ExportError(f"the model does not fit in one ONNX file: it has {len(data):,} bytes")
     return data
 
 
-def write(model: onnx.ModelProto, path: Path) -> int:
-    """Write the model, whole or not at all; gives its size in bytes. Raises `OutputError`."""
+def write(model: onnx.ModelProto, path: Path, weights: Path | None = None) -> int:
+    """Write the model, whole or not at all; gives the size in bytes of all that was written. Raises `OutputError`.
+
+    `weights`: the temporary file in the same folder in which the model's external data lie. It gets a name that its content
+    decides, so the old model and its weights stay together until the new model takes their place.
+    """
+    size = 0
+    before = _weights_of(path)
+    if weights is not None and external_data.locations(model):
+        final = path.with_name(f"{path.stem}.{files.sha256(weights)[:12]}.data")
+        external_data.rename(model, final.name)
+        size = weights.stat().st_size
+        files.publish(weights, final)
     data = to_bytes(model)
     files.write_bytes(path, data)
-    return len(data)
+    for name in before - external_data.locations(model):
+        if re.fullmatch(re.escape(path.stem) + r"\.[0-9a-f]{12}\.data", name):
+            path.with_name(name).unlink(missing_ok=True)
+    return size + len(data)
+
+
+def _weights_of(path: Path) -> set[str]:
+    """The files of weights of the model that is there now."""
+    try:
+        return external_data.locations(read(path)) if path.is_file() else set()
+    except ModelFileError:
+        return set()
 
 
 def get_contract(model: onnx.ModelProto) -> Contract | None:
@@ -62,6 +99,11 @@ def get_contract(model: onnx.ModelProto) -> Contract | None:
         if entry.key == contracts.KEY:
             return contracts.loads(entry.value)
     return None
+
+
+def has_contract(model: onnx.ModelProto) -> bool:
+    """Whether the file says that deploykit made it."""
+    return any(entry.key == contracts.KEY for entry in model.metadata_props)
 
 
 def set_contract(model: onnx.ModelProto, contract: Contract) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from deploykit.errors import ModelFileError
+from deploykit.errors import DeviceUnavailable, ModelFileError
+from deploykit.runtime import session as sessions
+
+CPU, CUDA = sessions.CPU, sessions.CUDA
 
 Level = Literal["disabled", "basic", "extended", "all"]
 LEVELS: tuple[Level, ...] = ("disabled", "basic", "extended", "all")
@@ -24,9 +28,13 @@ ONLY_FATAL = 4
 
 
 def open_session(
-    model: bytes | str, level: Level = "all", provider: str = "CPUExecutionProvider", threads: int | None = None
+    model: bytes,
+    level: Level = "all",
+    provider: str = CPU,
+    threads: int | None = None,
+    folder: Path | None = None,
 ) -> onnxruntime.InferenceSession:
-    """A session on serialized bytes, or on a path where the weights lie outside the file.
+    """A session on a serialized model; `folder` is where its external weights lie.
 
     Raises `ModelFileError` with onnxruntime's reason in one line.
     """
@@ -34,11 +42,15 @@ def open_session(
     options.graph_optimization_level = _LEVELS[level]
     options.log_severity_level = ONLY_FATAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if folder is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))
     if threads is not None:
         options.intra_op_num_threads = threads
+    # float32 is to mean float32 on a GPU too, not TF32.
+    chosen = [(provider, {"use_tf32": 0}), CPU] if provider == CUDA else [provider]
     try:
         # Without enable_fallback=0 a failure is printed on stdout and tried again.
-        session = onnxruntime.InferenceSession(model, options, providers=[provider], enable_fallback=0)
+        session = onnxruntime.InferenceSession(model, options, providers=chosen, enable_fallback=0)
     except Exception as error:  # the exceptions of the native module have no common base
         raise ModelFileError(
             f"onnxruntime cannot load the model: {_first_line(error)}", "is every operator and opset supported?"
@@ -46,6 +58,21 @@ def open_session(
     if provider not in session.get_providers():
         raise ModelFileError(f"onnxruntime did not load {provider}", "run `deploykit doctor`")
     return session
+
+
+def provider_for(device: str) -> str:
+    """The execution provider of "cpu", "cuda" or "auto" (CUDA where it works). Raises `DeviceUnavailable`, `InputError`."""
+    kind, _ = sessions.parse_device(device)
+    if kind == "cpu":
+        return CPU
+    obstacle = sessions.cuda_obstacle(thorough=kind == "cuda")
+    if obstacle is None:
+        return CUDA
+    if kind == "cuda":
+        raise DeviceUnavailable(
+            f"device {device!r} was asked for, but CUDA cannot be used: {obstacle}", "`deploykit doctor` tells what to do"
+        )
+    return CPU
 
 
 def run(

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from deploykit import onnx_file, ort
+from deploykit import external_data, onnx_file, ort
 from deploykit.errors import DependencyMissing, ModelFileError
 
 Feeds = Mapping[str, NDArray[Any]]
@@ -54,7 +54,12 @@ def simplify(file: Path, out: Path | None = None) -> Simplified:
 
     Where simplifying fails or changes an answer, the original is written and `reason` says so. Raises `ModelFileError`.
     """
-    model = onnx_file.read(file)
+    model, folder = onnx_file.read_whole(file)
+    if folder is not None:
+        raise ModelFileError(
+            f"{file} cannot be simplified: its weights take more than {external_data.LIMIT / 1e9:.0f} GB",
+            "onnxsim takes models that fit into one file",
+        )
     result = simplified(model, random_batches(model))
     onnx_file.write(result.model, out or default_out(file))
     return result

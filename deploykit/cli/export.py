@@ -21,6 +21,9 @@ from deploykit.cli._common import FILE, Common, TargetOptions, common_options, t
     metavar="AXES",
     help="Axes that may vary: batch,height,width or none.",
 )
+@click.option(
+    "--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True, help="Of weights and arithmetic."
+)
 @click.option("--simplify/--no-simplify", default=True, show_default=True, help="Run onnxsim, and check what it did.")
 @common_options
 @click.pass_context

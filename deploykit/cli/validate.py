@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from deploykit.cli._common import FILE, Common, checkpoint_option, common_options, data_option
+from deploykit.cli._common import FILE, Common, checkpoint_option, common_options, data_option, device_option
 
 
 class Sizes(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 only
@@ -27,7 +27,7 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 
 
 @click.command()
 @click.argument("file", type=FILE)
-@click.option("--against", metavar="TARGET", help="The network to compare with.  [default: the one the file says it is]")
+@click.option("--against", metavar="TARGET", help="A network, or another ONNX file.  [default: the one the file says it is]")
 @checkpoint_option
 @click.option("--untrained", is_flag=True, help="Compare with fresh weights of --seed.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of the fresh weights.")
@@ -35,6 +35,7 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 
 @click.option("--batches", type=Sizes(), default="1,2,5", show_default=True, help="Batch sizes to try.")
 @click.option("--rtol", type=click.FloatRange(0), help="Relative tolerance, instead of the derived one.")
 @click.option("--atol", type=click.FloatRange(0), help="Absolute tolerance, instead of the derived one.")
+@device_option
 @common_options
 @click.pass_context
 def command(ctx: click.Context, /, file: Path, common: Common, **options: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from deploykit.verdict._types import Check, Decisions, Errors, Verdict
 from deploykit.verdict.inputs import sample_batches
 from deploykit.verdict.judgement import judge
+from deploykit.verdict.precision import Precision
 from deploykit.verdict.validation import validate
 
-__all__ = ["Check", "Decisions", "Errors", "Verdict", "judge", "sample_batches", "validate"]
+__all__ = ["Check", "Decisions", "Errors", "Precision", "Verdict", "judge", "sample_batches", "validate"]

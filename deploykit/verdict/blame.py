@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import onnx
-
 from deploykit import ort
+from deploykit.verdict.deployed import Deployed
 
-Judge = Callable[[onnx.ModelProto, ort.Level], bool]
+Judge = Callable[[Deployed, ort.Level, str], bool]
 
 
-def blamed_step(steps: Sequence[tuple[str, onnx.ModelProto]], agrees: Judge) -> str:
-    """The first step after which the network is no longer the same.
+def blamed_step(steps: Sequence[tuple[str, Deployed]], agrees: Judge, provider: str = ort.CPU) -> str:
+    """The first step after which the network is no longer the same: "export", "simplify", "precision", an optimization level
+    of onnxruntime such as "optimizer:extended", or "provider:CUDAExecutionProvider".
 
-    `steps`: (name, model after that step). `agrees(model, level)`: whether the outputs are within tolerance at an
-    optimization level of onnxruntime. Every step is tried without optimization first, then the last model level by level.
+    `steps`: (name, model after that step). `agrees(model, level, provider)`: whether outputs and layers are within tolerance.
+    Every step is tried without optimization on the CPU first, then the last model level by level, then the provider.
     """
     for name, model in steps:
-        if not agrees(model, "disabled"):
+        if not agrees(model, "disabled", ort.CPU):
             return name
     last = steps[-1][1]
     for level in ort.LEVELS[1:]:
-        if not agrees(last, level):
+        if not agrees(last, level, ort.CPU):
             return f"optimizer:{level}"
+    if provider != ort.CPU and not agrees(last, "all", provider):
+        return f"provider:{provider}"
     return "unknown"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import onnxruntime
-import torch
+from numpy.typing import NDArray
 
 from deploykit import ort
 from deploykit.datasets import Split
-from deploykit.target import Network
+from deploykit.runtime.contract import ArrayInput, ImageInput
 from deploykit.verdict._types import Decisions
 
 MOST = 1000
@@ -16,20 +19,27 @@ BATCH = 50
 FLIPS_SHOWN = 10
 
 
-def decide(session: onnxruntime.InferenceSession, network: Network, split: Split) -> Decisions:
-    """Both sides on at most `MOST` samples; a flip is reported with its index and PyTorch's margin between its two best."""
+def decide(
+    session: onnxruntime.InferenceSession,
+    logits: Callable[[NDArray[Any]], NDArray[Any]],
+    rules: ImageInput | ArrayInput,
+    split: Split,
+) -> Decisions:
+    """The file in `session` and the network behind `logits` on at most `MOST` samples.
+
+    A flip is reported with its index and the network's margin between its two best.
+    """
     split = split.take(MOST)
     name = session.get_inputs()[0].name
     theirs, ours = [], []
     for start in range(0, len(split), BATCH):
         part = Split(split.samples[start : start + BATCH], split.targets[start : start + BATCH])
-        inputs = part.arrays(network.rules)
-        with torch.no_grad():
-            ours.append(network.module(torch.from_numpy(inputs)).numpy())
+        inputs = part.arrays(rules)
+        ours.append(logits(inputs))
         theirs.append(ort.run(session, {name: inputs})[0])
-    torch_logits, onnx_logits = np.concatenate(ours), np.concatenate(theirs)
-    expected, found = torch_logits.argmax(axis=1), onnx_logits.argmax(axis=1)
-    best = np.sort(torch_logits, axis=1)
+    own_logits, onnx_logits = np.concatenate(ours), np.concatenate(theirs)
+    expected, found = own_logits.argmax(axis=1), onnx_logits.argmax(axis=1)
+    best = np.sort(own_logits, axis=1)
     flips = np.flatnonzero(expected != found)[:FLIPS_SHOWN]
     return Decisions(
         samples=len(split),

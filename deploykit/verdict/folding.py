@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 from torch import Tensor, nn
+
+from deploykit import external_data
+from deploykit.verdict.deployed import Deployed
 
 # Folding multiplies and divides once in float32, and the bias subtracts.
 TOLERANCE = 8.0 * float(np.finfo(np.float32).eps)
@@ -35,12 +37,13 @@ def expected(weight: NDArray[Any], bias: NDArray[Any] | None, norm: nn.Module) -
     return weight * factor.reshape(-1, *([1] * (weight.ndim - 1))), (start - mean) * factor + shift
 
 
-def culprit(model: onnx.ModelProto, module: nn.Module, path: str) -> str:
+def culprit(deployed: Deployed, module: nn.Module, path: str) -> str:
     """`path` is the first layer whose output differs. If it is a folded BatchNorm, tell it from its convolution.
 
     Every weight of a channel off by one factor, or the bias alone: the BatchNorm. Anything else, and also stored weights that
     are right although the output is wrong (padding, stride): the convolution.
     """
+    model = deployed.model
     owners = {norm: conv for conv, norm in folded(model, module).items()}
     if path not in owners:
         return path
@@ -49,9 +52,13 @@ def culprit(model: onnx.ModelProto, module: nn.Module, path: str) -> str:
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     if not isinstance(conv.weight, Tensor) or len(node.input) < 2 or node.input[1] not in stored:
         return owners[path]
-    weight = numpy_helper.to_array(stored[node.input[1]]).astype(np.float64)
+    values = external_data.array(stored[node.input[1]], deployed.folder)
+    if values is None:
+        return owners[path]
+    weight = values.astype(np.float64)
     bias_name = node.input[2] if len(node.input) > 2 else ""
-    bias = numpy_helper.to_array(stored[bias_name]).astype(np.float64) if bias_name in stored else np.zeros(len(weight))
+    added = external_data.array(stored[bias_name], deployed.folder) if bias_name in stored else None
+    bias = np.zeros(len(weight)) if added is None else added.astype(np.float64)
     own_bias = wide(conv.bias)
     norm = module.get_submodule(path)
     right_weight, right_bias = expected(wide(conv.weight), own_bias, norm)

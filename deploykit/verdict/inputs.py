@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from deploykit import datasets
 from deploykit.datasets import Split
-from deploykit.runtime.contract import ImageInput
-from deploykit.target import InputSpec, Network
+from deploykit.errors import InputError
+from deploykit.runtime.contract import ArrayInput, ImageInput
+from deploykit.target import InputSpec
 
 LARGE = 100.0
 REAL = 4
 BATCHES = (1, 2, 5)
+CORNERS = "zeros, ones and large values"
+FREE = 64  # pixels: few networks shrink an image by more
 
 
 @dataclass(frozen=True)
@@ -33,18 +37,61 @@ class Batch:
         return {name: tensor.numpy() for name, tensor in zip(names, self.tensors, strict=True)}
 
 
-def batches_for(network: Network, split: Split | None = None, sizes: Sequence[int] = BATCHES, seed: int = 0) -> list[Batch]:
+class Described(Protocol):
+    """What must be known of a network to make inputs for it."""
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """Each without the batch."""
+
+    @property
+    def rules(self) -> ImageInput | ArrayInput | None:
+        """How a sample becomes the input, `None` where nobody says."""
+
+    @property
+    def dataset(self) -> str | None:
+        """The dataset it was trained on."""
+
+
+def batches_for(network: Described, split: Split | None = None, sizes: Sequence[int] = BATCHES, seed: int = 0) -> list[Batch]:
     """Noise at every one of `sizes`; zeros, ones and large values as one batch of three; real samples where there are some."""
     generator = torch.Generator().manual_seed(seed)
     found = [Batch(f"noise, batch {size}", tuple(spec.random(size, generator) for spec in network.inputs)) for size in sizes]
-    found.append(Batch("zeros, ones and large values", tuple(_corners(spec, generator) for spec in network.inputs)))
-    if split is not None and len(network.inputs) == 1 and len(split):
+    found.append(Batch(CORNERS, tuple(torch.cat(_corners(spec, generator)) for spec in network.inputs)))
+    if split is not None and network.rules is not None and len(network.inputs) == 1 and len(split):
         real = torch.from_numpy(split.take(REAL).arrays(network.rules))
         found.append(Batch("real samples", (real,)))
     return found
 
 
-def labelled_split(network: Network, data: str | None = None) -> tuple[Split, bool] | None:
+def batches_of_one_size(network: Described, size: int, seed: int = 0) -> list[Batch]:
+    """For a file that takes one batch size only: noise twice, and zeros, ones and large values as a batch each."""
+    generator = torch.Generator().manual_seed(seed)
+    found = [Batch(f"noise {n}, batch {size}", tuple(spec.random(size, generator) for spec in network.inputs)) for n in ("A", "B")]
+    corners = [_corners(spec, generator) for spec in network.inputs]
+    for kind, parts in zip(("zeros", "ones", "large values"), zip(*corners, strict=True), strict=True):
+        found.append(Batch(kind, tuple(part.expand(size, *part.shape[1:]).contiguous() for part in parts)))
+    return found
+
+
+def specs_of(values: Sequence[onnx.ValueInfoProto], rules: ImageInput | ArrayInput | None) -> tuple[InputSpec, ...]:
+    """The inputs of a graph without the batch; free sizes are those of `rules`, else `FREE` for images and 8 for the rest."""
+    known = (rules.channels, rules.height, rules.width) if isinstance(rules, ImageInput) else ()
+    found = []
+    for value in values:
+        dims = value.type.tensor_type.shape.dim
+        if not dims:
+            raise InputError(f"the input {value.name[:80]!r} has no batch, so the files cannot be compared at several sizes")
+        usual = known if len(known) == len(dims) - 1 else (FREE,) * (len(dims) - 1) if len(dims) == 4 else (8,) * (len(dims) - 1)
+        shape = tuple(d.dim_value if d.HasField("dim_value") else u for d, u in zip(dims[1:], usual, strict=True))
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        if dtype.kind not in "fiub":
+            raise InputError(f"the input {value.name[:80]!r} takes {dtype}, for which no values can be made up")
+        found.append(InputSpec(value.name, shape, torch.from_numpy(np.zeros(0, dtype)).dtype))
+    return tuple(found)
+
+
+def labelled_split(network: Described, data: str | None = None) -> tuple[Split, bool] | None:
     """The labelled test samples to judge decisions on, and whether labels mean classes; `None` where there are none."""
     name = data or network.dataset
     if name is None:
@@ -53,7 +100,7 @@ def labelled_split(network: Network, data: str | None = None) -> tuple[Split, bo
     return dataset.test, dataset.classes is not None
 
 
-def photographs(network: Network) -> Split | None:
+def photographs(network: Described) -> Split | None:
     """scikit-learn's two photographs, for image networks that come without a dataset."""
     if not isinstance(network.rules, ImageInput):
         return None
@@ -63,13 +110,13 @@ def photographs(network: Network) -> Split | None:
     return Split(list(images), np.zeros(len(images), np.int64))
 
 
-def sample_batches(network: Network) -> list[dict[str, NDArray[Any]]]:
+def sample_batches(network: Described) -> list[dict[str, NDArray[Any]]]:
     """Noise at a batch of 1 and of 3, as feeds, for comparing two ONNX files of the network."""
     names = [spec.name for spec in network.inputs]
     return [batch.feeds(names) for batch in batches_for(network, None, (1, 3))[:2]]
 
 
-def _corners(spec: InputSpec, generator: torch.Generator) -> Tensor:
+def _corners(spec: InputSpec, generator: torch.Generator) -> list[Tensor]:
     noise = spec.random(1, generator)
     large = noise * LARGE if spec.dtype.is_floating_point else noise
-    return torch.cat([torch.zeros_like(noise), torch.ones_like(noise), large])
+    return [torch.zeros_like(noise), torch.ones_like(noise), large]

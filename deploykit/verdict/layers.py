@@ -6,17 +6,18 @@ keep onnxruntime from fusing some nodes, which is why the outputs are judged apa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import onnx
+from numpy.typing import NDArray
 
-from deploykit import onnx_file, ort
+from deploykit import ort
 from deploykit.errors import ModelFileError
 from deploykit.verdict.comparison import Difference, compare
-from deploykit.verdict.inputs import Batch
-from deploykit.verdict.reference import Reference, Values
+from deploykit.verdict.deployed import Deployed
+from deploykit.verdict.precision import Precision
+from deploykit.verdict.reference import Observation
 
 BYTES_AT_ONCE = 512 << 20
 
@@ -31,24 +32,29 @@ class LayerDifference:
 
 
 def compare_layers(
-    model: onnx.ModelProto, reference: Reference, batches: Sequence[Batch], level: ort.Level = "all"
+    deployed: Deployed,
+    observations: Sequence[Observation],
+    precision: Precision = "fp32",
+    level: ort.Level = "all",
+    provider: str = ort.CPU,
 ) -> list[LayerDifference]:
     """One entry per module whose output the graph still has under its name, in the order of execution, per batch."""
+    known = {path for observation in observations for path in observation.wide.layers}
+    paths = [name for name in deployed.values() if name in known]
+    if not paths:
+        return []
+    session = deployed.session(level, provider, also=paths)
+    names = [entry.name for entry in session.get_inputs()]
     found: list[LayerDifference] = []
-    names = [value.name for value in model.graph.input]
-    for batch in batches:
-        wide, narrow = reference.layers(batch.tensors)
-        paths = _in_order(model, wide)
-        if not paths:
-            return []
-        with _with_outputs(model, paths):
-            session = ort.open_session(onnx_file.to_bytes(model), level)
-        feeds = batch.feeds([name for name in names if name in {i.name for i in session.get_inputs()}])
+    for observation in observations:
+        wide = observation.wide.layers
+        feeds = observation.batch.feeds(names)
         try:
-            for group in _groups(paths, narrow):
-                values = ort.run(session, feeds, group)
-                for path, value in zip(group, values, strict=True):
-                    found.append(LayerDifference(path, batch.name, compare(wide[path], narrow[path], value)))
+            for group in _groups([path for path in paths if path in wide], observation.narrow.layers):
+                for path, value in zip(group, ort.run(session, feeds, group), strict=True):
+                    narrow, noise = observation.narrow.layers[path], observation.noise.layers[path]
+                    difference = compare(wide[path], narrow, value, noise=noise, precision=precision)
+                    found.append(LayerDifference(path, observation.batch.name, difference))
         except ModelFileError:
             # A batch that the file cannot take at all, such as another size than a frozen one: the outputs' check says so.
             continue
@@ -62,25 +68,7 @@ def first_divergent(layers: Sequence[LayerDifference]) -> LayerDifference | None
     return min(outside, key=lambda layer: order[layer.path], default=None)
 
 
-def _in_order(model: onnx.ModelProto, values: Values) -> list[str]:
-    outputs = {value.name for value in model.graph.output}
-    return [name for node in model.graph.node for name in node.output if name in values and name not in outputs]
-
-
-@contextmanager
-def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> Iterator[None]:
-    """The same graph with more outputs, without a copy of the weights; taken back at the end."""
-    count = len(model.graph.output)
-    known = {value.name: value for value in model.graph.value_info}
-    for name in names:
-        model.graph.output.append(known.get(name) or onnx.ValueInfoProto(name=name))
-    try:
-        yield
-    finally:
-        del model.graph.output[count:]
-
-
-def _groups(paths: Sequence[str], values: Values) -> Iterator[list[str]]:
+def _groups(paths: Sequence[str], values: Mapping[str, NDArray[Any]]) -> Iterator[list[str]]:
     """Fetch so many values at once that they fit in memory."""
     group: list[str] = []
     size = 0

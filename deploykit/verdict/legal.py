@@ -6,18 +6,18 @@ import re
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
-from deploykit import onnx_file, ort
-from deploykit.errors import ExportError, ModelFileError
+from deploykit import external_data, files, onnx_file
+from deploykit.errors import ExportError, ModelFileError, OutputError
 from deploykit.verdict._types import Check
+from deploykit.verdict.deployed import Deployed
 
 _MULTIPLYING = frozenset({"BatchNormalization", "Conv", "ConvTranspose", "Einsum", "Gemm", "LayerNormalization", "MatMul", "Mul"})
 
 
-def checks(model: onnx.ModelProto) -> list[Check]:
+def checks(deployed: Deployed) -> list[Check]:
     """Structure and types, finite weights, and whether onnxruntime loads it."""
-    return [_structure(model), _finite(model), _loads(model)]
+    return [_structure(deployed), _finite(deployed), _loads(deployed)]
 
 
 def traces(model: onnx.ModelProto) -> str:
@@ -30,22 +30,27 @@ def traces(model: onnx.ModelProto) -> str:
     return ""
 
 
-def _structure(model: onnx.ModelProto) -> Check:
+def _structure(deployed: Deployed) -> Check:
     try:
-        onnx.checker.check_model(onnx_file.to_bytes(model), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ExportError) as error:
+        if deployed.folder is None:
+            onnx.checker.check_model(onnx_file.to_bytes(deployed.model), full_check=True)
+        else:
+            # Only by a path does the checker know where to look for weights outside the message.
+            with files.temporary(deployed.folder / "checked.onnx") as path:
+                path.write_bytes(onnx_file.to_bytes(deployed.model))
+                onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ExportError, OutputError) as error:
         return Check("legal", False, _first_line(error))
-    return Check("legal", True, f"onnx checker and strict shape inference, opset {onnx_file.opset(model)}")
+    return Check("legal", True, f"onnx checker and strict shape inference, opset {onnx_file.opset(deployed.model)}")
 
 
-def _finite(model: onnx.ModelProto) -> Check:
+def _finite(deployed: Deployed) -> Check:
     """NaN nowhere; infinity only where nothing is multiplied by it, as in a comparison or a mask."""
+    model = deployed.model
     multiplied = {name for node in model.graph.node if node.op_type in _MULTIPLYING for name in node.input}
     for tensor in model.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            continue
-        values = numpy_helper.to_array(tensor)
-        if not np.issubdtype(values.dtype, np.floating):
+        values = external_data.array(tensor, deployed.folder)
+        if values is None or not np.issubdtype(values.dtype, np.floating):
             continue
         if np.isnan(values).any():
             return Check("finite weights", False, f"{tensor.name} holds NaN")
@@ -54,9 +59,9 @@ def _finite(model: onnx.ModelProto) -> Check:
     return Check("finite weights", True, f"{len(model.graph.initializer)} tensors")
 
 
-def _loads(model: onnx.ModelProto) -> Check:
+def _loads(deployed: Deployed) -> Check:
     try:
-        session = ort.open_session(onnx_file.to_bytes(model))
+        session = deployed.session()
     except (ModelFileError, ExportError) as error:
         return Check("loads", False, error.problem)
     return Check("loads", True, f"onnxruntime, {session.get_providers()[0]}")

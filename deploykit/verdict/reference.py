@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,49 +12,69 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deploykit.target import Network
+from deploykit.verdict.inputs import Batch
+from deploykit.verdict.precision import Precision, rounded, widened
+from deploykit.verdict.values import Values
 
-Values = dict[str, NDArray[Any]]
+
+@dataclass(frozen=True)
+class Answers:
+    """Outputs in order, and the output of every module call by path; the second call of ``fc`` is ``fc@1``."""
+
+    outputs: list[NDArray[Any]]
+    layers: Values
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One batch as the network itself sees it: `wide` in float64, `narrow` in float32.
+
+    `noise` is what tells how far a file may be off: `narrow`, or the network rounded to float16 where the file is.
+    """
+
+    batch: Batch
+    wide: Answers
+    narrow: Answers
+    noise: Answers
+
+    @property
+    def finite(self) -> bool:
+        """Whether the network's own outputs are."""
+        return all(np.isfinite(a).all() for answers in (self.wide, self.noise) for a in answers.outputs)
 
 
 class Reference:
-    """The network twice, float32 and float64, in eval mode."""
+    """The network in eval mode, asked in two precisions, or three where the file is float16. Its weights come back untouched."""
 
-    def __init__(self, network: Network) -> None:
-        self.single = network.module.eval()
-        self.double: nn.Module | None = None
+    def __init__(self, module: nn.Module, precision: Precision = "fp32") -> None:
+        self.module = module.eval()
+        self.precision = precision
         self.note = ""
+
+    def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
+        """Every batch once per precision; layers are kept for the batches named in `with_layers`."""
+        narrow = [self._ask(batch.tensors, batch.name in with_layers) for batch in batches]
+        noise = wide = narrow
+        if self.precision == "fp16":
+            with rounded(self.module):
+                noise = [self._ask(_each(batch, _halve), batch.name in with_layers) for batch in batches]
         try:
-            self.double = copy.deepcopy(self.single).double().eval()
-            with torch.no_grad():
-                self.double(*(_widen(spec.random(1)) for spec in network.inputs))
+            with widened(self.module):
+                wide = [self._ask(_each(batch, _widen), batch.name in with_layers) for batch in batches]
         except Exception as error:  # a network may insist on float32 inside; then float32 is all there is
-            self.double = None
             self.note = f"no float64 reference: {type(error).__name__}; PyTorch in float32 stands in for it"
+        return [Observation(*row) for row in zip(batches, wide, narrow, noise, strict=True)]
 
-    def outputs(self, tensors: Sequence[Tensor]) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
-        """All outputs in order, as (float64, float32)."""
-        with torch.no_grad():
-            narrow = _arrays(self.single(*tensors))
-            wide = narrow if self.double is None else _arrays(self.double(*(_widen(t) for t in tensors)))
-        return wide, narrow
-
-    def layers(self, tensors: Sequence[Tensor]) -> tuple[Values, Values]:
-        """The output of every module call by path, as (float64, float32); the second call of ``fc`` is ``fc@1``."""
-        narrow = _record(self.single, tensors)
-        return (narrow if self.double is None else _record(self.double, [_widen(t) for t in tensors])), narrow
-
-
-def _record(module: nn.Module, tensors: Sequence[Tensor]) -> Values:
-    found: Values = {}
-    with _recording(module, found), torch.no_grad():
-        module(*tensors)
-    return found
+    def _ask(self, tensors: Sequence[Tensor], layers: bool) -> Answers:
+        found = Values()
+        with torch.no_grad(), _recording(self.module, found) if layers else nullcontext():
+            outputs = self.module(*tensors)
+        return Answers(_arrays(outputs), found)
 
 
 @contextmanager
 def _recording(module: nn.Module, found: Values) -> Iterator[None]:
-    """Keep a copy of what every module gives back; a copy, since an in-place ReLU may write over it."""
+    """Keep what every module gives back."""
     calls: dict[str, int] = {}
 
     def keep(path: str, output: Any) -> None:
@@ -62,7 +82,7 @@ def _recording(module: nn.Module, found: Values) -> Iterator[None]:
         calls[path] = count + 1
         first = output[0] if isinstance(output, tuple) and output else output
         if isinstance(first, Tensor):
-            found[f"{path}@{count}" if count else path] = first.detach().numpy().copy()
+            found[f"{path}@{count}" if count else path] = first.detach().numpy()
 
     paths = {id(child): path for path, child in module.named_modules()}
     hooks = [
@@ -84,5 +104,13 @@ def _arrays(output: Any) -> list[NDArray[Any]]:
     return [np.asarray(value.detach().numpy()) for value in values]
 
 
+def _each(batch: Batch, convert: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    return [convert(t) if t.dtype.is_floating_point else t for t in batch.tensors]
+
+
 def _widen(tensor: Tensor) -> Tensor:
-    return tensor.double() if tensor.dtype.is_floating_point else tensor
+    return tensor.double()
+
+
+def _halve(tensor: Tensor) -> Tensor:
+    return tensor.half().float()

@@ -12,8 +12,10 @@ from deploykit import target as targets
 from deploykit.errors import InputError
 from deploykit.target import Network
 from deploykit.verdict._types import Verdict
+from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.inputs import BATCHES
 from deploykit.verdict.judgement import judge
+from deploykit.verdict.originals import OnnxOriginal
 
 
 def validate(
@@ -27,21 +29,34 @@ def validate(
     batches: Sequence[int] = BATCHES,
     rtol: float | None = None,
     atol: float | None = None,
+    device: str = "cpu",
 ) -> Verdict:
-    """Is the ONNX file the same network as `against`?
+    """Is the ONNX file the same network as `against`, a PyTorch TARGET or another ONNX file?
 
-    Without `against`, the file's own contract says which network and which checkpoint it came from; that checkpoint must be
-    there with the same SHA-256. Raises `ModelFileError` for a file that is no ONNX, `InputError` for nothing to compare with.
+    `device`: where the file is run ("cpu", "cuda", "auto"). Without `against`, the file's own contract says which network and
+    which checkpoint it came from; that checkpoint must be there with the same SHA-256.
+
+    Raises `ModelFileError` for a file that is no ONNX, `InputError` for nothing to compare with, `DeviceUnavailable`.
     """
     file = Path(file)
-    model = onnx_file.read(file)
+    model, folder = onnx_file.read_whole(file)
     if not batches or min(batches) < 1:
         raise InputError(f"cannot validate at batch sizes {list(batches)}", "choose 1 or more, such as --batches 1,2,5")
-    if against is not None:
+    network: Network | OnnxOriginal
+    if against is not None and targets.is_onnx(against):
+        _refuse_weights(against, checkpoint, untrained)
+        network = OnnxOriginal(against, Deployed(*onnx_file.read_whole(Path(against))), Deployed(model, folder))
+    elif against is not None:
         network = targets.resolve(against, weights=checkpoint, untrained=untrained, seed=seed or 0)
     else:
         network = _origin(file, checkpoint)
-    return judge(model, network, file=str(file), data=data, sizes=batches, rtol=rtol, atol=atol)
+    return judge(model, network, file=str(file), folder=folder, data=data, sizes=batches, rtol=rtol, atol=atol, device=device)
+
+
+def _refuse_weights(against: str, checkpoint: Path | None, untrained: bool) -> None:
+    if checkpoint is not None or untrained:
+        given = "--untrained" if checkpoint is None else "--checkpoint"
+        raise InputError(f"{against} has its weights inside; {given} does not go with it", f"leave out {given}")
 
 
 def _origin(file: Path, checkpoint: Path | None) -> Network:

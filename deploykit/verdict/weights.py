@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
-from onnx import numpy_helper
 from torch import nn
 
+from deploykit import external_data
 from deploykit.verdict._types import Check
+from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.folding import TOLERANCE, close, expected, folded, wide
 
 
-def compare_weights(model: onnx.ModelProto, module: nn.Module) -> tuple[Check, str | None]:
+def compare_weights(deployed: Deployed, module: nn.Module) -> tuple[Check, str | None]:
     """Compare every tensor that still has its name and shape; gives the check and the path of the first module that differs.
 
     Tensors that the simplifier merged or turned have another name or shape; the layers' outputs judge those.
     """
     stored = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
+    model = deployed.model
     norms = folded(model, module)
     compared = 0
     for tensor in model.graph.initializer:
         own = stored.get(tensor.name)
-        if own is None or list(own.shape) != list(tensor.dims) or tensor.data_location == onnx.TensorProto.EXTERNAL:
+        found = external_data.array(tensor, deployed.folder) if own is not None and list(own.shape) == list(tensor.dims) else None
+        if found is None:
             continue
-        found = numpy_helper.to_array(tensor)
         right, tolerance = wide(own), 0.0
         owner, _, kind = tensor.name.rpartition(".")
         if owner in norms:
             conv = module.get_submodule(owner)
             pair = expected(wide(conv.weight), wide(conv.bias), module.get_submodule(norms[owner]))
             right, tolerance = pair[kind == "bias"], TOLERANCE
-        elif found.dtype == np.float16:
-            tolerance = float(np.finfo(np.float16).eps)
+        if found.dtype == np.float16:
+            tolerance = max(tolerance, float(np.finfo(np.float16).eps))
         if not close(found.astype(np.float64), right, tolerance):
             apart = float(np.max(np.abs(found - right))) / (float(np.max(np.abs(right))) or 1.0)
             return Check(

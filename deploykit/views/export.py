@@ -15,7 +15,7 @@ def report(result: ExportResult) -> Report:
     change = f"{sum(simplified.before.values())} -> {sum(simplified.after.values())} nodes; " if simplified.applied else ""
     facts = [
         ("file", str(result.file)),
-        ("size", f"{human_bytes(result.bytes)}, {result.nodes} nodes, opset {result.opset}"),
+        ("size", f"{human_bytes(result.bytes)}, {result.nodes} nodes, opset {result.opset}, {result.precision}"),
         ("simplify", change + simplified.reason),
         ("time", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result.seconds.items())),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deploykit.reports import Column, Report, Table
+from deploykit.target import is_onnx
 from deploykit.verdict import Verdict
 
 _CHECKS = (Column("passed", ""), Column("name", "check"), Column("detail", "what was found"))
@@ -13,9 +14,10 @@ def report(verdict: Verdict) -> Report:
     facts = [("file", verdict.file), ("against", verdict.against)]
     errors = verdict.errors
     if errors:
-        facts.append(("PyTorch float32 vs float64", f"{errors.torch32_vs_64:.1e}"))
-        facts.append(("onnxruntime vs float64", f"{errors.onnx_vs_64:.1e}"))
-        facts.append(("onnxruntime vs PyTorch float32", f"{errors.onnx_vs_torch32:.1e}"))
+        narrow, wide = ("PyTorch float32", "float64") if not is_onnx(verdict.against) else ("the other file", "itself unoptimized")
+        facts.append((f"{narrow} vs {wide}", f"{errors.torch32_vs_64:.1e}"))
+        facts.append((f"onnxruntime vs {wide}", f"{errors.onnx_vs_64:.1e}"))
+        facts.append((f"onnxruntime vs {narrow}", f"{errors.onnx_vs_torch32:.1e}"))
         facts.append(("worst", errors.worst))
     rows = [{"passed": "ok" if c.passed else "NO", "name": c.name, "detail": c.detail} for c in verdict.checks]
     notes = list(verdict.notes)

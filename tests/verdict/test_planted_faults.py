@@ -269,6 +269,7 @@ def test_infinity_may_be_compared_with_but_not_multiplied_by(op, legal):
     from onnx import TensorProto, helper
 
     from deploykit.verdict import legal as checks
+    from deploykit.verdict.deployed import Deployed
 
     value = helper.make_tensor_value_info
     infinity = helper.make_tensor("inf", TensorProto.FLOAT, [1], [float("inf")])
@@ -276,4 +277,4 @@ def test_infinity_may_be_compared_with_but_not_multiplied_by(op, legal):
     nodes = [helper.make_node(op, ["x", "inf"], ["y"])]
     graph = helper.make_graph(nodes, "g", [value("x", TensorProto.FLOAT, ["n", 3])], [value("y", kind, ["n", 3])], [infinity])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    assert all(check.passed for check in checks.checks(model)) is legal
+    assert all(check.passed for check in checks.checks(Deployed(model))) is legal

@@ -1,0 +1,166 @@
+"""Weights that do not fit into one ONNX file: in a file of their own beside it, written and read with care.
+
+A protobuf message ends at 2^31 - 1 bytes. The ONNX specification (docs/ExternalData.md) lets a tensor name a file beside the
+model instead; such a name is not trusted: it must lead to a regular file inside the model's own folder.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from deploykit.errors import ModelFileError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+LIMIT = 2_000_000_000  # bytes in one file; room is left below protobuf's own limit for the graph and the contract
+ALIGNMENT = 4096  # offsets that onnxruntime can map into memory
+SMALL = 1024  # bytes; shapes and other small constants stay in the graph, where shape inference can read them
+
+
+def weight_bytes(model: ir.Model) -> int:
+    """How much the constants of the main graph take."""
+    return sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+
+
+def move_out(model: ir.Model, file: Path) -> None:
+    """Write the weights of `model` to `file`, one tensor at a time, and let the graph name that file."""
+    import onnx_ir as ir
+
+    with file.open("wb") as stream:
+        for value in model.graph.initializers.values():
+            tensor = value.const_value
+            if tensor is None or tensor.nbytes < SMALL:
+                continue
+            stream.write(bytes(-stream.tell() % ALIGNMENT))
+            offset = stream.tell()
+            stream.write(tensor.tobytes())
+            value.const_value = ir.ExternalTensor(
+                file.name,
+                offset,
+                tensor.nbytes,
+                tensor.dtype,
+                shape=ir.Shape(tensor.shape.numpy()),
+                name=tensor.name or value.name or "",
+                base_dir=file.parent,
+            )
+
+
+def rename(model: onnx.ModelProto, new: str) -> None:
+    """Let every tensor outside the graph lie in the file `new`."""
+    for tensor in external(model):
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = new
+
+
+def external(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """The tensors whose values lie outside the message, those in nodes, loops and branches included."""
+    return (tensor for tensor in _tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL)
+
+
+def locations(model: onnx.ModelProto) -> set[str]:
+    """The files that hold weights of the model, as it names them."""
+    return {onnx.external_data_helper.ExternalDataInfo(tensor).location for tensor in external(model)}
+
+
+def check(model: onnx.ModelProto, path: Path) -> None:
+    """Raise `ModelFileError` where weights of the model at `path` are missing, cut short, or outside its folder."""
+    folder = path.resolve().parent
+    sizes: dict[str, int] = {}
+    for tensor in external(model):
+        location, offset, length = _place(tensor, path)
+        if location not in sizes:
+            sizes[location] = _size_inside(folder, location, path)
+        if offset + length > sizes[location]:
+            raise ModelFileError(
+                f"{path}: the weights of {tensor.name[:80]!r} end behind the end of {location[:80]!r}", "copy both files again"
+            )
+
+
+def inlined(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """The model with its weights inside the message; `check` it first, and know that they fit."""
+    for tensor in external(model):
+        location, offset, length = _place(tensor, path)
+        with (path.parent / location).open("rb") as stream:
+            stream.seek(offset)
+            tensor.raw_data = stream.read(length)
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+    return model
+
+
+def bytes_outside(model: onnx.ModelProto, path: Path) -> int:
+    """How much the weights outside the message take."""
+    return sum(_place(tensor, path)[2] for tensor in external(model))
+
+
+def elements(tensor: onnx.TensorProto) -> int:
+    """How many numbers a tensor has, by its shape."""
+    return math.prod(int(d) for d in tensor.dims)
+
+
+def array(tensor: onnx.TensorProto, folder: Path | None) -> NDArray[Any] | None:
+    """The values of a tensor, mapped from its file where it lies outside the message; `None` where that file is not known."""
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        return numpy_helper.to_array(tensor)
+    if folder is None:
+        return None
+    location, offset, _ = _place(tensor, folder / "model")
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    return np.memmap(folder / location, dtype, "r", offset, tuple(tensor.dims))
+
+
+def _place(tensor: onnx.TensorProto, path: Path) -> tuple[str, int, int]:
+    """Location, offset and length in bytes. Raises `ModelFileError` for numbers that make no sense."""
+    try:
+        info = onnx.external_data_helper.ExternalDataInfo(tensor)
+        size = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        needed = elements(tensor) * size
+        offset, length = int(info.offset or 0), int(info.length or needed)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{path}: {tensor.name[:80]!r} says in no legal way where its weights lie") from error
+    if offset < 0 or length < 0 or length != needed or any(d < 0 for d in tensor.dims):
+        raise ModelFileError(f"{path}: {tensor.name[:80]!r} needs {needed} bytes of weights and names {length}", "export it again")
+    return info.location, offset, length
+
+
+def _size_inside(folder: Path, location: str, path: Path) -> int:
+    try:
+        target = (folder / location).resolve()
+        inside = bool(location) and not Path(location).is_absolute() and target.is_relative_to(folder)
+        there = inside and target.is_file()
+    except (OSError, ValueError):
+        inside = there = False
+    if not inside:
+        raise ModelFileError(f"{path} wants weights from outside its folder ({location[:80]!r})", "do not trust this file")
+    if not there:
+        raise ModelFileError(f"{path} needs the file {location[:80]!r} beside it, which is not there", "copy both")
+    return target.stat().st_size
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    graphs = [model.graph]
+    nodes = [node for function in model.functions for node in function.node]
+    while graphs or nodes:
+        for graph in graphs:
+            yield from graph.initializer
+            nodes.extend(graph.node)
+        graphs = []
+        for node in nodes:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors
+                graphs.extend(attribute.graphs)
+                if attribute.type == onnx.AttributeProto.GRAPH:
+                    graphs.append(attribute.g)
+        nodes = []

@@ -1,0 +1,122 @@
+"""One judgement at work: the file, the network, and what both answered to the same inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploykit import ort
+from deploykit.errors import ModelFileError
+from deploykit.verdict._types import Check, Errors
+from deploykit.verdict.comparison import Difference, compare
+from deploykit.verdict.deployed import Deployed
+from deploykit.verdict.inputs import CORNERS, Batch
+from deploykit.verdict.layers import LayerDifference, compare_layers, first_divergent
+from deploykit.verdict.originals import Original
+from deploykit.verdict.precision import Precision
+
+
+class Case:
+    """The network is asked once per batch; files at any optimization level and provider are then held against its answers."""
+
+    def __init__(
+        self,
+        deployed: Deployed,
+        original: Original,
+        batches: list[Batch],
+        rtol: float | None,
+        atol: float | None,
+        provider: str,
+    ) -> None:
+        self.deployed = deployed
+        self.original = original
+        self.batches = batches
+        self.rtol = rtol
+        self.atol = atol
+        self.provider = provider
+        # Two files are no nearer to each other than the coarser one can be.
+        self.precision: Precision = "fp16" if "fp16" in (deployed.precision, original.precision) else "fp32"
+        self._layer_batches = {batches[min(1, len(batches) - 1)].name, "real samples"}
+        self.seen = original.observe(batches, self._layer_batches)
+        # Where the network itself is not finite there is nothing to compare; float16 may overflow on large values.
+        self.usable = [o for o in self.seen if o.finite or (o.batch.name != CORNERS and _finite(o.wide.outputs))]
+
+    def layers(
+        self, deployed: Deployed | None = None, level: ort.Level = "all", provider: str | None = None
+    ) -> list[LayerDifference]:
+        """The layers are compared on noise, and on real samples where there are some."""
+        observed = [o for o in self.seen if o.batch.name in self._layer_batches]
+        return compare_layers(deployed or self.deployed, observed, self.precision, level, provider or self.provider)
+
+    def layers_on_all(self) -> list[LayerDifference]:
+        """A fault that only some inputs wake, such as a clipped activation, shows on those."""
+        batches = [o.batch for o in self.usable]
+        observed = self.original.observe(batches, {batch.name for batch in batches})
+        return compare_layers(self.deployed, observed, self.precision, "all", self.provider)
+
+    def agrees(self, deployed: Deployed, level: ort.Level, provider: str) -> bool:
+        """Whether outputs and layers are within tolerance at an optimization level, on a provider."""
+        try:
+            check, _ = self.outputs(deployed, level, provider)
+            return check.passed and first_divergent(self.layers(deployed, level, provider)) is None
+        except ModelFileError:
+            return False
+
+    def outputs(
+        self, deployed: Deployed | None = None, level: ort.Level = "all", provider: str | None = None
+    ) -> tuple[Check, Errors | None]:
+        """Compare every output on every batch."""
+        deployed = deployed or self.deployed
+        session = deployed.session(level, provider or self.provider)
+        names, labels = [v.name for v in session.get_inputs()], [v.name for v in session.get_outputs()]
+        found: list[tuple[str, Difference]] = []
+        for observation in self.usable:
+            name = observation.batch.name
+            try:
+                values = ort.run(session, observation.batch.feeds(names))
+            except ModelFileError as error:
+                return Check("outputs", False, f"{name}: {error.problem}"), None
+            wide, narrow, noise = (a.outputs for a in (observation.wide, observation.narrow, observation.noise))
+            if len(values) != len(wide):
+                return Check("outputs", False, f"{len(values)} outputs, the network has {len(wide)}"), None
+            for place, label in enumerate(labels):
+                if wide[place].shape != values[place].shape:
+                    shapes = f"{label} is {list(values[place].shape)}, the network gives {list(wide[place].shape)}"
+                    return Check("outputs", False, f"{name}: {shapes}"), None
+                rows = (wide[place], narrow[place], values[place])
+                difference = compare(*rows, self.rtol, self.atol, noise=noise[place], precision=self.precision)
+                found.append((f"{label} on {name}", difference))
+        return self._summed_up(found)
+
+    def _summed_up(self, found: Sequence[tuple[str, Difference]]) -> tuple[Check, Errors | None]:
+        if not found:
+            return Check("outputs", False, "the network's own outputs are not finite on any input"), None
+        where, worst = max(found, key=lambda entry: _excess(entry[1]))
+        where = f"{where}, sample {worst.worst[0]}, element {worst.worst[1]}"
+        errors = Errors(
+            max(d.torch_error for _, d in found),
+            max(d.onnx_error for _, d in found),
+            max(d.onnx_vs_torch for _, d in found),
+            worst.tolerance,
+            worst.cosine,
+            where,
+        )
+        detail = f"error {worst.onnx_error:.1e} of a tolerated {worst.tolerance:.1e} ({where}), {len(self.usable)} batches"
+        skipped = [o.batch.name for o in self.seen if o not in self.usable]
+        if skipped:
+            detail += f"; the network itself is not finite in {self.precision} on: {', '.join(skipped)}"
+        return Check("outputs", worst.within, detail), errors
+
+
+def _excess(difference: Difference) -> float:
+    """How many times the tolerance; NaN, and a tolerance that is none, are beyond everything."""
+    if np.isnan(difference.onnx_error) or not np.isfinite(difference.tolerance):
+        return float("inf")
+    return difference.onnx_error / difference.tolerance if difference.tolerance else float(difference.onnx_error > 0) * np.inf
+
+
+def _finite(arrays: Sequence[NDArray[Any]]) -> bool:
+    return all(bool(np.isfinite(a).all()) for a in arrays)

@@ -1,0 +1,71 @@
+"""An ONNX graph that can be looked into: where its weights lie, its precision, sessions that also give inner values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import onnx
+import onnxruntime
+
+from deploykit import external_data, onnx_file, ort
+from deploykit.verdict.precision import Precision
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """`folder`: where weights lie that are not in the message, `None` where all are inside."""
+
+    model: onnx.ModelProto
+    folder: Path | None = None
+
+    def session(self, level: ort.Level = "all", provider: str = ort.CPU, also: Sequence[str] = ()) -> onnxruntime.InferenceSession:
+        """A session on the graph, with the values called `also` as more outputs. Raises `ModelFileError`."""
+        with _more_outputs(self.model, also):
+            data = onnx_file.to_bytes(self.model)
+        return ort.open_session(data, level, provider, folder=self.folder)
+
+    @property
+    def inputs(self) -> list[onnx.ValueInfoProto]:
+        """What it takes, without the weights that old files list among the inputs."""
+        stored = {tensor.name for tensor in self.model.graph.initializer}
+        return [value for value in self.model.graph.input if value.name not in stored]
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The only batch size it takes, `None` where any goes."""
+        for value in self.inputs:
+            dims = value.type.tensor_type.shape.dim
+            if dims and dims[0].HasField("dim_value"):
+                return int(dims[0].dim_value)
+        return None
+
+    @cached_property
+    def precision(self) -> Precision:
+        """What most of the weights are stored in, counted by their number; a few in another type change nothing."""
+        counts: Counter[int] = Counter()
+        for tensor in self.model.graph.initializer:
+            counts[tensor.data_type] += external_data.elements(tensor)
+        return "fp16" if counts[onnx.TensorProto.FLOAT16] > counts[onnx.TensorProto.FLOAT] else "fp32"
+
+    def values(self) -> dict[str, str]:
+        """The values between inputs and outputs of the main graph -> the operator that makes them, in order."""
+        outputs = {value.name for value in self.model.graph.output}
+        return {name: node.op_type for node in self.model.graph.node for name in node.output if name and name not in outputs}
+
+
+@contextmanager
+def _more_outputs(model: onnx.ModelProto, names: Sequence[str]) -> Iterator[None]:
+    """The same graph with more outputs, without a copy of the weights; taken back at the end."""
+    count = len(model.graph.output)
+    known = {value.name: value for value in model.graph.value_info} if names else {}
+    for name in names:
+        model.graph.output.append(known.get(name) or onnx.ValueInfoProto(name=name))
+    try:
+        yield
+    finally:
+        del model.graph.output[count:]

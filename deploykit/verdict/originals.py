@@ -1,0 +1,171 @@
+"""What a file is compared with: a PyTorch network, or another ONNX file. Both answer the same questions."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deploykit import external_data, onnx_file, ort
+from deploykit.errors import ModelFileError
+from deploykit.runtime.contract import ArrayInput, ImageInput, Output
+from deploykit.target import InputSpec, Network
+from deploykit.verdict._types import Check
+from deploykit.verdict.deployed import Deployed
+from deploykit.verdict.folding import culprit
+from deploykit.verdict.inputs import Batch, specs_of
+from deploykit.verdict.precision import Precision
+from deploykit.verdict.reference import Answers, Observation, Reference
+from deploykit.verdict.values import Values
+from deploykit.verdict.weights import compare_weights
+
+VALUES_AT_ONCE = 64  # fetched in one run of the other file
+
+
+class Original(Protocol):
+    """The network that a file is meant to be."""
+
+    name: str
+    precision: Precision
+    inputs: tuple[InputSpec, ...]
+    rules: ImageInput | ArrayInput | None
+    output: Output | None
+    dataset: str | None
+    trained: bool
+    note: str
+
+    def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
+        """Its own answers; the values of its layers for the batches named."""
+
+    def weights(self, deployed: Deployed) -> tuple[Check, str | None]:
+        """The stored weights compared, and the path of the first module whose weights differ."""
+
+    def culprit(self, deployed: Deployed, path: str) -> str:
+        """The module whose fault it is that the value called `path` differs."""
+
+    def logits(self, inputs: NDArray[Any]) -> NDArray[Any]:
+        """Its first output, for deciding beside the file."""
+
+
+class TorchOriginal:
+    """A PyTorch network."""
+
+    def __init__(self, network: Network, precision: Precision) -> None:
+        self.network = network
+        self.name = network.target
+        self.precision = precision
+        self.inputs = network.inputs
+        self.rules: ImageInput | ArrayInput | None = network.rules
+        self.output: Output | None = network.output
+        self.dataset = network.dataset
+        self.trained = network.trained
+        self.note = ""
+        self._reference = Reference(network.module, precision)
+
+    def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
+        """PyTorch in float64 and float32, and rounded to float16 where the file is."""
+        found = self._reference.observe(batches, with_layers)
+        self.note = self._reference.note
+        return found
+
+    def weights(self, deployed: Deployed) -> tuple[Check, str | None]:
+        """By name, with BatchNorm folded where the exporter folded it."""
+        return compare_weights(deployed, self.network.module)
+
+    def culprit(self, deployed: Deployed, path: str) -> str:
+        """A folded BatchNorm's fault is told from its convolution's."""
+        return culprit(deployed, self.network.module, path)
+
+    def logits(self, inputs: NDArray[Any]) -> NDArray[Any]:
+        """Float32."""
+        with torch.no_grad():
+            found: NDArray[Any] = self.network.module(torch.from_numpy(inputs)).numpy()
+        return found
+
+
+class OnnxOriginal:
+    """Another ONNX file.
+
+    There is no float64 for it: onnxruntime without any optimization stands for the truth, and how far its own optimizations
+    move the numbers for the noise that a file may have.
+    """
+
+    note = "two files were compared: onnxruntime without optimizations stands in for float64"
+
+    def __init__(self, name: str, deployed: Deployed, candidate: Deployed) -> None:
+        self.name = name
+        self.deployed = deployed
+        self.precision = deployed.precision
+        self.comparable = _comparable(deployed, candidate)
+        contract = onnx_file.get_contract(deployed.model)
+        self.rules: ImageInput | ArrayInput | None = contract.input if contract else None
+        self.output: Output | None = contract.output if contract else None
+        dataset = contract.provenance.get("dataset") if contract else None
+        self.dataset = dataset if isinstance(dataset, str) else None
+        self.trained = bool(contract and contract.provenance.get("checkpoint_sha256"))
+        self.inputs = specs_of(deployed.inputs, self.rules)
+        self._session = deployed.session()
+
+    def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
+        """The file without optimization as the wide answers, with all of them as the narrow ones."""
+        wide, narrow = (self._ask(level, batches, with_layers) for level in ("disabled", "all"))
+        return [Observation(batch, w, n, n) for batch, w, n in zip(batches, wide, narrow, strict=True)]
+
+    def weights(self, deployed: Deployed) -> tuple[Check, str | None]:
+        """Constants that have the same name and shape in both files."""
+        own = {tensor.name: tensor for tensor in self.deployed.model.graph.initializer}
+        compared = 0
+        for tensor in deployed.model.graph.initializer:
+            other = own.get(tensor.name)
+            if other is None or list(other.dims) != list(tensor.dims) or other.data_type != tensor.data_type:
+                continue
+            left, right = external_data.array(other, self.deployed.folder), external_data.array(tensor, deployed.folder)
+            if left is None or right is None:
+                continue
+            if not np.array_equal(left, right):
+                owner = tensor.name.rpartition(".")[0] or tensor.name
+                return Check("weights", False, f"{tensor.name} differs between the files"), owner
+            compared += 1
+        return Check("weights", True, f"{compared} of {len(own)} tensors compared with the other file's"), None
+
+    def culprit(self, deployed: Deployed, path: str) -> str:
+        """The value's own name: both files call it so."""
+        del deployed
+        return path
+
+    def logits(self, inputs: NDArray[Any]) -> NDArray[Any]:
+        """The other file's first output."""
+        return ort.run(self._session, {self._session.get_inputs()[0].name: inputs})[0]
+
+    def _ask(self, level: ort.Level, batches: Sequence[Batch], with_layers: Container[str]) -> list[Answers]:
+        plain = self.deployed.session(level)
+        looking = self.deployed.session(level, also=self.comparable)
+        names = [entry.name for entry in plain.get_inputs()]
+        found = []
+        for batch in batches:
+            feeds = batch.feeds(names)
+            try:
+                answers = ort.run(plain, feeds)
+            except ModelFileError as error:
+                raise ModelFileError(f"{self.name} cannot take {batch.name}: {error.problem}", "choose other --batches") from error
+            layers = Values()
+            for start in range(0, len(self.comparable) if batch.name in with_layers else 0, VALUES_AT_ONCE):
+                group = self.comparable[start : start + VALUES_AT_ONCE]
+                for name, value in zip(group, ort.run(looking, feeds, group), strict=True):
+                    if value.dtype.kind == "f":
+                        layers[name] = value
+            found.append(Answers(answers, layers))
+        return found
+
+
+def _comparable(left: Deployed, right: Deployed) -> list[str]:
+    """Values that mean the same in both files: of one name, and made by one operator or named by deploykit in both.
+
+    Tools that rewrite a graph may give a name to another value, such as a convolution's to the BatchNorm folded into it.
+    """
+    ours, theirs = left.values(), right.values()
+    named = all(onnx_file.has_contract(side.model) for side in (left, right))
+    return [name for name, kind in ours.items() if name in theirs and (named or theirs[name] == kind)]
