@@ -15,6 +15,7 @@ from deploykit.verdict.comparison import Difference, compare
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.inputs import CORNERS, Batch
 from deploykit.verdict.layers import LayerDifference, compare_layers, first_divergent
+from deploykit.verdict.naming import Naming
 from deploykit.verdict.originals import Original
 from deploykit.verdict.precision import Precision
 
@@ -49,13 +50,16 @@ class Case:
     ) -> list[LayerDifference]:
         """The layers are compared on noise, and on real samples where there are some."""
         observed = [o for o in self.seen if o.batch.name in self._layer_batches]
-        return compare_layers(deployed or self.deployed, observed, self.precision, level, provider or self.provider)
+        return compare_layers(*self._named(deployed or self.deployed), observed, self.precision, level, provider or self.provider)
 
     def layers_on_all(self) -> list[LayerDifference]:
         """A fault that only some inputs wake, such as a clipped activation, shows on those."""
         batches = [o.batch for o in self.usable]
         observed = self.original.observe(batches, {batch.name for batch in batches})
-        return compare_layers(self.deployed, observed, self.precision, "all", self.provider)
+        return compare_layers(*self._named(self.deployed), observed, self.precision, "all", self.provider)
+
+    def _named(self, deployed: Deployed) -> tuple[Deployed, Naming]:
+        return deployed, self.original.naming(deployed)
 
     def agrees(self, deployed: Deployed, level: ort.Level, provider: str) -> bool:
         """Whether outputs and layers are within tolerance at an optimization level, on a provider."""

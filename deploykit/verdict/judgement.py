@@ -58,7 +58,8 @@ def judge(
     layers = case.layers()
     if not outputs.passed and first_divergent(layers) is None:
         layers = case.layers_on_all()
-    weights, wrong_weight = original.weights(deployed)
+    right = {layer.path for layer in layers} - {layer.path for layer in layers if not layer.difference.within}
+    weights, wrong_weight = original.weights(deployed, right)
     found += [outputs, _layers(layers), weights, _contract(deployed, original), _evidence(errors, layers, case)]
     decisions = None
     if labelled and labelled[1] and original.rules is not None:

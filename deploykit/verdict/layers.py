@@ -16,6 +16,7 @@ from deploykit import ort
 from deploykit.errors import ModelFileError
 from deploykit.verdict.comparison import Difference, compare
 from deploykit.verdict.deployed import Deployed
+from deploykit.verdict.naming import Naming
 from deploykit.verdict.precision import Precision
 from deploykit.verdict.reference import Observation
 
@@ -33,17 +34,19 @@ class LayerDifference:
 
 def compare_layers(
     deployed: Deployed,
+    naming: Naming,
     observations: Sequence[Observation],
     precision: Precision = "fp32",
     level: ort.Level = "all",
     provider: str = ort.CPU,
 ) -> list[LayerDifference]:
-    """One entry per module whose output the graph still has under its name, in the order of execution, per batch."""
+    """One entry per module whose output the graph still has, in the order of execution, per batch."""
     known = {path for observation in observations for path in observation.wide.layers}
-    paths = [name for name in deployed.values() if name in known]
+    order = {value: place for place, value in enumerate(deployed.values())}
+    paths = sorted((path for path, value in naming.values.items() if path in known), key=lambda p: order[naming.values[p]])
     if not paths:
         return []
-    session = deployed.session(level, provider, also=paths)
+    session = deployed.session(level, provider, also=list(dict.fromkeys(naming.values[path] for path in paths)))
     names = [entry.name for entry in session.get_inputs()]
     found: list[LayerDifference] = []
     for observation in observations:
@@ -51,14 +54,25 @@ def compare_layers(
         feeds = observation.batch.feeds(names)
         try:
             for group in _groups([path for path in paths if path in wide], observation.narrow.layers):
-                for path, value in zip(group, ort.run(session, feeds, group), strict=True):
+                values = ort.run(session, feeds, [naming.values[path] for path in group])
+                for path, value in zip(group, values, strict=True):
                     narrow, noise = observation.narrow.layers[path], observation.noise.layers[path]
                     difference = compare(wide[path], narrow, value, noise=noise, precision=precision)
                     found.append(LayerDifference(path, observation.batch.name, difference))
         except ModelFileError:
             # A batch that the file cannot take at all, such as another size than a frozen one: the outputs' check says so.
             continue
-    return found
+    return found if naming.trusted else _believable(found)
+
+
+def _believable(layers: list[LayerDifference]) -> list[LayerDifference]:
+    """Where names are guesses, a difference is one of the network only if a later layer has it too; else the guess was wrong."""
+    known = [layer for layer in layers if layer.difference.tolerance > 0]  # none where the shapes differ
+    last: dict[str, int] = {}
+    for place, layer in enumerate(known):
+        if not layer.difference.within:
+            last[layer.batch] = place
+    return [layer for place, layer in enumerate(known) if layer.difference.within or place < last[layer.batch]]
 
 
 def first_divergent(layers: Sequence[LayerDifference]) -> LayerDifference | None:

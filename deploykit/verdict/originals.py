@@ -14,9 +14,10 @@ from deploykit.errors import ModelFileError
 from deploykit.runtime.contract import ArrayInput, ImageInput, Output
 from deploykit.target import InputSpec, Network
 from deploykit.verdict._types import Check
+from deploykit.verdict.culprit import culprit
 from deploykit.verdict.deployed import Deployed
-from deploykit.verdict.folding import culprit
 from deploykit.verdict.inputs import Batch, specs_of
+from deploykit.verdict.naming import Naming, name_layers
 from deploykit.verdict.precision import Precision
 from deploykit.verdict.reference import Answers, Observation, Reference
 from deploykit.verdict.values import Values
@@ -40,8 +41,11 @@ class Original(Protocol):
     def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
         """Its own answers; the values of its layers for the batches named."""
 
-    def weights(self, deployed: Deployed) -> tuple[Check, str | None]:
-        """The stored weights compared, and the path of the first module whose weights differ."""
+    def naming(self, deployed: Deployed) -> Naming:
+        """Which values of the file are which layers of the network."""
+
+    def weights(self, deployed: Deployed, proven: Container[str]) -> tuple[Check, str | None]:
+        """The stored weights compared, and the path of the first module whose weights differ; see `compare_weights`."""
 
     def culprit(self, deployed: Deployed, path: str) -> str:
         """The module whose fault it is that the value called `path` differs."""
@@ -71,13 +75,17 @@ class TorchOriginal:
         self.note = self._reference.note
         return found
 
-    def weights(self, deployed: Deployed) -> tuple[Check, str | None]:
+    def naming(self, deployed: Deployed) -> Naming:
+        """By what the file says of its nodes and values."""
+        return name_layers(deployed, self.network.module)
+
+    def weights(self, deployed: Deployed, proven: Container[str]) -> tuple[Check, str | None]:
         """By name, with BatchNorm folded where the exporter folded it."""
-        return compare_weights(deployed, self.network.module)
+        return compare_weights(deployed, self.network.module, self.naming(deployed), proven)
 
     def culprit(self, deployed: Deployed, path: str) -> str:
         """A folded BatchNorm's fault is told from its convolution's."""
-        return culprit(deployed, self.network.module, path)
+        return culprit(deployed, self.network.module, self.naming(deployed), path)
 
     def logits(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Float32."""
@@ -114,7 +122,11 @@ class OnnxOriginal:
         wide, narrow = (self._ask(level, batches, with_layers) for level in ("disabled", "all"))
         return [Observation(batch, w, n, n) for batch, w, n in zip(batches, wide, narrow, strict=True)]
 
-    def weights(self, deployed: Deployed) -> tuple[Check, str | None]:
+    def naming(self, deployed: Deployed) -> Naming:
+        """Values of one name."""
+        return Naming({name: name for name in deployed.values()}, True)
+
+    def weights(self, deployed: Deployed, proven: Container[str]) -> tuple[Check, str | None]:
         """Constants that have the same name and shape in both files."""
         own = {tensor.name: tensor for tensor in self.deployed.model.graph.initializer}
         compared = 0
@@ -125,7 +137,7 @@ class OnnxOriginal:
             left, right = external_data.array(other, self.deployed.folder), external_data.array(tensor, deployed.folder)
             if left is None or right is None:
                 continue
-            if not np.array_equal(left, right):
+            if not np.array_equal(left, right) and tensor.name.rpartition(".")[0] not in proven:
                 owner = tensor.name.rpartition(".")[0] or tensor.name
                 return Check("weights", False, f"{tensor.name} differs between the files"), owner
             compared += 1
