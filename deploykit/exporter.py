@@ -6,7 +6,7 @@ import contextlib
 import io
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -97,10 +97,11 @@ def export(
     files.writable_folder(file.parent)
     seconds: dict[str, float] = {}
     progress.start(f"exporting {network.name}", 3)
-    with files.temporary(file) as weights:
+    with contextlib.ExitStack() as stack:
         with _timed(seconds, "export"):
-            model = to_onnx(network, opset, dynamic, weights)
-        folder = file.parent if external_data.locations(model) else None
+            model = to_onnx(network, opset, dynamic, lambda: stack.enter_context(files.temporary(file)))
+        weights = next((file.parent / name for name in external_data.locations(model)), None)
+        folder = weights.parent if weights else None
         progress.advance(note="simplifying")
         with _timed(seconds, "simplify"):
             simplified = _simplified(model, network, folder is None, simplify)
@@ -146,11 +147,14 @@ def default_file(network: Network) -> Path:
 
 
 def to_onnx(
-    network: Network, opset: int = OPSET, dynamic: Sequence[str] = ("batch",), weights: Path | None = None
+    network: Network,
+    opset: int = OPSET,
+    dynamic: Sequence[str] = ("batch",),
+    weights: Callable[[], Path] | None = None,
 ) -> onnx.ModelProto:
     """The network as an ONNX model, named by module path. Raises `ExportError` with the reason in one line.
 
-    `weights`: a file for the weights, used if they are too many for one message; the model then names it.
+    `weights` gives a file for the weights if they are too many for one message; the model then names it.
     """
     module = network.module.eval()
     examples = [spec.random(EXAMPLE_BATCH, torch.Generator().manual_seed(0)) for spec in network.inputs]
@@ -178,7 +182,7 @@ def to_onnx(
     if external_data.weight_bytes(program.model) > external_data.LIMIT:
         if weights is None:
             raise ExportError(f"{network.target} has more weights than fit into one ONNX file")
-        external_data.move_out(program.model, weights)
+        external_data.move_out(program.model, weights())
     model = ir.serde.serialize_model(program.model)
     if onnx_file.opset(model) != opset:
         raise ExportError(
