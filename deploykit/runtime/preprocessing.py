@@ -31,12 +31,25 @@ def to_pixels(image: Image.Image, rules: ImageInput) -> NDArray[np.uint8]:
     image = flatten(image, rules.channels, rules.background)
     resample = _FILTERS[rules.interpolation]
     if rules.fit == "stretch":
-        if image.size != (rules.width, rules.height):
-            image = image.resize((rules.width, rules.height), resample)
+        image = resize(image, (rules.width, rules.height), resample)
     else:
         image = _center_crop(image, rules, resample)
     pixels = np.asarray(image, dtype=np.uint8)
     return pixels.reshape(rules.height, rules.width, rules.channels)
+
+
+def resize(image: Image.Image, size: tuple[int, int], resample: Image.Resampling) -> Image.Image:
+    """As Pillow 13 does it, whichever version is installed; `size` is (width, height).
+
+    Pillow works along one axis, rounds to 8 bits, then along the other. Which comes first shows in the pixels: until version 12
+    it was always the width, since then it is the height where that shrinks by more than twice as many pixels as the width.
+    """
+    if image.size == size or resample == Image.Resampling.NEAREST:
+        return image if image.size == size else image.resize(size, resample)
+    less_width, less_height = image.width - size[0], image.height - size[1]
+    height_first = less_height > 0 and less_height > 2 * less_width
+    between = (image.width, size[1]) if height_first else (size[0], image.height)
+    return image.resize(between, resample).resize(size, resample)
 
 
 def normalize(pixels: NDArray[np.uint8], rules: ImageInput) -> NDArray[np.float32]:
@@ -91,8 +104,7 @@ def _center_crop(image: Image.Image, rules: ImageInput, resample: Image.Resampli
     size = (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
     if size[0] * size[1] > 2 * MAX_AREA:  # a strip of one pixel by a million would become gigabytes
         raise ImageError(f"the image is too narrow: {width}x{height} would be resized to {size[0]}x{size[1]}", "crop it first")
-    if image.size != size:
-        image = image.resize(size, resample)
+    image = resize(image, size, resample)
     left = round((size[0] - rules.width) / 2)
     top = round((size[1] - rules.height) / 2)
     return image.crop((left, top, left + rules.width, top + rules.height))
