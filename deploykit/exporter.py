@@ -17,12 +17,12 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from deploykit import __version__, files, onnx_file, onnx_names, simplifier, verdict
+from deploykit import __version__, files, graph_preprocessing, onnx_file, onnx_names, simplifier, verdict
 from deploykit import checkpoint as checkpoints
 from deploykit import target as targets
 from deploykit.errors import ExportError, InputError
 from deploykit.progress import SILENT, Progress
-from deploykit.runtime.contract import Contract
+from deploykit.runtime.contract import Contract, ImageInput
 from deploykit.simplifier import Simplified
 from deploykit.target import InputSpec, Network
 from deploykit.verdict import Verdict
@@ -73,19 +73,26 @@ def export(
     opset: int = OPSET,
     dynamic: Sequence[str] = ("batch",),
     simplify: bool = True,
+    with_preprocessing: bool = False,
     progress: Progress = SILENT,
 ) -> ExportResult:
     """Export a TARGET to ONNX, simplify it, prove it is the same network, and write it to `out`.
 
     `out` defaults to ``trained/<name>/model.onnx``. `dynamic`: which of "batch", "height", "width" may vary. A file that is not
     the same network does not replace `out`: it is written beside it as ``<stem>.rejected.onnx``, and the result's verdict says
-    why. Raises `UnknownName`, `CheckpointError`, `InputError`, `ExportError`, `OutputError`; then nothing is written.
+    why. `with_preprocessing`: the file takes raw uint8 images (batch, height, width, channels) of any size, and resizes, crops
+    and normalizes them itself. Raises `UnknownName`, `CheckpointError`, `InputError`, `ExportError`, `OutputError`; then nothing
+    is written.
     """
     if opset not in OPSETS:
         raise InputError(f"opset {opset} cannot be had", f"choose {OPSETS.start} to {OPSETS.stop - 1}")
     network = targets.resolve(
         target, weights=checkpoint, untrained=untrained, seed=seed, arguments=arguments, input_shapes=input_shapes
     )
+    if with_preprocessing and not isinstance(network.rules, ImageInput):
+        raise InputError(
+            f"{target} has no image preprocessing to put into the graph: its input is an array", "drop --with-preprocessing"
+        )
     file = out or default_file(network)
     files.writable_folder(file.parent)
     seconds: dict[str, float] = {}
@@ -97,9 +104,13 @@ def export(
         simplified = simplifier.simplified(model, verdict.sample_batches(network)) if simplify else simplifier.untouched(model)
     progress.advance(note="validating")
     contract = contract_of(network, opset)
+    steps = [("export", model), ("simplify", simplified.model)]
+    if with_preprocessing and isinstance(network.rules, ImageInput):
+        contract = replace(contract, preprocessing_in_graph=True)
+        simplified = replace(simplified, model=graph_preprocessing.embed(simplified.model, network.rules))
     onnx_file.set_contract(simplified.model, contract)
     with _timed(seconds, "validate"):
-        judged = verdict.judge(simplified.model, network, steps=[("export", model), ("simplify", simplified.model)])
+        judged = verdict.judge(simplified.model, network, steps=steps)
     contract = replace(contract, verdict=judged.summary())
     onnx_file.set_contract(simplified.model, contract)
     file = file if judged.same else file.with_name(f"{file.stem}.rejected.onnx")

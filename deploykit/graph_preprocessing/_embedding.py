@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -69,6 +70,7 @@ def split(model: onnx.ModelProto) -> Parts:
     name = graph_input.name
     graph_input.CopyFrom(known[prefix])
     graph_input.name = name
+    repeated: Any
     for repeated in (graph.node, graph.initializer, graph.value_info):
         kept = [part for part in repeated if part.name != prefix and not part.name.startswith(f"{prefix}/")]
         del repeated[:]
@@ -152,7 +154,7 @@ def _prefix_of(graph: onnx.GraphProto) -> str:
 
 
 def _rename_uses(graph: onnx.GraphProto, old: str, new: str) -> None:
-    """Let every node that takes `old` take `new`, bodies of loops and branches included; so does an output of that name."""
+    """Let every node that takes `old` take `new`, bodies of loops and branches included."""
     for part in _graphs(graph):
         for node in part.node:
             node.input[:] = [new if name == old else name for name in node.input]
@@ -170,5 +172,5 @@ def _names(graph: onnx.GraphProto) -> Iterator[str]:
     for node in graph.node:
         yield node.name
         yield from node.output
-    for value in (*graph.initializer, *graph.input, *graph.value_info):
-        yield value.name
+    yield from (tensor.name for tensor in graph.initializer)
+    yield from (value.name for value in (*graph.input, *graph.value_info))

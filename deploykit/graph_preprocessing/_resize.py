@@ -46,9 +46,7 @@ def resize(b: Builder, pixels: str, height: Axis, width: Axis, interpolation: st
     tables = {axis: _bytes(b, weights[axis]) for axis in weights}
     less_height, less_width = (b.op("Sub", axis.have, axis.resized) for axis in (height, width))
     none, twice = b.number(0, np.int64), b.number(2, np.int64)
-    columns_first = b.op(
-        "And", b.op("Greater", less_height, none), b.op("Greater", less_height, b.op("Mul", less_width, twice))
-    )
+    columns_first = b.op("And", b.op("Greater", less_height, none), b.op("Greater", less_height, b.op("Mul", less_width, twice)))
     bodies = []
     for name, first in (("columns_first", height), ("rows_first", width)):
         body = b.body(name)

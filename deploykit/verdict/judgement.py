@@ -8,9 +8,10 @@ import numpy as np
 import onnx
 
 from deploykit import onnx_file, ort
+from deploykit.datasets import Split
 from deploykit.errors import ContractError, ModelFileError
 from deploykit.target import Network
-from deploykit.verdict import blame, legal
+from deploykit.verdict import blame, legal, preprocessing
 from deploykit.verdict._types import Check, Decisions, Errors, Verdict
 from deploykit.verdict.comparison import Difference, compare
 from deploykit.verdict.decisions import decide
@@ -35,6 +36,13 @@ def judge(
     atol: float | None = None,
 ) -> Verdict:
     """Ask everything of the file and give the verdict. `steps`: what made the model, one after the other, for the blame."""
+    apart = preprocessing.taken_apart(model)
+    if apart is not None:
+        parts, check = apart
+        if parts is None:
+            return Verdict(file, network.target, "invalid", (check,), blamed_step="preprocessing")
+        core = judge(parts.core, network, file=file, steps=steps, data=data, sizes=sizes, rtol=rtol, atol=atol)
+        return preprocessing.completed(core, model, parts, network, _images(network, data))
     found = legal.checks(model)
     if not all(check.passed for check in found):
         return Verdict(file, network.target, "invalid", tuple(found), blamed_step=steps[0][0] if steps else None)
@@ -136,6 +144,11 @@ class Case:
         if self.skipped:
             detail += f"; PyTorch itself is not finite on: {', '.join(self.skipped)}"
         return Check("outputs", difference.within, detail), errors
+
+
+def _images(network: Network, data: str | None) -> Split | None:
+    labelled = labelled_split(network, data) if network.trained or data else None
+    return labelled[0] if labelled else photographs(network)
 
 
 def _inputs(model: onnx.ModelProto, network: Network) -> Check:
