@@ -43,12 +43,12 @@ def resize(image: Image.Image, size: tuple[int, int], resample: Image.Resampling
     Pillow works along one axis, rounds to 8 bits, then along the other. Which comes first shows in the pixels: until version 12
     it was always the width, since then it is the height where that shrinks by more than twice as many pixels as the width.
     """
-    if image.size == size or resample == Image.Resampling.NEAREST:
-        return image if image.size == size else image.resize(size, resample)
+    if image.size == size:
+        return image
     less_width, less_height = image.width - size[0], image.height - size[1]
-    height_first = less_height > 0 and less_height > 2 * less_width
-    between = (image.width, size[1]) if height_first else (size[0], image.height)
-    return image.resize(between, resample).resize(size, resample)
+    if resample != Image.Resampling.NEAREST and less_height > 0 and less_height > 2 * less_width:
+        image = image.resize((image.width, size[1]), resample)
+    return image.resize(size, resample)  # of what is left every version does the width first
 
 
 def normalize(pixels: NDArray[np.uint8], rules: ImageInput) -> NDArray[np.float32]:
