@@ -53,7 +53,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the table as Markdown")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rows = [measure(way, api, Path(folder), arguments.most_megabytes) for way, api in WAYS.items()]
+        rows = []
+        for way, api in WAYS.items():
+            rows.append(measure(way, api, Path(folder), arguments.most_megabytes))
+            print(rows[-1], file=sys.stderr, flush=True)
     text = table(rows)
     print(text)
     if arguments.out:
@@ -91,7 +94,7 @@ def size_of(url: str) -> int:
     """The bytes of a wheel, asked for without fetching it."""
     if url.startswith("file:"):
         return Path(urllib.request.url2pathname(url.removeprefix("file://"))).stat().st_size
-    with urllib.request.urlopen(urllib.request.Request(url, method="HEAD")) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=60) as answer:
         return int(answer.headers["Content-Length"])
 
 
