@@ -17,13 +17,13 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from deploykit import __version__, external_data, files, onnx_file, onnx_names, simplifier, verdict
+from deploykit import __version__, external_data, files, graph_preprocessing, onnx_file, onnx_names, simplifier, verdict
 from deploykit import checkpoint as checkpoints
 from deploykit import target as targets
 from deploykit.errors import ExportError, InputError
 from deploykit.float16 import to_float16
 from deploykit.progress import SILENT, Progress
-from deploykit.runtime.contract import Contract
+from deploykit.runtime.contract import Contract, ImageInput
 from deploykit.simplifier import Simplified
 from deploykit.target import InputSpec, Network
 from deploykit.verdict import Precision, Verdict
@@ -77,6 +77,7 @@ def export(
     dynamic: Sequence[str] = ("batch",),
     precision: Precision = "fp32",
     simplify: bool = True,
+    with_preprocessing: bool = False,
     progress: Progress = SILENT,
 ) -> ExportResult:
     """Export a TARGET to ONNX, simplify it, prove it is the same network, and write it to `out`.
@@ -84,7 +85,9 @@ def export(
     `out` defaults to ``trained/<name>/model.onnx``. `dynamic`: which of "batch", "height", "width" may vary. `precision`: of the
     weights and the arithmetic; inputs and outputs stay float32. Weights above 2 GB lie beside it. A file that is not
     the same network does not replace `out`: it is written beside it as ``<stem>.rejected.onnx``, and the result's verdict says
-    why. Raises `UnknownName`, `CheckpointError`, `InputError`, `ExportError`, `OutputError`; then nothing is written.
+    why. `with_preprocessing`: the file takes raw uint8 images (batch, height, width, channels) of any size, and resizes, crops
+    and normalizes them itself. Raises `UnknownName`, `CheckpointError`, `InputError`, `ExportError`, `OutputError`; then nothing
+    is written.
     """
     if opset not in OPSETS:
         raise InputError(f"opset {opset} cannot be had", f"choose {OPSETS.start} to {OPSETS.stop - 1}")
@@ -93,6 +96,10 @@ def export(
     network = targets.resolve(
         target, weights=checkpoint, untrained=untrained, seed=seed, arguments=arguments, input_shapes=input_shapes
     )
+    if with_preprocessing and not isinstance(network.rules, ImageInput):
+        raise InputError(
+            f"{target} has no image preprocessing to put into the graph: its input is an array", "drop --with-preprocessing"
+        )
     file = out or default_file(network)
     files.writable_folder(file.parent)
     seconds: dict[str, float] = {}
@@ -111,6 +118,9 @@ def export(
         final = steps[-1][1]
         progress.advance(note="validating")
         contract = contract_of(network, opset, precision)
+        if with_preprocessing and isinstance(network.rules, ImageInput):
+            contract = replace(contract, preprocessing_in_graph=True)
+            final = graph_preprocessing.embed(final, network.rules)
         onnx_file.set_contract(final, contract)
         with _timed(seconds, "validate"):
             judged = verdict.judge(final, network, folder=folder, steps=steps)

@@ -21,7 +21,7 @@ LAYERS = (
     {"files", "progress", "plugins"},
     {"runtime"},
     {"architectures", "datasets", "reports"},
-    {"checkpoint", "external_data", "float16", "onnx_file", "onnx_names", "ort"},
+    {"checkpoint", "external_data", "float16", "graph_preprocessing", "onnx_file", "onnx_names", "ort"},
     {"target"},
     {"backends", "simplifier"},
     {"verdict", "training"},

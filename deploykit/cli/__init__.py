@@ -13,10 +13,28 @@ from typing import Any
 import click
 
 from deploykit import __version__, plugins
-from deploykit.errors import DeploykitError
+from deploykit.errors import DependencyMissing, DeploykitError
 
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h: a fault of deploykit's own
 INTERRUPTED = 130
+
+# The module that an import misses -> the extra that brings it. Applications install without most of them.
+_EXTRA_OF = {"onnxruntime": "cpu"} | dict.fromkeys(
+    (
+        "accelerate",
+        "google",
+        "matplotlib",
+        "onnx",
+        "onnx_ir",
+        "onnxscript",
+        "onnxsim",
+        "safetensors",
+        "sklearn",
+        "torch",
+        "torchvision",
+    ),
+    "export",
+)
 
 
 class Commands(click.Group):
@@ -90,6 +108,9 @@ def _run(call: Any) -> int:
         where = f" ({error.filename})" if error.filename else ""
         return _fail(f"the system refused: {(error.strerror or str(error)).lower()}{where}", 2)
     except Exception as error:
+        missing = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+        if missing in _EXTRA_OF:
+            return _fail(str(DependencyMissing.of(missing, _EXTRA_OF[missing])), DependencyMissing.exit_status)
         return _fail(
             f"internal error, {type(error).__name__}: {_one_line(str(error))[:300]}; --debug shows where",
             INTERNAL_ERROR,

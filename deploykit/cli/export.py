@@ -25,6 +25,7 @@ from deploykit.cli._common import FILE, Common, TargetOptions, common_options, t
     "--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True, help="Of weights and arithmetic."
 )
 @click.option("--simplify/--no-simplify", default=True, show_default=True, help="Run onnxsim, and check what it did.")
+@click.option("--with-preprocessing", is_flag=True, help="Put resize, crop and normalization in: the file takes raw uint8 images.")
 @common_options
 @click.pass_context
 def command(ctx: click.Context, /, target: TargetOptions, common: Common, out: Path | None, dynamic: str, **options: Any) -> None:

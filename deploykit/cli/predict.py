@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from deploykit.cli._common import FILE, Common, common_options, device_option, threads_option
+from deploykit.cli._common import FILE, Common, common_options, threads_option
 
 
 @click.command()
@@ -14,11 +14,22 @@ from deploykit.cli._common import FILE, Common, common_options, device_option, t
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="How many of the best labels to show.")
 @click.option("--batch-size", type=click.IntRange(1, 65_536), default=64, show_default=True, help="Inputs per run.")
-@device_option
+@click.option(
+    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="CUDA if it really works, or the one named."
+)
 @threads_option
 @common_options
+@click.pass_context
 def command(
-    file: Path, paths: tuple[str, ...], top: int, batch_size: int, device: str, threads: int | None, common: Common
+    ctx: click.Context,
+    /,
+    file: Path,
+    paths: tuple[str, ...],
+    top: int,
+    batch_size: int,
+    device: str,
+    threads: int | None,
+    common: Common,
 ) -> None:
     """Ask the ONNX file FILE about images: files, folders and patterns such as 'digits/*.png'.
 
@@ -31,8 +42,10 @@ def command(
     from deploykit.views.predictions import report
 
     logging.getLogger("deploykit.runtime").addHandler(logging.NullHandler())  # said below, once, and not with --quiet
-    with Predictor(file, device, threads=threads) as model:
-        if model.device_note:
+    asked = ctx.get_parameter_source("device") is not click.core.ParameterSource.DEFAULT
+    # Spinning threads would take the cores from those that decode.
+    with Predictor(file, device, threads=threads, spinning=False) as model:
+        if model.device_note and (asked or model.cuda_lost):
             common.note(model.device_note)
         results = predict(model, paths, top=top, batch_size=batch_size, progress=common.progress())
     common.emit(report(results))

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import onnx
 
-from deploykit.errors import InputError, ModelFileError
+from deploykit import onnx_file
+from deploykit.errors import ContractError, InputError, ModelFileError
 from deploykit.profiler._types import Shape
+from deploykit.runtime.contract import ImageInput
 
 MOST_ELEMENTS = 1 << 40
 
@@ -29,15 +31,29 @@ class FixedInput:
 def fixed(model: onnx.ModelProto, batch: int | None, shapes: Sequence[Shape] | None = None) -> list[FixedInput]:
     """The inputs for one batch size: a free first axis takes `batch` (`None`: 1), other free axes take `shapes`.
 
-    `shapes`: per input, without the batch. Raises `InputError` naming the axis whose size nobody knows, or the size that the
-    file fixes otherwise.
+    `shapes`: per input, without the batch. A file that takes images of any size gets them in its contract's size by default.
+    Raises `InputError` naming the axis whose size nobody knows, or the size that the file fixes otherwise.
     """
     require_text(model.graph)
     stored = {tensor.name for tensor in model.graph.initializer} | {s.values.name for s in model.graph.sparse_initializer}
     values = [value for value in model.graph.input if value.name not in stored]
     if shapes is not None and len(shapes) != len(values):
         raise InputError(f"the file has {len(values)} inputs, {len(shapes)} shapes were given", "give one --input-shape per input")
+    if shapes is None:
+        shapes = _contract_shapes(model)
     return [_fixed(value, batch, shapes[index] if shapes else None) for index, value in enumerate(values)]
+
+
+def _contract_shapes(model: onnx.ModelProto) -> list[Shape] | None:
+    """(height, width, channels) of the images for which a file with its preprocessing inside was made, else `None`."""
+    try:
+        contract = onnx_file.get_contract(model)
+    except ContractError:
+        return None
+    if contract is None or not contract.preprocessing_in_graph or not isinstance(contract.input, ImageInput):
+        return None
+    rules = contract.input
+    return [(rules.height, rules.width, rules.channels)]
 
 
 def require_text(graph: onnx.GraphProto) -> None:

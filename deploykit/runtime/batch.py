@@ -37,7 +37,8 @@ def predict(
     if isinstance(file, Predictor):
         return _predict(file, paths, top, batch_size, progress)
     progress.start("loading")
-    with Predictor(file, device, threads=threads) as model:
+    # Spinning threads would take the cores from those that decode.
+    with Predictor(file, device, threads=threads, spinning=False) as model:
         return _predict(model, paths, top, batch_size, progress)
 
 

@@ -30,13 +30,25 @@ def to_pixels(image: Image.Image, rules: ImageInput) -> NDArray[np.uint8]:
     """Turn, flatten, convert, resize and crop -> uint8 (height, width, channels)."""
     image = flatten(image, rules.channels, rules.background)
     resample = _FILTERS[rules.interpolation]
-    if rules.fit == "stretch":
-        if image.size != (rules.width, rules.height):
-            image = image.resize((rules.width, rules.height), resample)
-    else:
-        image = _center_crop(image, rules, resample)
-    pixels = np.asarray(image, dtype=np.uint8)
+    fitted = (
+        resize(image, (rules.width, rules.height), resample) if rules.fit == "stretch" else _center_crop(image, rules, resample)
+    )
+    pixels = np.asarray(fitted, dtype=np.uint8)
     return pixels.reshape(rules.height, rules.width, rules.channels)
+
+
+def resize(image: Image.Image, size: tuple[int, int], resample: Image.Resampling) -> Image.Image:
+    """As Pillow 13 does it, whichever version is installed; `size` is (width, height).
+
+    Pillow works along one axis, rounds to 8 bits, then along the other. Which comes first shows in the pixels: until version 12
+    it was always the width, since then it is the height where that shrinks by more than twice as many pixels as the width.
+    """
+    if image.size == size:
+        return image
+    less_width, less_height = image.width - size[0], image.height - size[1]
+    if resample != Image.Resampling.NEAREST and less_height > 0 and less_height > 2 * less_width:
+        image = image.resize((image.width, size[1]), resample)
+    return image.resize(size, resample)  # of what is left every version does the width first
 
 
 def normalize(pixels: NDArray[np.uint8], rules: ImageInput) -> NDArray[np.float32]:
@@ -84,15 +96,22 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(eight[np.clip(values, 0, 65_535)])
 
 
+def resized_size(size: tuple[int, int], rules: ImageInput) -> tuple[int, int]:
+    """(width, height) of an image between resize and crop. Raises `ImageError` where that would be gigabytes."""
+    if rules.fit == "stretch":
+        return rules.width, rules.height
+    side = rules.resize or 0
+    width, height = size
+    found = (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
+    if found[0] * found[1] > 2 * MAX_AREA:  # a strip of one pixel by a million
+        raise ImageError(f"the image is too narrow: {width}x{height} would be resized to {found[0]}x{found[1]}", "crop it first")
+    return found
+
+
 def _center_crop(image: Image.Image, rules: ImageInput, resample: Image.Resampling) -> Image.Image:
     """As torchvision's Resize(int) then CenterCrop: the long side is cut down to an integer, the offsets are rounded."""
-    side = rules.resize or 0
-    width, height = image.size
-    size = (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
-    if size[0] * size[1] > 2 * MAX_AREA:  # a strip of one pixel by a million would become gigabytes
-        raise ImageError(f"the image is too narrow: {width}x{height} would be resized to {size[0]}x{size[1]}", "crop it first")
-    if image.size != size:
-        image = image.resize(size, resample)
+    size = resized_size(image.size, rules)
+    image = resize(image, size, resample)
     left = round((size[0] - rules.width) / 2)
     top = round((size[1] - rules.height) / 2)
     return image.crop((left, top, left + rules.width, top + rules.height))

@@ -28,13 +28,14 @@ def sample_of(source: Any, contract: Contract, max_pixels: int) -> NDArray[Any]:
         return _array_of(source, contract.input)
     # Pillow is loaded when the first image comes, not with the package.
     from deploykit.runtime.images import open_image
-    from deploykit.runtime.preprocessing import flatten, to_pixels
+    from deploykit.runtime.preprocessing import flatten, resized_size, to_pixels
 
     image = open_image(source, max_pixels)
     rules = contract.input
     try:
         if not contract.preprocessing_in_graph:
             return to_pixels(image, rules)
+        resized_size(image.size, rules)  # refuses what the graph would need gigabytes for
         flat = np.asarray(flatten(image, rules.channels, rules.background), dtype=np.uint8)
         return flat.reshape(flat.shape[0], flat.shape[1], rules.channels)
     except ImageError as error:

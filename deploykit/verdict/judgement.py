@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from deploykit import onnx_file, ort
 from deploykit.datasets import Split
 from deploykit.errors import ContractError
 from deploykit.target import Network
-from deploykit.verdict import blame, legal
+from deploykit.verdict import blame, legal, preprocessing
 from deploykit.verdict._types import Check, Decisions, Errors, Verdict
 from deploykit.verdict.case import Case
 from deploykit.verdict.decisions import decide
@@ -42,18 +43,44 @@ def judge(
     `network`: what the file is meant to be. `folder`: where weights lie that are not in `model`. `steps`: what made the model,
     one after the other, for the blame. `device`: where the file is run; raises `DeviceUnavailable` if that cannot be.
     """
-    provider = ort.provider_for(device)
     deployed = Deployed(model, folder)
     original = TorchOriginal(network, deployed.precision) if isinstance(network, Network) else network
+    labelled = labelled_split(original, data) if original.trained or data else None
+    ask = _Questions(file, steps, labelled, sizes, rtol, atol, ort.provider_for(device))
+    apart = preprocessing.taken_apart(deployed)
+    if apart is None:
+        return _judged(deployed, original, ask)
+    parts, check = apart
+    if parts is None:
+        return Verdict(file, original.name, "invalid", (check,), blamed_step="preprocessing")
+    core = _judged(Deployed(parts.core, folder), original, ask)
+    images = labelled[0] if labelled else photographs(original)
+    return preprocessing.completed(core, deployed, parts, original, images)
+
+
+@dataclass(frozen=True)
+class _Questions:
+    """How to ask. `labelled`: test samples, and whether their labels mean classes."""
+
+    file: str
+    steps: Sequence[tuple[str, onnx.ModelProto]]
+    labelled: tuple[Split, bool] | None
+    sizes: Sequence[int]
+    rtol: float | None
+    atol: float | None
+    provider: str
+
+
+def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
+    """A file that takes what the network takes."""
     found = legal.checks(deployed)
     if not all(check.passed for check in found):
-        return Verdict(file, original.name, "invalid", tuple(found), blamed_step=steps[0][0] if steps else None)
+        return Verdict(ask.file, original.name, "invalid", tuple(found), blamed_step=ask.steps[0][0] if ask.steps else None)
     found.append(_inputs(deployed, original))
     if not found[-1].passed:
-        return Verdict(file, original.name, "different", tuple(found), blamed_step="export")
-    labelled = labelled_split(original, data) if original.trained or data else None
-    batches = _batches(deployed, original, labelled[0] if labelled else None, sizes)
-    case = Case(deployed, original, batches, rtol, atol, provider)
+        return Verdict(ask.file, original.name, "different", tuple(found), blamed_step="export")
+    batches = _batches(deployed, original, ask.labelled[0] if ask.labelled else None, ask.sizes)
+    case = Case(deployed, original, batches, ask.rtol, ask.atol, ask.provider)
     outputs, errors = case.outputs()
     layers = case.layers()
     if not outputs.passed and first_divergent(layers) is None:
@@ -62,24 +89,24 @@ def judge(
     weights, wrong_weight = original.weights(deployed, right)
     found += [outputs, _layers(layers), weights, _contract(deployed, original), _evidence(errors, layers, case)]
     decisions = None
-    if labelled and labelled[1] and original.rules is not None:
-        decisions = decide(deployed.session("all", provider), original.logits, original.rules, labelled[0])
+    if ask.labelled and ask.labelled[1] and original.rules is not None:
+        decisions = decide(deployed.session("all", ask.provider), original.logits, original.rules, ask.labelled[0])
         found.append(_decisions(decisions))
     same = all(check.passed for check in found)
     first = first_divergent(layers)
     layer = original.culprit(deployed, first.path) if first else wrong_weight
-    made_by = [(name, Deployed(part, folder)) for name, part in steps] or [("export", deployed)]
+    made_by = [(name, Deployed(part, deployed.folder)) for name, part in ask.steps] or [("export", deployed)]
     return Verdict(
-        file=file,
+        file=ask.file,
         against=original.name,
         verdict="same" if same else "different",
         checks=tuple(found),
         errors=errors,
         decisions=decisions,
         layers_compared=len({layer.path for layer in layers}),
-        blamed_step=None if same else blame.blamed_step(made_by, case.agrees, provider),
+        blamed_step=None if same else blame.blamed_step(made_by, case.agrees, ask.provider),
         first_divergent_layer=None if same else layer,
-        notes=tuple(filter(None, [original.note, legal.traces(model)])),
+        notes=tuple(filter(None, [original.note, legal.traces(deployed.model)])),
     )
 
 

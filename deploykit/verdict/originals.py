@@ -19,7 +19,7 @@ from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.inputs import Batch, specs_of
 from deploykit.verdict.naming import Naming, name_layers
 from deploykit.verdict.precision import Precision
-from deploykit.verdict.reference import Answers, Observation, Reference
+from deploykit.verdict.reference import Answers, Observation, Reference, first_output
 from deploykit.verdict.values import Values
 from deploykit.verdict.weights import compare_weights
 
@@ -90,8 +90,8 @@ class TorchOriginal:
     def logits(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Float32."""
         with torch.no_grad():
-            found: NDArray[Any] = self.network.module(torch.from_numpy(inputs)).numpy()
-        return found
+            outputs = self.network.module(torch.from_numpy(inputs))
+        return first_output(outputs)
 
 
 class OnnxOriginal:

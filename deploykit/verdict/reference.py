@@ -104,6 +104,11 @@ def _arrays(output: Any) -> list[NDArray[Any]]:
     return [np.asarray(value.detach().numpy()) for value in values]
 
 
+def first_output(output: Any) -> NDArray[Any]:
+    """The first of a network's outputs, whatever holds them."""
+    return _arrays(output)[0]
+
+
 def _each(batch: Batch, convert: Callable[[Tensor], Tensor]) -> list[Tensor]:
     return [convert(t) if t.dtype.is_floating_point else t for t in batch.tensors]
 

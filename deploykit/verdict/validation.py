@@ -11,6 +11,7 @@ from deploykit import files, onnx_file
 from deploykit import target as targets
 from deploykit.errors import InputError
 from deploykit.target import Network
+from deploykit.verdict import preprocessing
 from deploykit.verdict._types import Verdict
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.inputs import BATCHES
@@ -45,12 +46,17 @@ def validate(
     network: Network | OnnxOriginal
     if against is not None and targets.is_onnx(against):
         _refuse_weights(against, checkpoint, untrained)
-        network = OnnxOriginal(against, Deployed(*onnx_file.read_whole(Path(against))), Deployed(model, folder))
+        network = OnnxOriginal(against, _network_in(Path(against)), preprocessing.network_in(Deployed(model, folder)))
     elif against is not None:
         network = targets.resolve(against, weights=checkpoint, untrained=untrained, seed=seed or 0)
     else:
         network = _origin(file, checkpoint)
     return judge(model, network, file=str(file), folder=folder, data=data, sizes=batches, rtol=rtol, atol=atol, device=device)
+
+
+def _network_in(file: Path) -> Deployed:
+    """The network in a file, without the preprocessing that it may have in front."""
+    return preprocessing.network_in(Deployed(*onnx_file.read_whole(file)))
 
 
 def _refuse_weights(against: str, checkpoint: Path | None, untrained: bool) -> None:

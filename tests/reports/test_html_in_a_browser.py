@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
+from functools import partial
 
 import pytest
 
 from deploykit import reports
 from deploykit.reports import Bars, Column, Report, Spread, Table
 
-BROWSER = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--virtual-time-budget=3000",
-]
-
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")]
+pytestmark = pytest.mark.slow
 
 LONG = "features.12.block.3.with.a.very.long.path.that.no.screen.has.room.for"
 ROWS = [{"path": name, "ops": ops, "ms": ms} for name, ops, ms in (("b", 10, 2.5), ("a", 300, None), (LONG, 20, 0.1))]
@@ -42,7 +29,12 @@ REPORT = Report(
 )  # fmt: skip
 
 
-def dom_of(tmp_path, script, size="1200,900", page=None):
+@pytest.fixture
+def dom_of(browser, tmp_path):
+    return partial(_dom_of, browser, tmp_path)
+
+
+def _dom_of(browser, tmp_path, script, size="1200,900", page=None):
     """The page after `script` ran in it, as the browser has it. `report(name, value)` in the script leaves a value to read."""
     page = page or reports.render(REPORT, "html")
     helper = "const report = (name, value) => document.body.setAttribute('data-' + name, String(value));"
@@ -53,7 +45,7 @@ def dom_of(tmp_path, script, size="1200,900", page=None):
     file = tmp_path / "page.html"
     file.write_text(page)
     done = subprocess.run(
-        [BROWSER, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={size}", "--dump-dom", file.as_uri()],
+        [*browser, "--headless", "--virtual-time-budget=3000", f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={size}", "--dump-dom", file.as_uri()],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-500:]
@@ -61,19 +53,19 @@ def dom_of(tmp_path, script, size="1200,900", page=None):
     return done.stdout, dict(re.findall(r'data-([\w-]+)="([^"]*)"', body))
 
 
-def test_it_draws_every_bar_and_reports_no_error(tmp_path):
+def test_it_draws_every_bar_and_reports_no_error(dom_of):
     script = """
     const boxes = [...document.querySelectorAll('figure rect')].map(r => r.getBoundingClientRect());
     report('bars', boxes.filter(b => b.width > 0 && b.height > 0).length);
     report('figures', document.querySelectorAll('figure svg[role=img]').length);
     """
-    _, told = dom_of(tmp_path, script)
+    _, told = dom_of(script)
     assert told["errors"] == "0"
     assert told["figures"] == "2"
     assert int(told["bars"]) >= 5
 
 
-def test_a_click_sorts_and_the_totals_stay_below(tmp_path):
+def test_a_click_sorts_and_the_totals_stay_below(dom_of):
     script = """
     const paths = () => [...document.querySelector('tbody').rows].map(r => r.cells[0].textContent.slice(0, 8)).join(' ');
     const buttons = document.querySelectorAll('th button');
@@ -85,7 +77,7 @@ def test_a_click_sorts_and_the_totals_stay_below(tmp_path):
     buttons[0].click(); report('text', paths());
     report('foot', document.querySelector('tfoot').rows[0].cells[0].textContent);
     """
-    _, told = dom_of(tmp_path, script)
+    _, told = dom_of(script)
     assert told["before"] == told["again"] == "b a features"
     assert told["falling"] == "a features b"
     assert told["rising"] == "b features a"
@@ -95,7 +87,7 @@ def test_a_click_sorts_and_the_totals_stay_below(tmp_path):
     assert told["errors"] == "0"
 
 
-def test_on_a_phone_only_the_table_scrolls_sideways(tmp_path):
+def test_on_a_phone_only_the_table_scrolls_sideways(dom_of):
     # A window of a headless browser is never narrower than 500 pixels, so the phone is a frame inside of it.
     script = """
     const frame = document.querySelector('iframe');
@@ -109,17 +101,17 @@ def test_on_a_phone_only_the_table_scrolls_sideways(tmp_path):
     """
     inner = reports.render(REPORT, "html").replace("&", "&amp;").replace('"', "&quot;")
     page = f'<!doctype html><html><head></head><body><iframe srcdoc="{inner}" width="360" height="700"></iframe></body></html>'
-    _, told = dom_of(tmp_path, f"addEventListener('load', () => {{ {script} }})", page=page)
+    _, told = dom_of(f"addEventListener('load', () => {{ {script} }})", page=page)
     assert int(told["page"]) <= 360
     assert int(told["table"]) > 360
     assert float(told["smallest"]) >= 13
     assert float(told["chart"]) >= 8
 
 
-def test_a_hostile_name_stays_a_name(tmp_path):
+def test_a_hostile_name_stays_a_name(dom_of):
     evil = "<img src=x onerror=\"document.body.setAttribute('data-hacked', 1)\"></script><script>document.title='x'</script>"
     report = Report(evil, {}, evil, None, [(evil, evil)], [Table(evil, [Column("a", evil)], [{"a": evil}])], [evil],
                     [Bars(evil, [evil], {evil: [1.0]})])  # fmt: skip
-    _, told = dom_of(tmp_path, "report('images', document.images.length)", page=reports.render(report, "html"))
+    _, told = dom_of("report('images', document.images.length)", page=reports.render(report, "html"))
     assert "hacked" not in told
     assert told["images"] == "0"

@@ -178,5 +178,10 @@ def test_the_command_on_a_machine_without_cuda(folder: Path, digits_file: Path, 
     assert fallen.returncode == 0
     assert fallen.stderr.count("CUDA is not used") == 1
     assert fallen.stderr.count("\n") == 1
+    with Predictor(digits_file) as model:
+        lost = model.cuda_lost
+    by_default = run_command("predict", digits_file, "images", cwd=folder)
+    assert by_default.returncode == 0
+    assert by_default.stderr.count("CUDA is not used") == lost  # that there is no GPU is no news, unless one was asked for
     quiet = run_command("predict", digits_file, "images", "--device", "auto", "--quiet", cwd=folder)
     assert (quiet.returncode, quiet.stderr) == (0, "")
