@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
-from deploykit import files
+from deploykit import files, onnx_guard
 from deploykit.errors import ExportError, ModelFileError
 from deploykit.runtime import contract as contracts
 from deploykit.runtime.contract import Contract
@@ -20,13 +20,12 @@ def read(path: Path) -> onnx.ModelProto:
     """Load a model without its external data. Raises `ModelFileError` for what is missing, truncated or no ONNX file."""
     if not path.is_file():
         raise ModelFileError(f"there is no file {path}", "export it first, or check the path")
+    data = onnx_guard.read(path)
     model = onnx.ModelProto()
     try:
-        model.ParseFromString(path.read_bytes())
+        model.ParseFromString(data)
     except (DecodeError, ValueError, RuntimeError) as error:
         raise ModelFileError(f"{path} is not a whole ONNX file", "export it again") from error
-    except OSError as error:
-        raise ModelFileError(f"{path} cannot be read ({(error.strerror or str(error)).lower()})") from error
     if not model.opset_import or not model.ir_version or not model.HasField("graph"):
         raise ModelFileError(f"{path} is not a whole ONNX file: it has no graph or no opset", "export it again")
     return model

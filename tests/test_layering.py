@@ -21,7 +21,7 @@ LAYERS = (
     {"files", "progress", "plugins"},
     {"runtime"},
     {"architectures", "datasets", "reports"},
-    {"checkpoint", "onnx_file", "onnx_names", "ort"},
+    {"checkpoint", "checkpoint_guard", "onnx_file", "onnx_guard", "onnx_names", "ort"},
     {"target"},
     {"backends", "simplifier"},
     {"verdict", "training"},

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from deploykit import architectures, files, onnx_file
 from deploykit import checkpoint as checkpoints
-from deploykit import files, onnx_file
 from deploykit import target as targets
 from deploykit.errors import InputError
 from deploykit.target import Network
@@ -49,12 +49,12 @@ def _origin(file: Path, checkpoint: Path | None) -> Network:
     contract = onnx_file.get_contract(onnx_file.read(file))
     provenance: dict[str, Any] = dict(contract.provenance) if contract else {}
     name = provenance.get("network")
-    if not isinstance(name, str):
+    if not isinstance(name, str) or name not in architectures.names():  # never a `module:callable`: a file may not choose what runs
         raise InputError(f"{file} does not say which network it is", "name it: deploykit validate FILE --against TARGET")
     digest = provenance.get("checkpoint_sha256")
     if digest is None and checkpoint is None:
         seed = provenance.get("seed")
-        return targets.resolve(name, untrained=True, seed=seed if isinstance(seed, int) else 0)
+        return targets.resolve(name, untrained=True, seed=seed if isinstance(seed, int) and 0 <= seed < 1 << 32 else 0)
     candidates = [checkpoint] if checkpoint else [file.with_name(checkpoints.NAME), checkpoints.folder_of(name) / checkpoints.NAME]
     for candidate in candidates:
         if candidate is not None and candidate.is_file() and (checkpoint or files.sha256(candidate) == digest):
