@@ -28,9 +28,11 @@ def command(
 
     from deploykit.errors import InputError
     from deploykit.runtime import Predictor, predict
+    from deploykit.runtime.isolation import rehearse
     from deploykit.views.predictions import report
 
     logging.getLogger("deploykit.runtime").addHandler(logging.NullHandler())  # said below, once, and not with --quiet
+    rehearse(file)
     with Predictor(file, device, threads=threads) as model:
         if model.device_note:
             common.note(model.device_note)

@@ -9,8 +9,45 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-EXTREMES = (0, 1, -1, 2, 7, 127, 128, 255, 256, 32767, 65535, 65536, 2**31 - 1, 2**31, 2**32, 2**40, 2**62, 2**63 - 1, -(2**31), -(2**63))
-TEXTS = ("", "x", "..", "../x", "/etc/passwd", "a\0b", "\x1b[2J", "é" * 40, "\u202e", "A" * 5000, "input", "logits", "%s%n", "{}", "0" * 400)
+EXTREMES = (
+    0,
+    1,
+    -1,
+    2,
+    7,
+    127,
+    128,
+    255,
+    256,
+    32767,
+    65535,
+    65536,
+    2**31 - 1,
+    2**31,
+    2**32,
+    2**40,
+    2**62,
+    2**63 - 1,
+    -(2**31),
+    -(2**63),
+)
+TEXTS = (
+    "",
+    "x",
+    "..",
+    "../x",
+    "/etc/passwd",
+    "a\0b",
+    "\x1b[2J",
+    "é" * 40,
+    "\u202e",
+    "A" * 5000,
+    "input",
+    "logits",
+    "%s%n",
+    "{}",
+    "0" * 400,
+)
 
 
 def mutate_bytes(data: bytes, rng: random.Random, head: int = 256) -> bytes:
@@ -141,4 +178,6 @@ def mutate_json(document: Any, rng: random.Random) -> Any:
         place = rng.randrange(len(items))
         items[place] = mutate_json(items[place], rng)
         return items
-    return rng.choice((*EXTREMES, *TEXTS, None, True, False, [], {}, [[]], 1e308, -0.5, 10**400, [0] * 1000, {"kind": "image"}, "\ud800"))
+    return rng.choice(
+        (*EXTREMES, *TEXTS, None, True, False, [], {}, [[]], 1e308, -0.5, 10**400, [0] * 1000, {"kind": "image"}, "\ud800")
+    )
