@@ -20,6 +20,7 @@ from PIL import Image
 from deploykit.datasets._local import hold_out
 from deploykit.datasets._types import Dataset, Split
 from deploykit.errors import DatasetError, ImageError
+from deploykit.runtime._reading import shown
 from deploykit.runtime.images import image_mode, open_image
 
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
@@ -91,7 +92,8 @@ class ImageFiles(Sequence[Image.Image]):
         try:
             return open_image(path)
         except ImageError as error:
-            raise DatasetError(error.problem, "remove or replace it") from error
+            reason = error.problem.removeprefix(f"{shown(path)} ")
+            raise DatasetError(f"{path} is not a readable image ({reason})", "remove or replace it") from error
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def _problem(path: Path) -> str | None:
     try:
         mode = image_mode(path)
     except ImageError as error:
-        return f"is not a readable image ({error.problem})"
+        return f"is not a readable image ({error.problem.removeprefix(f'{shown(path)} ')})"
     return None if mode in MODES else f"has the channels {mode!r}, which are neither grey nor colours"
 
 

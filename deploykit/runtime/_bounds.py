@@ -9,6 +9,7 @@ number that is out of bounds. The numbers of the fields are those of onnx.proto 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from math import prod
 
 from deploykit.errors import ModelFileError
@@ -22,17 +23,42 @@ MAX_ELEMENTS = 1 << 27  # of a constant that the file does not store, but only d
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _EXTERNAL = 1
+_KINDS = range(1, 29)  # TensorProto.DataType up to ONNX 1.23
 _INT64 = 7
 # Bits per element by TensorProto.DataType; texts and types of tomorrow have none, and are bounded by what they take up.
 _BITS = {
     1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128,
     16: 16, 17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4,
 }  # fmt: skip
+_TYPED = frozenset({4, 5, 6, 7, 10, 11})  # float_data, int32_data, string_data, int64_data, double_data, uint64_data
+_COMPLEX = frozenset({14, 15})
+_PACKED = frozenset({21, 22, 23, 25, 26})  # types of four and two bits, several to a number
+_CONTINUED = bytes(range(0x80, 0x100))
 # Operators that make a tensor from a stored shape, and the input that is the shape.
 _SHAPED = {b"ConstantOfShape": 0, b"Expand": 1, b"Tile": 1}
 _RANDOM = frozenset({b"RandomNormal", b"RandomUniform"})
 
 _Function = tuple[bytes, bytes, bytes]  # domain, name, overload
+
+
+@dataclass
+class _Tensor:
+    """One TensorProto: `raw` bytes (-1: none), `typed` values in fields of their own."""
+
+    dims: list[int] = field(default_factory=list)
+    kind: int = 0
+    place: int = 0
+    raw: int = -1
+    typed: int = 0
+    name: bytes = b""
+
+    def holds(self, elements: int) -> bool:
+        """Whether it stores as many elements."""
+        bits = _BITS.get(self.kind)
+        if self.raw >= 0:
+            return bits is None or (elements * bits + 7) // 8 == self.raw
+        packed = self.kind in _PACKED and 0 < 8 * self.typed >= elements
+        return packed or self.typed == elements * (2 if self.kind in _COMPLEX else 1)
 
 
 class Survey:
@@ -50,15 +76,15 @@ class Survey:
 
     def model(self) -> None:
         """Walk all of it. Raises `ModelFileError` for what is out of bounds, `ValueError` for what is no protobuf."""
-        for field, begin, end in self._fields(0, len(self.data)):
-            if field == 7:
+        for number, begin, end in self._fields(0, len(self.data)):
+            if number == 7:
                 self._graph(begin, end, 1)
-            elif field == 14:
+            elif number == 14:
                 self._metadata += end - begin
                 _require(self._metadata <= MAX_METADATA, f"metadata of more than {MAX_METADATA >> 20} MB")
-            elif field == 25:
+            elif number == 25:
                 self._function(begin, end)
-            elif field == 20:
+            elif number == 20:
                 for inner, start, stop in self._fields(begin, end):
                     if inner in (1, 2):
                         self._graph(start, stop, 1)
@@ -67,30 +93,30 @@ class Survey:
 
     def _graph(self, begin: int, end: int, depth: int) -> None:
         _require(depth <= MAX_DEPTH, f"more than {MAX_DEPTH} bodies within each other")
-        for field, start, stop in self._fields(begin, end):
-            if field == 1:
+        for number, start, stop in self._fields(begin, end):
+            if number == 1:
                 self._node(start, stop, depth)
-            elif field == 5:
+            elif number == 5:
                 self._tensor(start, stop)
-            elif field == 15:
+            elif number == 15:
                 self._sparse(start, stop)
-            elif field in (11, 12, 13):  # inputs, outputs and values in between: one each, not looked into
+            elif number in (11, 12, 13):  # inputs, outputs and values in between: one each, not looked into
                 self._tensors += 1
                 _require(self._tensors <= 4 * MAX_TENSORS, f"more than {4 * MAX_TENSORS:,} descriptions of values")
 
     def _function(self, begin: int, end: int) -> None:
         outer, self._calls = self._calls, {}
         name = domain = overload = b""
-        for field, start, stop in self._fields(begin, end):
-            if field == 7:
+        for number, start, stop in self._fields(begin, end):
+            if number == 7:
                 self._node(start, stop, 1)
-            elif field == 11:
+            elif number == 11:
                 self._attribute(start, stop, 1, b"")
-            elif field == 1:
+            elif number == 1:
                 name = self.data[start:stop]
-            elif field == 10:
+            elif number == 10:
                 domain = self.data[start:stop]
-            elif field == 13:
+            elif number == 13:
                 overload = self.data[start:stop]
         self._functions[_domain(domain), name, overload], self._calls = self._calls, outer
 
@@ -100,18 +126,18 @@ class Survey:
         operator = domain = overload = output = b""
         inputs: list[bytes] = []
         attributes: list[tuple[int, int]] = []
-        for field, start, stop in self._fields(begin, end):
-            if field == 1:
+        for number, start, stop in self._fields(begin, end):
+            if number == 1:
                 inputs.append(self.data[start:stop])
-            elif field == 2:
+            elif number == 2:
                 output = output or self.data[start:stop]
-            elif field == 4:
+            elif number == 4:
                 operator = self.data[start:stop]
-            elif field == 5:
+            elif number == 5:
                 attributes.append((start, stop))
-            elif field == 7:
+            elif number == 7:
                 domain = self.data[start:stop]
-            elif field == 8:
+            elif number == 8:
                 overload = self.data[start:stop]
         key = (_domain(domain), operator, overload)
         self._calls[key] = self._calls.get(key, 0) + 1
@@ -124,74 +150,85 @@ class Survey:
                 self._random(operator, start, stop)
 
     def _attribute(self, begin: int, end: int, depth: int, name: bytes) -> None:
-        for field, start, stop in self._fields(begin, end):
-            if field in (6, 11):
+        for number, start, stop in self._fields(begin, end):
+            if number in (6, 11):
                 self._graph(start, stop, depth + 1)
-            elif field in (5, 10):
+            elif number in (5, 10):
                 self._tensor(start, stop, name)
-            elif field in (22, 23):
+            elif number in (22, 23):
                 self._sparse(start, stop)
 
     def _tensor(self, begin: int, end: int, name: bytes = b"") -> None:
-        """What its dimensions claim must be there: all of it in `raw_data`, or at least possible in the typed fields."""
+        """What its dimensions claim must be there."""
         self._tensors += 1
         _require(self._tensors <= MAX_TENSORS, f"more than {MAX_TENSORS:,} tensors")
-        dims: list[int] = []
-        kind = place = 0
-        raw = -1
-        for field, start, stop in self._fields(begin, end):
-            if field in (1, -1):
-                dims += self._numbers(start, stop)
-            elif field == -2:
-                kind = start
-            elif field == 8 and not name:
-                name = self.data[start:stop]
-            elif field == 9:
-                raw = stop - start
-            elif field == 13:
-                self._entry(start, stop)
-            elif field == -14:
-                place = start
+        seen = self._read_tensor(begin, end)
+        name = name or seen.name
         shown = f"the tensor {name[:80].decode('utf-8', 'replace')!r}"
-        elements = _elements(dims, shown)
-        if place != _EXTERNAL:
-            bits = _BITS.get(kind)
-            whole = raw < 0 or bits is None or (elements * bits + 7) // 8 == raw
-            if not whole or elements > 8 * (end - begin) + 1:
-                raise ModelFileError(
-                    f"{shown} claims {elements:,} elements, which is not what the file stores for it",
-                    "the file is damaged or forged",
-                )
-        if kind == _INT64 and end - begin < 4096:
+        elements = _elements(seen.dims, shown)
+        if seen.kind not in _KINDS:
+            raise ModelFileError(f"{shown} is of the unknown type {seen.kind}", "the file is damaged, or made by a newer ONNX")
+        if seen.place != _EXTERNAL and (not seen.holds(elements) or elements > 8 * (end - begin) + 1):
+            raise ModelFileError(
+                f"{shown} claims {elements:,} elements, which is not what the file stores for it", "the file is damaged or forged"
+            )
+        if seen.kind == _INT64 and end - begin < 4096:
             self._small.setdefault(name, []).append((begin, end))
+
+    def _read_tensor(self, begin: int, end: int) -> _Tensor:
+        found = _Tensor()
+        for number, start, stop in self._fields(begin, end):
+            if number in (1, -1):
+                found.dims += self._numbers(start, stop)
+            elif number == -2:
+                found.kind = start - (1 << 64) if start >> 63 else start
+            elif number == 8:
+                found.name = self.data[start:stop]
+            elif number == 9:
+                found.raw = stop - start
+            elif number == 13:
+                self._entry(start, stop)
+            elif number == -14:
+                found.place = start
+            elif abs(number) in _TYPED:
+                found.typed += self._count(number, start, stop)
+        return found
+
+    def _count(self, number: int, begin: int, end: int) -> int:
+        """The values in one of the typed fields: packed, or one of them."""
+        if number < 0 or number == 6:
+            return 1
+        if number in (4, 10):
+            return (end - begin) // (4 if number == 4 else 8)
+        return len(self.data[begin:end].translate(None, _CONTINUED))  # the last byte of a number has no eighth bit
 
     def _entry(self, begin: int, end: int) -> None:
         """One key and value of a tensor's external data."""
         key = value = b""
-        for field, start, stop in self._fields(begin, end):
-            if field == 1:
+        for number, start, stop in self._fields(begin, end):
+            if number == 1:
                 key = self.data[start:stop]
-            elif field == 2:
+            elif number == 2:
                 value = self.data[start:stop]
         if key == b"location":
             self.locations.add(value.decode("utf-8", "replace"))
 
     def _sparse(self, begin: int, end: int) -> None:
         dims: list[int] = []
-        for field, start, stop in self._fields(begin, end):
-            if field in (3, -3):
+        for number, start, stop in self._fields(begin, end):
+            if number in (3, -3):
                 dims += self._numbers(start, stop)
-            elif field in (1, 2):
+            elif number in (1, 2):
                 self._tensor(start, stop)
         elements = _elements(dims, "a sparse tensor")
         _require(elements <= MAX_ELEMENTS, f"a sparse tensor of {elements:,} elements")
 
     def _random(self, operator: bytes, begin: int, end: int) -> None:
         name, sizes = b"", list[int]()
-        for field, start, stop in self._fields(begin, end):
-            if field == 1:
+        for number, start, stop in self._fields(begin, end):
+            if number == 1:
                 name = self.data[start:stop]
-            elif field in (8, -8):
+            elif number in (8, -8):
                 sizes += self._numbers(start, stop)
         if name == b"shape":
             _require_constant(operator, sizes)
@@ -205,10 +242,10 @@ class Survey:
     def _integers(self, begin: int, end: int) -> list[int]:
         """The values of an int64 tensor."""
         found: list[int] = []
-        for field, start, stop in self._fields(begin, end):
-            if field == 9:
+        for number, start, stop in self._fields(begin, end):
+            if number == 9:
                 found += [int.from_bytes(self.data[i : i + 8], "little", signed=True) for i in range(start, stop - 7, 8)]
-            elif field in (7, -7):
+            elif number in (7, -7):
                 found += self._numbers(start, stop)
         return found
 
@@ -273,6 +310,7 @@ class Survey:
                 position += 4 if kind == _FIXED32 else 8
                 if position > end:
                     raise ValueError("a field is longer than its message")
+                yield -number, 0, -1
             else:
                 raise ValueError("an unknown kind of field")
 
