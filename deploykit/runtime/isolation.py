@@ -118,6 +118,9 @@ def _be_the_child(work: Callable[[], bytes], reading: int, writing: int, memory:
 
 
 def _be_quiet() -> None:
+    import faulthandler
+
+    faulthandler.disable()  # a crash here is an answer, no accident to report
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
