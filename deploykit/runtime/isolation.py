@@ -103,7 +103,8 @@ def _be_the_child(work: Callable[[], bytes], reading: int, writing: int, memory:
         os.close(reading)
         _be_quiet()
         _limit_memory(memory)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's business: it ends this process
+        _die_with_the_parent()
         view = memoryview(work())
         while view:
             view = view[os.write(writing, view) :]
@@ -115,6 +116,13 @@ def _be_the_child(work: Callable[[], bytes], reading: int, writing: int, memory:
         status = _MEMORY if "bad_alloc" in text or "failed to allocate" in text or "bad allocation" in text else _FAILED
     finally:
         os._exit(status)
+
+
+def _die_with_the_parent() -> None:
+    """What runs in circles must not outlive a parent that was killed (see prctl(2), PR_SET_PDEATHSIG)."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _be_quiet() -> None:
