@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,15 @@ import torch
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
-from deploykit import architectures, files
-from deploykit.errors import CheckpointError, ContractError
+from deploykit import architectures, checkpoint_guard, files
+from deploykit.architectures import Architecture
+from deploykit.errors import CheckpointError, ContractError, InputError
 from deploykit.runtime.contract import ArrayInput, ImageInput, input_from_dict
 
 KEY = "deploykit"
 FORMAT = 1
 MAX_HEADER = 4 << 20
+MAX_SAMPLE = 1 << 22  # elements of one input
 NAME = "model.safetensors"
 
 
@@ -46,9 +48,25 @@ class Checkpoint:
 
     def build(self) -> nn.Module:
         """The network with these weights, in eval mode. Raises `CheckpointError` naming the first tensor that does not fit."""
-        network = architectures.get(self.architecture).create(self.arguments)
-        load_weights(network, self.tensors, f"the checkpoint of {self.architecture}")
+        source = f"the checkpoint of {self.architecture}"
+        architecture = architectures.get(self.architecture)
+        with checkpoint_guard.building_within(self.tensors, source):
+            self._require_fit(architecture, source)
+        with checkpoint_guard.building_within(self.tensors, source):
+            network = architecture.create(self.arguments)
+        load_weights(network, self.tensors, source)
         return network.eval()
+
+    def _require_fit(self, architecture: Architecture, source: str) -> None:
+        """Compare the shapes before memory is asked for: on the meta device tensors have no values."""
+        try:
+            with torch.device("meta"):
+                described = architecture.create(self.arguments)
+        except CheckpointError:
+            raise
+        except (InputError, NotImplementedError):
+            return  # it needs values to be built, or cannot be built at all; the real construction tells
+        require_shapes(described.state_dict(), self.tensors, source)
 
 
 def folder_of(name: str) -> Path:
@@ -87,13 +105,13 @@ def load_checkpoint_or_none(path: Path) -> Checkpoint | None:
         return Checkpoint(
             architecture=_text(header["architecture"]),
             arguments=dict(header["arguments"]),
-            input=input_from_dict(header["input"]),
+            input=_input(header["input"]),
             tensors=tensors,
             classes=None if header["classes"] is None else tuple(_text(c) for c in header["classes"]),
             loss=_text(header["loss"]),
             dataset=_text(header["dataset"]),
             recipe=dict(header["recipe"]),
-            seed=header["seed"],
+            seed=_seed(header["seed"]),
             metrics=dict(header["metrics"]),
             versions=dict(header["versions"]),
         )
@@ -120,6 +138,7 @@ def read_resume(path: Path) -> dict[str, Any]:
 
 def _load_pickle(path: Path) -> object:
     _require_file(path)
+    checkpoint_guard.require_bearable_archive(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -130,17 +149,7 @@ def _load_pickle(path: Path) -> object:
             f"{path} was refused: {reason}; only tensors are read",
             "save model.state_dict() with torch.save or safetensors",
         ) from error
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        IndexError,
-        AttributeError,
-        zipfile.BadZipFile,
-    ) as error:
+    except Exception as error:  # what a damaged archive or pickle makes torch raise is not for counting up
         raise CheckpointError(
             f"{path} cannot be read as a PyTorch checkpoint ({type(error).__name__})", "is the file whole?"
         ) from error
@@ -148,7 +157,12 @@ def _load_pickle(path: Path) -> object:
 
 def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Copy `tensors` into `network`. Raises `CheckpointError` naming the first one that is missing, extra or of another shape."""
-    wanted = network.state_dict()
+    require_shapes(network.state_dict(), tensors, source)
+    network.load_state_dict(dict(tensors))
+
+
+def require_shapes(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str) -> None:
+    """Raise `CheckpointError` naming the first tensor that is missing, of another shape or kind, or that nobody wants."""
     for name, tensor in wanted.items():
         if name not in tensors:
             raise CheckpointError(f"{source} has no tensor {name!r}, which the network needs", "is it of another architecture?")
@@ -158,12 +172,12 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], source: str)
                 f"{source} has {name!r} of shape {list(found.shape)}, the network needs {list(tensor.shape)}",
                 "is it of another architecture, or were other arguments used?",
             )
+        checkpoint_guard.require_dense(name, found, source)
     extra = sorted(set(tensors) - set(wanted))
     if extra:
         raise CheckpointError(
             f"{source} has a tensor {extra[0][:80]!r} that the network does not know", "is it of another architecture?"
         )
-    network.load_state_dict(dict(tensors))
 
 
 def with_metrics(checkpoint: Checkpoint, metrics: Mapping[str, Any]) -> Checkpoint:
@@ -208,9 +222,13 @@ def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
             content = content[key]
     if not isinstance(content, Mapping) or not content:
         raise CheckpointError(f"{path} holds no state dict", "save model.state_dict() with torch.save")
-    tensors = {str(k).removeprefix("_orig_mod.").removeprefix("module."): v for k, v in content.items()}
+    if not all(isinstance(key, str) for key in content):
+        raise CheckpointError(f"{path} holds a dict whose keys are no names", "save model.state_dict() with torch.save")
+    tensors = {key.removeprefix("_orig_mod.").removeprefix("module."): value for key, value in content.items()}
     for name, value in tensors.items():
-        if not isinstance(value, Tensor):
+        if isinstance(value, Tensor):
+            checkpoint_guard.require_dense(name, value, str(path))
+        else:
             raise CheckpointError(f"{path} holds {name[:80]!r}, which is no tensor", "save model.state_dict() alone")
     return tensors
 
@@ -219,7 +237,23 @@ def _own_memory(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", copy=True).contiguous()
 
 
+def _input(value: Mapping[str, Any]) -> ImageInput | ArrayInput:
+    """The input's rules; every command makes a few samples of that size, so the size is bounded."""
+    rules = input_from_dict(value)
+    shape = (rules.channels, rules.height, rules.width) if isinstance(rules, ImageInput) else rules.shape
+    if prod(size or 1 for size in shape) > MAX_SAMPLE:
+        raise ValueError(f"a sample of more than {MAX_SAMPLE:,} elements")
+    return rules
+
+
+def _seed(value: object) -> int | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 64):
+        return value
+    raise ValueError(f"{str(value)[:40]!r} is no seed")
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{str(value)[:40]!r} is not a text")
+    value.encode()  # JSON can smuggle in halves of surrogate pairs
     return value

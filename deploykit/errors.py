@@ -24,6 +24,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+MAX_LENGTH = 2000  # characters of the problem, and of the hint
+
 
 class DeploykitError(Exception):
     """Base of all: `problem` says what was asked and what is wrong, `hint` what to do next."""
@@ -31,12 +33,19 @@ class DeploykitError(Exception):
     exit_status = 2
 
     def __init__(self, problem: str, hint: str = "") -> None:
-        self.problem = " ".join(problem.split())
-        self.hint = " ".join(hint.split())
+        self.problem = _plain(problem)
+        self.hint = _plain(hint)
         super().__init__(f"{self.problem}; {self.hint}" if self.hint else self.problem)
 
     def __reduce__(self) -> tuple[type[DeploykitError], tuple[str, str]]:
         return type(self), (self.problem, self.hint)
+
+
+def _plain(text: str) -> str:
+    """One line of bearable length that can be printed anywhere: what a hostile name does to a terminal is escaped."""
+    line = " ".join(text.split())
+    line = line if len(line) <= MAX_LENGTH else line[: MAX_LENGTH - 3] + "..."
+    return line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 class InputError(DeploykitError):

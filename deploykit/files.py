@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,10 @@ try:
     LOCKS = True
 except ImportError:  # Windows: renames are still atomic, stale files are left for the user
     LOCKS = False
+
+
+SCRATCH = "deploykit-"
+LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -79,6 +84,28 @@ def writable_folder(folder: Path) -> None:
     os.close(handle)
 
 
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for files that nobody keeps, removed in the end; what killed processes left of theirs is removed first."""
+    parent = Path(tempfile.gettempdir())
+    _remove_abandoned_folders(parent)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=parent))
+        try:
+            handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileNotFoundError:  # another process took it for abandoned before it was locked
+            continue
+        _lock(handle)
+        if (folder / LOCK).exists():
+            break
+        os.close(handle)
+    try:
+        yield folder
+    finally:
+        os.close(handle)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, as 64 hexadecimal digits."""
     with path.open("rb") as stream:
@@ -113,6 +140,24 @@ def _remove_abandoned(folder: Path, prefix: str) -> None:
             try:
                 if _lock(handle):
                     stale.unlink()
+            finally:
+                os.close(handle)
+
+
+def _remove_abandoned_folders(parent: Path) -> None:
+    if not LOCKS:
+        return
+    for folder in parent.glob(f"{SCRATCH}*"):
+        with contextlib.suppress(OSError):
+            if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+                continue
+            if not (folder / LOCK).exists():
+                folder.rmdir()  # empty, or it stays
+                continue
+            handle = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                if _lock(handle):
+                    shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(handle)
 

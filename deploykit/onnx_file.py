@@ -9,9 +9,11 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
-from deploykit import external_data, files
+from deploykit import external_data, files, onnx_guard
 from deploykit.errors import ExportError, ModelFileError
 from deploykit.runtime import contract as contracts
+from deploykit.runtime._bounds import survey
+from deploykit.runtime._onnxfile import read_model
 from deploykit.runtime.contract import Contract
 
 
@@ -19,13 +21,12 @@ def read(path: Path) -> onnx.ModelProto:
     """Load a model without its external data. Raises `ModelFileError` for what is missing, truncated or no ONNX file."""
     if not path.is_file():
         raise ModelFileError(f"there is no file {path}", "export it first, or check the path")
+    data = onnx_guard.read(path)
     model = onnx.ModelProto()
     try:
-        model.ParseFromString(path.read_bytes())
+        model.ParseFromString(data)
     except (DecodeError, ValueError, RuntimeError) as error:
         raise ModelFileError(f"{path} is not a whole ONNX file", "export it again") from error
-    except OSError as error:
-        raise ModelFileError(f"{path} cannot be read ({(error.strerror or str(error)).lower()})") from error
     if not model.opset_import or not model.ir_version or not model.HasField("graph"):
         raise ModelFileError(f"{path} is not a whole ONNX file: it has no graph or no opset", "export it again")
     return model
@@ -88,7 +89,7 @@ def write(model: onnx.ModelProto, path: Path, weights: Path | None = None) -> in
 def _weights_of(path: Path) -> set[str]:
     """The files of weights of the model that is there now."""
     try:
-        return external_data.locations(read(path)) if path.is_file() else set()
+        return set(survey(read_model(path), str(path)).locations) if path.is_file() else set()
     except ModelFileError:
         return set()
 

@@ -17,8 +17,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from deploykit import external_data, onnx_file, ort
+from deploykit import external_data, onnx_file, onnx_guard, ort
 from deploykit.errors import DependencyMissing, ModelFileError
+from deploykit.runtime.isolation import isolated
 
 Feeds = Mapping[str, NDArray[Any]]
 
@@ -60,7 +61,7 @@ def simplify(file: Path, out: Path | None = None) -> Simplified:
             f"{file} cannot be simplified: its weights take more than {external_data.LIMIT / 1e9:.0f} GB",
             "onnxsim takes models that fit into one file",
         )
-    result = simplified(model, random_batches(model))
+    result = simplified(model, random_batches(model), file)
     onnx_file.write(result.model, out or default_out(file))
     return result
 
@@ -76,11 +77,14 @@ def untouched(model: onnx.ModelProto, reason: str = "not asked for") -> Simplifi
     return Simplified(model, False, reason, operators, operators)
 
 
-def simplified(model: onnx.ModelProto, batches: Sequence[Feeds]) -> Simplified:
-    """The simplified model if it gives the original's answers on every one of `batches`, else the original."""
+def simplified(model: onnx.ModelProto, batches: Sequence[Feeds], file: Path | None = None) -> Simplified:
+    """The simplified model if it gives the original's answers on every one of `batches`, else the original.
+
+    `file`: where a stranger's model came from; onnxsim is then let loose on it in a process of its own.
+    """
     before = onnx_file.operators(model)
     try:
-        candidate = _onnxsim(model)
+        candidate = _onnxsim(model) if file is None else _onnxsim_apart(model, file)
     except DependencyMissing:
         raise
     except Exception as error:  # native code with many ways to fail; the original stays good
@@ -108,11 +112,23 @@ def random_batches(model: onnx.ModelProto, sizes: Sequence[int] = (1, 3)) -> lis
                 continue
             dims = value.type.tensor_type.shape.dim
             shape = [d.dim_value if d.HasField("dim_value") else (size if i == 0 else 8) for i, d in enumerate(dims)]
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+            onnx_guard.require_bearable(value, shape)
+            dtype = _dtype(value)
             values = generator.standard_normal(shape)
             feeds[value.name] = (values if np.issubdtype(dtype, np.floating) else np.abs(np.round(values))).astype(dtype)
         found.append(feeds)
     return found
+
+
+def _dtype(value: onnx.ValueInfoProto) -> np.dtype[Any]:
+    kind = value.type.tensor_type.elem_type
+    try:
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind))
+    except (KeyError, TypeError, ValueError):
+        dtype = np.dtype(object)
+    if dtype.kind not in "fiub":
+        raise ModelFileError(f"the input {str(value.name)[:80]!r} takes no numbers that numpy has", "it cannot be tried out")
+    return dtype
 
 
 def _onnxsim(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -123,6 +139,14 @@ def _onnxsim(model: onnx.ModelProto) -> onnx.ModelProto:
     with contextlib.redirect_stdout(io.StringIO()):
         candidate, _ = onnxsim.simplify(model)
     return candidate
+
+
+def _onnxsim_apart(model: onnx.ModelProto, file: Path) -> onnx.ModelProto:
+    data = onnx_file.to_bytes(model)
+    answer = isolated(lambda: onnx_file.to_bytes(_onnxsim(model)), file.name, len(data))
+    if answer is None:
+        raise ModelFileError("it raised an error")
+    return onnx.ModelProto.FromString(answer)
 
 
 def _differs(model: onnx.ModelProto, candidate: onnx.ModelProto, batches: Sequence[Feeds]) -> str:

@@ -85,3 +85,29 @@ def test_a_temporary_file_is_locked_while_it_is_written(tmp_path):
         with pytest.raises(BlockingIOError):
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(handle)
+
+
+def _hang_with_a_scratch_folder(names):
+    with files.scratch_folder() as folder:
+        (folder / "large").write_bytes(b"x")
+        names.put(str(folder))
+        time.sleep(60)
+
+
+def test_a_killed_process_leaves_no_scratch_folder_for_long_and_a_living_one_keeps_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    (tmp_path / "deploykit-mine").mkdir()
+    (tmp_path / "deploykit-mine" / "notes").write_bytes(b"kept: nothing of deploykit's was ever locked here")
+    context = multiprocessing.get_context("spawn")
+    names = context.Queue()
+    other = context.Process(target=_hang_with_a_scratch_folder, args=(names,))
+    other.start()
+    theirs = names.get(timeout=30)
+    with files.scratch_folder() as folder:
+        assert sorted(os.listdir(tmp_path)) == sorted(["deploykit-mine", os.path.basename(theirs), folder.name])
+    os.kill(other.pid, signal.SIGKILL)
+    other.join()
+    with files.scratch_folder() as folder:
+        assert sorted(os.listdir(tmp_path)) == sorted(["deploykit-mine", folder.name])
+    assert os.listdir(tmp_path) == ["deploykit-mine"]

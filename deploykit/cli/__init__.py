@@ -6,8 +6,12 @@ file here. Every failure ends as one line on stderr and the exit status of `depl
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import sys
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -83,7 +87,8 @@ class Commands(click.Group):
 def _run(call: Any) -> int:
     """Call it; print what went wrong as one line; give the exit status."""
     try:
-        status = call()
+        with _without_remarks():
+            status = call()
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -116,6 +121,16 @@ def _run(call: Any) -> int:
             INTERNAL_ERROR,
         )
     return status if isinstance(status, int) else 0
+
+
+@contextlib.contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Keep off stderr what libraries remark about a damaged file: what matters of it becomes the one line."""
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    with warnings.catch_warnings():
+        for library in ("PIL", "torch"):
+            warnings.filterwarnings("ignore", category=UserWarning, module=rf"{library}\.")
+        yield
 
 
 def _fail(line: str, status: int) -> int:

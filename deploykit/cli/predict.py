@@ -39,10 +39,12 @@ def command(
 
     from deploykit.errors import InputError
     from deploykit.runtime import Predictor, predict
+    from deploykit.runtime.isolation import rehearse
     from deploykit.views.predictions import report
 
     logging.getLogger("deploykit.runtime").addHandler(logging.NullHandler())  # said below, once, and not with --quiet
     asked = ctx.get_parameter_source("device") is not click.core.ParameterSource.DEFAULT
+    rehearse(file)
     # Spinning threads would take the cores from those that decode.
     with Predictor(file, device, threads=threads, spinning=False) as model:
         if model.device_note and (asked or model.cuda_lost):

@@ -20,7 +20,7 @@ from deploykit.errors import DatasetError
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 UINT8 = 8
-LARGEST = 1 << 31  # bytes of values in a file; MNIST has 47 million
+LARGEST = 1 << 28  # bytes of values in a file; MNIST has 47 million
 
 
 def find(folder: Path, torchvision_name: str) -> Path | None:

@@ -7,7 +7,9 @@ called before what they hold has been checked.
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from deploykit.errors import DatasetError
 
 LARGEST = 1 << 28  # bytes; a file of CIFAR has 31 million
+MAX_STEPS = 1_000_000  # opcodes; a file of CIFAR has 40 thousand
 
 
 def read(path: Path) -> Any:
@@ -26,10 +29,12 @@ def read(path: Path) -> Any:
     Raises `DatasetError` for a file that wants anything else, is damaged, or is larger than `LARGEST`.
     """
     try:
-        if path.stat().st_size > LARGEST:
-            raise DatasetError(f"{path} is larger than {LARGEST} bytes", "is it the right file?")
         with path.open("rb") as stream:
-            return _arrays(_PlainUnpickler(stream, encoding="bytes").load(), depth=0)
+            data = stream.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise DatasetError(f"{path} is larger than {LARGEST} bytes", "is it the right file?")
+        _require_bearable(data)
+        return _arrays(_PlainUnpickler(io.BytesIO(data), encoding="bytes").load(), depth=0)
     except _RefusedError as error:
         raise DatasetError(
             f"{path} was refused: its pickle asks for {error}, which is not data", "fetch the original file"
@@ -37,6 +42,15 @@ def read(path: Path) -> Any:
     except (pickle.UnpicklingError, OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
             ImportError, MemoryError, OverflowError, RecursionError) as error:  # fmt: skip
         raise DatasetError(f"{path} cannot be read as a pickle ({type(error).__name__})", "is it whole? fetch it again") from error
+
+
+def _require_bearable(data: bytes) -> None:
+    """Raise `_RefusedError` for too many steps, or a place in the memo beyond them: room is made up to that place at once."""
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+        if count > MAX_STEPS:
+            raise _RefusedError(f"more than {MAX_STEPS} steps")
+        if "PUT" in opcode.name and isinstance(argument, int) and argument > MAX_STEPS:
+            raise _RefusedError(f"place {argument} of its memo")
 
 
 class _RefusedError(Exception):

@@ -19,7 +19,9 @@ from PIL import Image
 
 from deploykit.datasets._local import hold_out
 from deploykit.datasets._types import Dataset, Split
-from deploykit.errors import DatasetError
+from deploykit.errors import DatasetError, ImageError
+from deploykit.runtime._reading import shown
+from deploykit.runtime.images import image_mode, open_image
 
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
 TRAIN, VALIDATION, TEST = ("train", "training"), ("validation", "val", "valid"), ("test", "testing")
@@ -88,11 +90,10 @@ class ImageFiles(Sequence[Image.Image]):
             return ImageFiles(self.paths[index])
         path = self.paths[index]
         try:
-            with Image.open(path) as image:
-                image.load()
-                return image.copy()
-        except Exception as error:  # Pillow's decoders raise anything on a damaged file
-            raise DatasetError(f"{path} is not a readable image ({type(error).__name__})", "remove or replace it") from error
+            return open_image(path)
+        except ImageError as error:
+            reason = error.problem.removeprefix(f"{shown(path)} ")
+            raise DatasetError(f"{path} is not a readable image ({reason})", "remove or replace it") from error
 
 
 @dataclass(frozen=True)
@@ -140,10 +141,10 @@ def _read(home: Path, classes: tuple[str, ...]) -> _Listing:
 def _problem(path: Path) -> str | None:
     """What is wrong with a file, as far as its first bytes tell."""
     try:
-        with Image.open(path) as image:
-            return None if image.mode in MODES else f"has the channels {image.mode!r}, which are neither grey nor colours"
-    except Exception as error:  # as above
-        return f"is not a readable image ({type(error).__name__})"
+        mode = image_mode(path)
+    except ImageError as error:
+        return f"is not a readable image ({error.problem.removeprefix(f'{shown(path)} ')})"
+    return None if mode in MODES else f"has the channels {mode!r}, which are neither grey nor colours"
 
 
 def _require_enough(home: Path, classes: tuple[str, ...], train: _Listing, needed: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
+from deploykit import files
 from deploykit.errors import ModelFileError
 from deploykit.profiler._types import Shape
 from deploykit.profiler.onnx_inputs import FixedInput
@@ -37,12 +37,12 @@ def events(
 
     Raises `ModelFileError` where the file cannot be run on these arrays.
     """
-    with tempfile.TemporaryDirectory(prefix="deploykit-") as folder:
+    with files.scratch_folder() as folder:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = threads
         options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
+        options.profile_file_prefix = str(folder / "profile")
         if not optimized:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         providers = ["CPUExecutionProvider"] if device == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from deploykit import files
 from deploykit.errors import InputError
 from deploykit.profiler import pairing, roofline
 from deploykit.profiler._options import BACKENDS, Options, checked
@@ -89,7 +89,7 @@ def profile(
         target, None, checkpoint, untrained, seed, dict(arguments or {}), tuple(map(tuple, input_shapes)) if input_shapes else None
     )
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deploykit-")))
+        folder = stack.enter_context(files.scratch_folder())
         if against is None:
             return _alone(read(wanted, options, folder / "a"), options)
         first, second = pairing.pair(wanted, replace(wanted, target=against, checkpoint=None), folder)

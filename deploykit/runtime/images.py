@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 256 << 20
 MAX_PIXELS = 100_000_000
+MAX_SCANS = 100  # of a progressive JPEG; ten are usual
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 
 # First bytes -> Pillow's module and class.
@@ -58,17 +59,38 @@ def open_image(source: Any, max_pixels: int = MAX_PIXELS) -> Image:
     )
 
 
+def image_mode(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> str:
+    """Pillow's name of the channels, such as "RGB", from the first bytes alone. Raises `ImageError`; the pixels may be damaged."""
+    name = shown(path)
+    try:
+        with open(path, "rb") as stream:  # noqa: PTH123  # as Pillow does, for any path that is one
+            start = stream.read(16)
+            stream.seek(0)
+            image = _opened(start, stream, name)
+            _check_size(image.size, name, max_pixels)
+            mode: str = image.mode
+    except OSError as error:
+        raise ImageError(f"{name} cannot be read ({_reason(error)})", "check the path") from error
+    return mode
+
+
 def _decode(data: bytes, name: str, max_pixels: int) -> Image:
-    reader = _reader_of(data)
+    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
+        raise ImageError(f"{name} has more than {MAX_SCANS} scans, each as much work as a picture", "save it again")
+    return _loaded(_opened(data[:16], BytesIO(data), name), name, max_pixels)
+
+
+def _opened(start: bytes, stream: IO[bytes], name: str) -> Image:
+    reader = _reader_of(start)
     if reader is None:
         raise ImageError(f"{name} is not an image in a known format", "PNG, JPEG, BMP, GIF, TIFF, WebP and PPM are")
     try:
-        image = reader(BytesIO(data))
+        image: Image = reader(stream)
     except DeploykitError:
         raise
     except Exception as error:  # a damaged file makes Pillow raise anything from SyntaxError to struct.error
         raise ImageError(f"{name} is damaged or not what it seems ({_reason(error)})", "save it again") from error
-    return _loaded(image, name, max_pixels)
+    return image
 
 
 def _reader_of(data: bytes) -> Any:

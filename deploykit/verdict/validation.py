@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from deploykit import architectures, files, onnx_file
 from deploykit import checkpoint as checkpoints
-from deploykit import files, onnx_file
 from deploykit import target as targets
 from deploykit.errors import InputError
 from deploykit.target import Network
@@ -65,17 +65,22 @@ def _refuse_weights(against: str, checkpoint: Path | None, untrained: bool) -> N
         raise InputError(f"{against} has its weights inside; {given} does not go with it", f"leave out {given}")
 
 
+def _is_shipped(name: str) -> bool:
+    """Never a `module:callable`: a file may not choose what code runs."""
+    return name in architectures.names() or name.startswith("torchvision:")
+
+
 def _origin(file: Path, checkpoint: Path | None) -> Network:
     """The network that the file says it was made from."""
     contract = onnx_file.get_contract(onnx_file.read(file))
     provenance: dict[str, Any] = dict(contract.provenance) if contract else {}
     name = provenance.get("network")
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not _is_shipped(name):
         raise InputError(f"{file} does not say which network it is", "name it: deploykit validate FILE --against TARGET")
     digest = provenance.get("checkpoint_sha256")
     if digest is None and checkpoint is None:
         seed = provenance.get("seed")
-        return targets.resolve(name, untrained=True, seed=seed if isinstance(seed, int) else 0)
+        return targets.resolve(name, untrained=True, seed=seed if isinstance(seed, int) and 0 <= seed < 1 << 32 else 0)
     candidates = [checkpoint] if checkpoint else [file.with_name(checkpoints.NAME), checkpoints.folder_of(name) / checkpoints.NAME]
     for candidate in candidates:
         if candidate is not None and candidate.is_file() and (checkpoint or files.sha256(candidate) == digest):

@@ -1,0 +1,365 @@
+"""Is an ONNX file of a bearable size? Asked of its bytes, before any library builds objects from it or believes its numbers.
+
+A file of a few megabytes can ask for terabytes: millions of empty nodes, a tensor whose dimensions claim more than it
+stores, a sparse one that is dense, a constant that is only a shape, functions that call each other twice as often at every
+level. Parsers and onnxruntime allocate first. Here the file is walked once, on plain offsets, and refused at the first
+number that is out of bounds. The numbers of the fields are those of onnx.proto (https://github.com/onnx/onnx).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import prod
+
+from deploykit.errors import ModelFileError
+
+MAX_NODES = 250_000  # local functions expanded, bodies of loops and branches included
+MAX_TENSORS = 250_000
+MAX_FIELDS = 4_000_000
+MAX_DEPTH = 16  # bodies within bodies
+MAX_METADATA = 16 << 20  # bytes of the model's own keys and values
+MAX_ELEMENTS = 1 << 27  # of a constant that the file does not store, but only describes
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_EXTERNAL = 1
+_KINDS = range(1, 29)  # TensorProto.DataType up to ONNX 1.23
+_INT64 = 7
+# Bits per element by TensorProto.DataType; texts and types of tomorrow have none, and are bounded by what they take up.
+_BITS = {
+    1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128,
+    16: 16, 17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4,
+}  # fmt: skip
+_TYPED = frozenset({4, 5, 6, 7, 10, 11})  # float_data, int32_data, string_data, int64_data, double_data, uint64_data
+_COMPLEX = frozenset({14, 15})
+_PACKED = frozenset({21, 22, 23, 25, 26})  # types of four and two bits, several to a number
+_CONTINUED = bytes(range(0x80, 0x100))
+# Operators that make a tensor from a stored shape, and the input that is the shape.
+_SHAPED = {b"ConstantOfShape": 0, b"Expand": 1, b"Tile": 1}
+_RANDOM = frozenset({b"RandomNormal", b"RandomUniform"})
+
+_Function = tuple[bytes, bytes, bytes]  # domain, name, overload
+
+
+@dataclass
+class _Tensor:
+    """One TensorProto: `raw` bytes (-1: none), `typed` values in fields of their own."""
+
+    dims: list[int] = field(default_factory=list)
+    kind: int = 0
+    place: int = 0
+    raw: int = -1
+    typed: int = 0
+    name: bytes = b""
+
+    def holds(self, elements: int) -> bool:
+        """Whether it stores as many elements."""
+        bits = _BITS.get(self.kind)
+        if self.raw >= 0:
+            return bits is None or (elements * bits + 7) // 8 == self.raw
+        packed = self.kind in _PACKED and 0 < 8 * self.typed >= elements
+        return packed or self.typed == elements * (2 if self.kind in _COMPLEX else 1)
+
+
+class Survey:
+    """What was seen of a model: `locations` are the files in which weights lie, wherever in the file they are named."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.locations: set[str] = set()
+        self._left = MAX_FIELDS
+        self._nodes = self._tensors = self._metadata = 0
+        self._small: dict[bytes, list[tuple[int, int]]] = {}  # small whole-number tensors by name, as offsets
+        self._wanted: list[tuple[bytes, bytes]] = []  # (operator, name of the shape that it is given)
+        self._calls: dict[_Function, int] = {}
+        self._functions: dict[_Function, dict[_Function, int]] = {}
+
+    def model(self) -> None:
+        """Walk all of it. Raises `ModelFileError` for what is out of bounds, `ValueError` for what is no protobuf."""
+        for number, begin, end in self._fields(0, len(self.data)):
+            if number == 7:
+                self._graph(begin, end, 1)
+            elif number == 14:
+                self._metadata += end - begin
+                _require(self._metadata <= MAX_METADATA, f"metadata of more than {MAX_METADATA >> 20} MB")
+            elif number == 25:
+                self._function(begin, end)
+            elif number == 20:
+                for inner, start, stop in self._fields(begin, end):
+                    if inner in (1, 2):
+                        self._graph(start, stop, 1)
+        self._check_shapes()
+        self._check_expansion()
+
+    def _graph(self, begin: int, end: int, depth: int) -> None:
+        _require(depth <= MAX_DEPTH, f"more than {MAX_DEPTH} bodies within each other")
+        for number, start, stop in self._fields(begin, end):
+            if number == 1:
+                self._node(start, stop, depth)
+            elif number == 5:
+                self._tensor(start, stop)
+            elif number == 15:
+                self._sparse(start, stop)
+            elif number in (11, 12, 13):  # inputs, outputs and values in between: one each, not looked into
+                self._tensors += 1
+                _require(self._tensors <= 4 * MAX_TENSORS, f"more than {4 * MAX_TENSORS:,} descriptions of values")
+
+    def _function(self, begin: int, end: int) -> None:
+        outer, self._calls = self._calls, {}
+        name = domain = overload = b""
+        for number, start, stop in self._fields(begin, end):
+            if number == 7:
+                self._node(start, stop, 1)
+            elif number == 11:
+                self._attribute(start, stop, 1, b"")
+            elif number == 1:
+                name = self.data[start:stop]
+            elif number == 10:
+                domain = self.data[start:stop]
+            elif number == 13:
+                overload = self.data[start:stop]
+        self._functions[_domain(domain), name, overload], self._calls = self._calls, outer
+
+    def _node(self, begin: int, end: int, depth: int) -> None:
+        self._nodes += 1
+        _require(self._nodes <= MAX_NODES, f"more than {MAX_NODES:,} nodes")
+        operator = domain = overload = output = b""
+        inputs: list[bytes] = []
+        attributes: list[tuple[int, int]] = []
+        for number, start, stop in self._fields(begin, end):
+            if number == 1:
+                inputs.append(self.data[start:stop])
+            elif number == 2:
+                output = output or self.data[start:stop]
+            elif number == 4:
+                operator = self.data[start:stop]
+            elif number == 5:
+                attributes.append((start, stop))
+            elif number == 7:
+                domain = self.data[start:stop]
+            elif number == 8:
+                overload = self.data[start:stop]
+        key = (_domain(domain), operator, overload)
+        self._calls[key] = self._calls.get(key, 0) + 1
+        position = _SHAPED.get(operator, len(inputs))
+        if position < len(inputs):
+            self._wanted.append((operator, inputs[position]))
+        for start, stop in attributes:
+            self._attribute(start, stop, depth, output if operator == b"Constant" else b"")
+            if operator in _RANDOM:
+                self._random(operator, start, stop)
+
+    def _attribute(self, begin: int, end: int, depth: int, name: bytes) -> None:
+        for number, start, stop in self._fields(begin, end):
+            if number in (6, 11):
+                self._graph(start, stop, depth + 1)
+            elif number in (5, 10):
+                self._tensor(start, stop, name)
+            elif number in (22, 23):
+                self._sparse(start, stop)
+
+    def _tensor(self, begin: int, end: int, name: bytes = b"") -> None:
+        """What its dimensions claim must be there."""
+        self._tensors += 1
+        _require(self._tensors <= MAX_TENSORS, f"more than {MAX_TENSORS:,} tensors")
+        seen = self._read_tensor(begin, end)
+        name = name or seen.name
+        shown = f"the tensor {name[:80].decode('utf-8', 'replace')!r}"
+        elements = _elements(seen.dims, shown)
+        if seen.kind not in _KINDS:
+            raise ModelFileError(f"{shown} is of the unknown type {seen.kind}", "the file is damaged, or made by a newer ONNX")
+        if seen.place != _EXTERNAL and (not seen.holds(elements) or elements > 8 * (end - begin) + 1):
+            raise ModelFileError(
+                f"{shown} claims {elements:,} elements, which is not what the file stores for it", "the file is damaged or forged"
+            )
+        if seen.kind == _INT64 and end - begin < 4096:
+            self._small.setdefault(name, []).append((begin, end))
+
+    def _read_tensor(self, begin: int, end: int) -> _Tensor:
+        found = _Tensor()
+        for number, start, stop in self._fields(begin, end):
+            if number in (1, -1):
+                found.dims += self._numbers(start, stop)
+            elif number == -2:
+                found.kind = start - (1 << 64) if start >> 63 else start
+            elif number == 8:
+                found.name = self.data[start:stop]
+            elif number == 9:
+                found.raw = stop - start
+            elif number == 13:
+                self._entry(start, stop)
+            elif number == -14:
+                found.place = start
+            elif abs(number) in _TYPED:
+                found.typed += self._count(number, start, stop)
+        return found
+
+    def _count(self, number: int, begin: int, end: int) -> int:
+        """The values in one of the typed fields: packed, or one of them."""
+        if number < 0 or number == 6:
+            return 1
+        if number in (4, 10):
+            return (end - begin) // (4 if number == 4 else 8)
+        return len(self.data[begin:end].translate(None, _CONTINUED))  # the last byte of a number has no eighth bit
+
+    def _entry(self, begin: int, end: int) -> None:
+        """One key and value of a tensor's external data."""
+        key = value = b""
+        for number, start, stop in self._fields(begin, end):
+            if number == 1:
+                key = self.data[start:stop]
+            elif number == 2:
+                value = self.data[start:stop]
+        if key == b"location":
+            self.locations.add(value.decode("utf-8", "replace"))
+
+    def _sparse(self, begin: int, end: int) -> None:
+        dims: list[int] = []
+        for number, start, stop in self._fields(begin, end):
+            if number in (3, -3):
+                dims += self._numbers(start, stop)
+            elif number in (1, 2):
+                self._tensor(start, stop)
+        elements = _elements(dims, "a sparse tensor")
+        _require(elements <= MAX_ELEMENTS, f"a sparse tensor of {elements:,} elements")
+
+    def _random(self, operator: bytes, begin: int, end: int) -> None:
+        name, sizes = b"", list[int]()
+        for number, start, stop in self._fields(begin, end):
+            if number == 1:
+                name = self.data[start:stop]
+            elif number in (8, -8):
+                sizes += self._numbers(start, stop)
+        if name == b"shape":
+            _require_constant(operator, sizes)
+
+    def _check_shapes(self) -> None:
+        """A stored shape is the size of what is made from it, even though the file stores none of that."""
+        for operator, name in self._wanted:
+            for begin, end in self._small.get(name, ()):
+                _require_constant(operator, self._integers(begin, end))
+
+    def _integers(self, begin: int, end: int) -> list[int]:
+        """The values of an int64 tensor."""
+        found: list[int] = []
+        for number, start, stop in self._fields(begin, end):
+            if number == 9:
+                found += [int.from_bytes(self.data[i : i + 8], "little", signed=True) for i in range(start, stop - 7, 8)]
+            elif number in (7, -7):
+                found += self._numbers(start, stop)
+        return found
+
+    def _check_expansion(self) -> None:
+        """The nodes that are left when every call of a local function was replaced by its body; a circle never ends."""
+        sizes: dict[_Function, int] = {}
+        for function in self._functions:
+            pending = [function]
+            while pending:
+                current = pending[-1]
+                if current in sizes and sizes[current] >= 0:
+                    pending.pop()
+                    continue
+                calls = self._functions[current]
+                inner = [call for call in calls if call in self._functions]
+                unknown = [call for call in inner if sizes.get(call, -1) < 0]
+                if not unknown:
+                    sizes[current] = _expanded(calls, sizes)
+                    pending.pop()
+                    continue
+                if current in sizes and any(call in sizes for call in unknown):
+                    raise ModelFileError("the model has a local function that calls itself", "do not trust this file")
+                sizes[current] = -1  # begun
+                pending += unknown
+        _require(_expanded(self._calls, sizes) <= MAX_NODES, f"more than {MAX_NODES:,} nodes once its functions are expanded")
+
+    def _numbers(self, begin: int, end: int) -> list[int]:
+        """A number as it came (see `_fields`), or packed ones."""
+        if end < 0:
+            return [begin - (1 << 64) if begin >> 63 else begin]
+        found = []
+        while begin < end:
+            value, begin = self._varint(begin, end)
+            found.append(value - (1 << 64) if value >> 63 else value)
+        return found
+
+    def _fields(self, position: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """(number, begin, end) of each field of bytes, (-number, value, -1) of each number. Raises `ValueError` if damaged."""
+        data, varint = self.data, self._varint
+        while position < end:
+            self._left -= 1
+            if self._left < 0:
+                _require(False, f"more than {MAX_FIELDS:,} fields")
+            tag = data[position]
+            position += 1
+            if tag >= 0x80:
+                tag, position = varint(position - 1, end)
+            kind, number = tag & 7, tag >> 3
+            if kind == _BYTES:
+                size = data[position] if position < end else 0x80
+                position += 1
+                if size >= 0x80:
+                    size, position = varint(position - 1, end)
+                if position + size > end:
+                    raise ValueError("a field is longer than its message")
+                yield number, position, position + size
+                position += size
+            elif kind == _VARINT:
+                value, position = varint(position, end)
+                yield -number, value, -1
+            elif kind in (_FIXED32, _FIXED64):
+                position += 4 if kind == _FIXED32 else 8
+                if position > end:
+                    raise ValueError("a field is longer than its message")
+                yield -number, 0, -1
+            else:
+                raise ValueError("an unknown kind of field")
+
+    def _varint(self, position: int, end: int) -> tuple[int, int]:
+        value = shift = 0
+        while shift < 70:
+            if position >= end:
+                raise ValueError("the message ends within a number")
+            byte = self.data[position]
+            position += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value & ((1 << 64) - 1), position
+            shift += 7
+        raise ValueError("a number has too many digits")
+
+
+def survey(data: bytes, name: str) -> Survey:
+    """Walk the bytes of an ONNX file. Raises `ModelFileError` in one line for what is out of bounds, or no protobuf at all."""
+    found = Survey(data)
+    try:
+        found.model()
+    except ModelFileError as error:
+        raise ModelFileError(f"{name} cannot be loaded: {error.problem}", error.hint) from error
+    except (ValueError, IndexError) as error:
+        raise ModelFileError(f"{name} cannot be loaded: it is not a whole ONNX file ({error})", "export it again") from error
+    return found
+
+
+def _domain(name: bytes) -> bytes:
+    """The standard domain has two spellings."""
+    return b"" if name == b"ai.onnx" else name
+
+
+def _elements(dims: list[int], shown: str) -> int:
+    if len(dims) > 64 or min(dims, default=0) < 0:
+        raise ModelFileError(f"{shown} has impossible dimensions", "the file is damaged or forged")
+    return prod(dims)
+
+
+def _expanded(calls: dict[_Function, int], sizes: dict[_Function, int]) -> int:
+    return sum(count * max(1, sizes.get(call, 1)) for call, count in calls.items())
+
+
+def _require_constant(operator: bytes, sizes: list[int]) -> None:
+    elements = prod(size for size in sizes if size > 0)
+    _require(elements <= MAX_ELEMENTS, f"a constant of {elements:,} elements ({operator.decode()})")
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise ModelFileError(f"it has {what}", "is it the right file? do not trust it")

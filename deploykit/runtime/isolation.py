@@ -1,0 +1,174 @@
+"""Native code on a stranger's file, first in a process that may die of it.
+
+onnx's checker and onnxruntime are C++: on some damaged files they abort, run in circles or ask for all the memory there is,
+and take their process along. `isolated` does such work in a forked child with a limit on time and memory, and what happens
+to the child becomes one line. A fork costs milliseconds where a new interpreter would cost half a second. Where a system
+cannot fork safely (Windows, macOS) the work is done in this process, unprotected.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from deploykit.errors import ModelFileError
+
+MEMORY = 2 << 30  # bytes beyond what the process has and 16 times the file
+SECONDS = 15.0
+BYTES_PER_SECOND = 10 << 20  # a large file gets so much more time
+
+_DONE, _FAILED, _MEMORY = 0, 64, 65
+_CAN_FORK = sys.platform.startswith("linux")
+
+
+def isolated(work: Callable[[], bytes], name: str, size: int) -> bytes | None:
+    """What `work` gives, done in a forked child; `None` where it raised an exception, which the caller will meet again.
+
+    `name` is the file for messages, `size` its bytes. Raises `ModelFileError` where the child crashed, took too much memory or
+    did not end in time.
+    """
+    if not _CAN_FORK:
+        return _attempt(work)
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        # Python 3.12 warns of a fork beside threads: the child does not touch what they hold.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        _be_the_child(work, reading, writing, MEMORY + 16 * size)
+    os.close(writing)
+    try:
+        answer, in_time = _receive(reading, time.monotonic() + SECONDS + size / BYTES_PER_SECOND)
+        if not in_time:
+            os.kill(child, signal.SIGKILL)
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
+    finally:
+        os.close(reading)
+    _, status = os.waitpid(child, 0)
+    if not in_time:
+        raise ModelFileError(f"{name} was refused: what it asks for does not end", "do not trust this file")
+    return _judge(os.waitstatus_to_exitcode(status), answer, name)
+
+
+def rehearse(path: str | os.PathLike[str]) -> None:
+    """Load an ONNX file into onnxruntime and run it once on zeros, in a child. For programs that take files from strangers.
+
+    Raises `ModelFileError` where the child died of it; a file that is refused in an orderly way is refused again by `Predictor`.
+    """
+    from deploykit.runtime._onnxfile import check_external_data, read_model
+
+    data = read_model(path)
+    size = len(data) + check_external_data(data, Path(path))
+    folder = Path(path).resolve().parent
+
+    def work() -> bytes:
+        run_on_zeros(data, folder)
+        return b""
+
+    isolated(work, Path(path).name, size)
+
+
+def run_on_zeros(data: bytes, folder: Path | None) -> None:
+    """One run on zeros in which every free size is 1. Raises whatever onnxruntime raises."""
+    import numpy as np
+
+    from deploykit.runtime.session import Options, open_session, specs
+
+    session = open_session(data, "the model", folder, Options("cpu", threads=1)).session
+    inputs = specs(session.get_inputs())
+    if all(spec.dtype is not None for spec in inputs):
+        session.run(None, {spec.name: np.zeros([size or 1 for size in spec.shape or ()], spec.dtype) for spec in inputs})
+
+
+def _attempt(work: Callable[[], bytes]) -> bytes | None:
+    try:
+        return work()
+    except Exception:
+        return None
+
+
+def _be_the_child(work: Callable[[], bytes], reading: int, writing: int, memory: int) -> NoReturn:
+    """Do the work and leave, by no other way than `os._exit`: nothing of the parent's may be flushed or cleaned up twice."""
+    status = _FAILED
+    try:
+        os.close(reading)
+        _be_quiet()
+        _limit_memory(memory)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's business: it ends this process
+        _die_with_the_parent()
+        view = memoryview(work())
+        while view:
+            view = view[os.write(writing, view) :]
+        status = _DONE
+    except MemoryError:
+        status = _MEMORY
+    except Exception as error:
+        text = str(error).lower()
+        status = _MEMORY if "bad_alloc" in text or "failed to allocate" in text or "bad allocation" in text else _FAILED
+    finally:
+        os._exit(status)
+
+
+def _die_with_the_parent() -> None:
+    """What runs in circles must not outlive a parent that was killed (see prctl(2), PR_SET_PDEATHSIG)."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _be_quiet() -> None:
+    import faulthandler
+
+    faulthandler.disable()  # a crash here is an answer, no accident to report
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nothing, stream)
+
+
+def _limit_memory(more: int) -> None:
+    """So many bytes of private memory beyond what this process has already (RLIMIT_DATA counts them since Linux 4.7)."""
+    import resource
+
+    held = 0
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmData:"):
+            held = 1024 * int(line.split()[1])
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = held + more
+    resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def _receive(reading: int, deadline: float) -> tuple[bytes, bool]:
+    """All that the child writes, and whether it came to its end in time."""
+    import select
+
+    parts: list[bytes] = []
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([reading], [], [], left)[0]:
+            return b"", False
+        part = os.read(reading, 1 << 20)
+        if not part:
+            return b"".join(parts), True
+        parts.append(part)
+
+
+def _judge(status: int, answer: bytes, name: str) -> bytes | None:
+    if status == _DONE:
+        return answer
+    if status == _MEMORY:
+        raise ModelFileError(f"{name} was refused: it asks for more than {MEMORY >> 30} GB of memory", "do not trust this file")
+    if status < 0:
+        what = signal.Signals(-status).name
+        raise ModelFileError(f"{name} was refused: the libraries that read it crash on it ({what})", "do not trust this file")
+    return None

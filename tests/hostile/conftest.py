@@ -1,0 +1,8 @@
+"""The helpers lie beside the tests; pytest's importlib mode leaves them unfound."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
