@@ -13,7 +13,15 @@ from PIL import Image
 from deploykit import architectures
 from deploykit.architectures import ImageInput
 from deploykit.checkpoint import load_checkpoint, read_weights
-from deploykit.errors import CheckpointError, DatasetError, DeviceUnavailable, InputError, TrainingDiverged, UnknownName
+from deploykit.errors import (
+    CheckpointError,
+    DatasetError,
+    DeviceUnavailable,
+    InputError,
+    OutputError,
+    TrainingDiverged,
+    UnknownName,
+)
 from deploykit.training import train
 from deploykit.training.augment import augment
 from deploykit.training.loop import background
@@ -92,6 +100,57 @@ def test_resuming_a_finished_run_gives_its_result(tmp_path):
     before = weights(tmp_path)
     assert quick(tmp_path, resume=True) == first
     assert weights(tmp_path) == before
+
+
+def test_an_earlier_run_is_set_aside_and_not_overwritten(tmp_path):
+    first = quick(tmp_path)
+    before = weights(tmp_path)
+    (tmp_path / "model.onnx").write_bytes(b"exported")
+    with pytest.raises(Stop):
+        quick(tmp_path, seed=1, progress=StopAfter(2))
+    assert weights(tmp_path) == before, "nothing changes before the first epoch is done"
+    assert not list(tmp_path.glob("*previous*"))
+    with pytest.raises(Stop):
+        quick(tmp_path, seed=1, progress=StopAfter(5))
+    kept = tmp_path / "previous-1"
+    assert weights(kept) == before != weights(tmp_path)
+    assert quick(kept, resume=True) == first, "the set is whole"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.onnx", "model.safetensors", "previous-1", "resume.pt"]
+
+    second = quick(tmp_path, seed=1, resume=True)
+    assert second.previous == kept
+    assert not (tmp_path / "previous-2").exists(), "a run that goes on has no earlier one"
+    third = quick(tmp_path, seed=2, epochs=0)
+    assert third.previous == tmp_path / "previous-2"
+    assert (tmp_path / "previous-2" / "history.json").exists()
+
+
+def test_an_interrupted_run_that_is_started_anew_can_still_be_resumed(tmp_path):
+    quick(tmp_path / "whole")
+    with pytest.raises(Stop):
+        quick(tmp_path / "cut", progress=StopAfter(5))
+    (tmp_path / "cut" / ".previous-x.tmp").mkdir()  # of a run that was killed there
+    quick(tmp_path / "cut", seed=1)
+    quick(tmp_path / "cut" / "previous-1", resume=True)
+    assert weights(tmp_path / "cut" / "previous-1") == weights(tmp_path / "whole")
+    assert not list((tmp_path / "cut").glob(".*"))
+
+
+def test_an_earlier_run_that_cannot_be_set_aside_is_not_overwritten(tmp_path, monkeypatch):
+    from deploykit.training import earlier
+
+    quick(tmp_path)
+    before = weights(tmp_path)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(earlier.os, "link", full)
+    monkeypatch.setattr(earlier.shutil, "copy2", full)
+    with pytest.raises(OutputError, match=r"set the earlier run in .* aside: no space left"):
+        quick(tmp_path, seed=1)
+    assert weights(tmp_path) == before
+    assert (tmp_path / "card.md").exists()
 
 
 def test_there_must_be_something_of_this_run_to_resume(tmp_path):
