@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -121,7 +122,9 @@ def read_resume(path: Path) -> dict[str, Any]:
 def _load_pickle(path: Path) -> object:
     _require_file(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of pickle protocols; what cannot be read is refused below, in one line
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = (
             "it wants to run code" if "weights_only" in str(error).lower() or "global" in str(error).lower() else "it is damaged"

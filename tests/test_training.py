@@ -154,7 +154,10 @@ def test_an_earlier_run_that_cannot_be_set_aside_is_not_overwritten(tmp_path, mo
 
 
 def test_there_must_be_something_of_this_run_to_resume(tmp_path):
-    with pytest.raises(InputError, match="nothing to resume"):
+    with pytest.raises(InputError, match=r"nothing to resume in .*resume\.pt is not there"):
+        quick(tmp_path, resume=True)
+    train("lenet", epochs=0, limit=2, out=tmp_path, device="cpu")
+    with pytest.raises(InputError, match=r"the run that ended there is another: its architecture is 'lenet', not 'lenet5'"):
         quick(tmp_path, resume=True)
     with pytest.raises(Stop):
         quick(tmp_path, progress=StopAfter(5))
@@ -231,6 +234,7 @@ def test_init_with_weights_that_do_not_fit_names_the_first_tensor(tmp_path):
         ({"device": "tpu"}, InputError, "unknown device"),
         ({"arguments": {"classes": 3}}, InputError, "classes=3 is too few"),
         ({"arguments": {"colour": 3}}, UnknownName, "unknown argument of lenet5 'colour'"),
+        ({"arguments": {"in_channels": 4}}, InputError, "in_channels=4: images have 1 channel or 3"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, options, error, message):

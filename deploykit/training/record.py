@@ -38,10 +38,18 @@ def write(folder: Path, result: Mapping[str, Any], run: Mapping[str, Any], made_
 
 def finished(folder: Path, run: Mapping[str, Any]) -> TrainingResult | None:
     """The result of a run of the same kind that ended in this folder, or `None`."""
+    if run_in(folder) != json.loads(json.dumps(run)):
+        return None
     try:
-        document = json.loads((folder / HISTORY).read_text())
-        same = document["run"] == json.loads(json.dumps(run))
-        return TrainingResult.of(document["result"]) if same else None
+        return TrainingResult.of(json.loads((folder / HISTORY).read_text())["result"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def run_in(folder: Path) -> dict[str, Any] | None:
+    """What the run was (`Plan.fingerprint`) whose history lies in this folder; `None` where there is none to read."""
+    try:
+        return dict(json.loads((folder / HISTORY).read_text())["run"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -43,8 +43,14 @@ class State:
         if not path.is_file():
             done = record.finished(plan.folder, plan.fingerprint())
             if done is None:
+                other = record.run_in(plan.folder)
                 raise InputError(
-                    f"nothing to resume in {plan.folder}: {path} is not there",
+                    f"nothing to resume in {plan.folder}: "
+                    + (
+                        f"the run that ended there is another: {_difference(other, plan.fingerprint())}"
+                        if other
+                        else f"{path} is not there"
+                    ),
                     f"run `deploykit train {plan.architecture.name}`",
                 )
             return cls(finished=done)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deploykit import datasets
 from deploykit.datasets import Split
+from deploykit.errors import DatasetError, UnknownName
 from deploykit.runtime.contract import ImageInput
 from deploykit.target import InputSpec, Network
 
@@ -45,12 +46,31 @@ def batches_for(network: Network, split: Split | None = None, sizes: Sequence[in
 
 
 def labelled_split(network: Network, data: str | None = None) -> tuple[Split, bool] | None:
-    """The labelled test samples to judge decisions on, and whether labels mean classes; `None` where there are none."""
-    name = data or network.dataset
-    if name is None:
+    """The labelled test samples to judge decisions on, and whether labels mean classes; `None` where there are none.
+
+    `data` must be usable: raises `UnknownName`, `DatasetError`. Without it, the network's own dataset is looked for.
+    """
+    if data is not None:
+        dataset = datasets.load(data)
+        return dataset.test, dataset.classes is not None
+    for known in dict.fromkeys(filter(None, (network.data, network.dataset))):
+        try:
+            dataset = datasets.load(known)
+        except (DatasetError, UnknownName):
+            continue  # a folder of the machine that trained it, or a download without a network
+        if dataset.classes == network.output.labels or None in (dataset.classes, network.output.labels):
+            return dataset.test, dataset.classes is not None
+    return None
+
+
+def absent_dataset(network: Network) -> str | None:
+    """A remark, where a network was trained on samples that `labelled_split` did not find."""
+    if not network.trained or network.dataset is None:
         return None
-    dataset = datasets.load(name)
-    return dataset.test, dataset.classes is not None
+    return (
+        f"the dataset it was trained on ({network.dataset[:40]}) is not here, so decisions were not compared; "
+        "`deploykit validate FILE --data NAME_OR_DIR` does it"
+    )
 
 
 def photographs(network: Network) -> Split | None:

@@ -15,7 +15,7 @@ from deploykit.verdict._types import Check, Decisions, Errors, Verdict
 from deploykit.verdict.comparison import Difference, compare
 from deploykit.verdict.decisions import decide
 from deploykit.verdict.folding import culprit
-from deploykit.verdict.inputs import BATCHES, Batch, batches_for, labelled_split, photographs
+from deploykit.verdict.inputs import BATCHES, Batch, absent_dataset, batches_for, labelled_split, photographs
 from deploykit.verdict.layers import LayerDifference, compare_layers, first_divergent
 from deploykit.verdict.reference import Reference
 from deploykit.verdict.weights import compare_weights
@@ -68,7 +68,7 @@ def judge(
         layers_compared=len({layer.path for layer in layers}),
         blamed_step=None if same else blame.blamed_step(steps or [("export", model)], case.agrees),
         first_divergent_layer=None if same else layer,
-        notes=tuple(filter(None, [case.reference.note, legal.traces(model)])),
+        notes=tuple(filter(None, [case.reference.note, legal.traces(model), None if labelled else absent_dataset(network)])),
     )
 
 
