@@ -29,7 +29,7 @@ from deploykit.training.batches import Batches
 from deploykit.training.loop import _as_is, _train_epoch
 from deploykit.training.optimization import Order, optimizer_of, schedule
 from deploykit.training.plan import Plan
-from deploykit.training.processes import Interruptible, accelerator_for
+from deploykit.training.processes import Deterministic, Interruptible, accelerator_for, prepare
 
 EPOCHS = {"lenet5": 5, "resnet18": 1}
 
@@ -62,12 +62,12 @@ def ours(plan: Plan, batches: Batches, epochs: int) -> float:
     loader = DataLoader(batches, batch_sampler=order, collate_fn=_as_is)
     optimizer = optimizer_of(network, plan.recipe)
     scheduler = LambdaLR(optimizer, schedule(plan.recipe, len(order)))
-    model, optimizer, loader = accelerator.prepare(network, optimizer, loader)
+    model, optimizer, loader = prepare(network, optimizer, loader, accelerator)
     began = time.perf_counter()
-    interrupt = Interruptible()
-    for epoch in range(epochs):
-        order.epoch = epoch
-        _train_epoch(model, loader, optimizer, scheduler, plan, accelerator, SILENT, interrupt)
+    with Deterministic(), Interruptible() as interrupt:
+        for epoch in range(epochs):
+            order.epoch = epoch
+            _train_epoch(model, loader, optimizer, scheduler, plan, accelerator, SILENT, interrupt)
     return epochs * len(batches) / (time.perf_counter() - began)
 
 

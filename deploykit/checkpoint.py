@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from math import prod
@@ -140,7 +141,9 @@ def _load_pickle(path: Path) -> object:
     _require_file(path)
     checkpoint_guard.require_bearable_archive(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of pickle protocols; what cannot be read is refused below, in one line
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = (
             "it wants to run code" if "weights_only" in str(error).lower() or "global" in str(error).lower() else "it is damaged"

@@ -42,7 +42,10 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class Network:
-    """A PyTorch network, ready to run: in eval mode, with its weights, and all that is known about its input and output."""
+    """A PyTorch network, ready to run: in eval mode, with its weights, and all that is known about its input and output.
+
+    `dataset` names what it was trained on; `data` is where that was read from, as the user typed it, and stays on this machine.
+    """
 
     target: str
     name: str
@@ -53,6 +56,7 @@ class Network:
     dataset: str | None = None
     checkpoint: Path | None = None
     seed: int | None = None
+    data: str | None = None
 
     @property
     def trained(self) -> bool:
@@ -156,8 +160,11 @@ def _rebuilt(
     if arguments:
         raise InputError(f"the arguments of {path} are recorded in it; --arg cannot change them", "drop --arg")
     output = Output("softmax" if loaded.loss == "cross-entropy" else "none", loaded.classes)
-    name, rules = loaded.architecture, loaded.input
-    return Network(target or name, name, loaded.build(), _one_input(rules), rules, output, loaded.dataset or None, path)
+    name, rules, data = loaded.architecture, loaded.input, loaded.recipe.get("dataset")
+    return Network(
+        target or name, name, loaded.build(), _one_input(rules), rules, output, loaded.dataset or None, path,
+        data=data if isinstance(data, str) else None,
+    )  # fmt: skip
 
 
 def _one_input(rules: ImageInput | ArrayInput) -> tuple[InputSpec, ...]:

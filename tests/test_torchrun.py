@@ -10,6 +10,8 @@ import sys
 import pytest
 
 from deploykit.checkpoint import load_checkpoint
+from deploykit.exporter import export
+from deploykit.training import train
 
 pytestmark = pytest.mark.slow
 
@@ -33,12 +35,8 @@ def test_two_processes_make_one_checkpoint_as_good_as_one_process(tmp_path):
     done = torchrun("train", "lenet5", "--epochs", "10", "--format", "json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     two = json.loads(done.stdout)  # one document: only the first process speaks
-    alone = subprocess.run(
-        [sys.executable, "-m", "deploykit", "train", "lenet5", "--epochs", "10", "--format", "json", "--out", "alone"],
-        cwd=tmp_path, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    one = json.loads(alone.stdout)
-    assert abs(two["metrics"]["test"] - one["metrics"]["test"]) <= 0.03
+    one = train("lenet5", epochs=10, out=tmp_path / "alone", device="cpu")
+    assert abs(two["metrics"]["test"] - one.metrics["test"]) <= 0.03
     # 300 validation samples, each counted once: the accuracy is a multiple of 1/300.
     for row in two["history"]:
         assert abs(row["validation_accuracy"] * 300 - round(row["validation_accuracy"] * 300)) < 1e-6
@@ -49,15 +47,9 @@ def test_batch_norm_statistics_agree_and_uneven_shares_do_not_hang(tmp_path):
     done = torchrun("train", "cnn2", "--epochs", "2", "--limit", "515", "--format", "json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     metrics = json.loads(done.stdout)["metrics"]
-    exported = subprocess.run(
-        [sys.executable, "-m", "deploykit", "export", "cnn2", "--format", "json"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    decisions = json.loads(exported.stdout)["verdict"]["decisions"]
-    assert decisions["torch_accuracy"] == pytest.approx(metrics["test"], abs=1e-6)
+    exported = export(str(tmp_path / "trained" / "cnn2" / "model.safetensors"))
+    assert exported.verdict.same, exported.verdict
+    assert exported.verdict.decisions.torch_accuracy == pytest.approx(metrics["test"], abs=1e-6)
 
 
 def test_a_batch_that_cannot_be_shared_is_one_line_and_exit_2(tmp_path):

@@ -13,7 +13,15 @@ from PIL import Image
 from deploykit import architectures
 from deploykit.architectures import ImageInput
 from deploykit.checkpoint import load_checkpoint, read_weights
-from deploykit.errors import CheckpointError, DatasetError, DeviceUnavailable, InputError, TrainingDiverged, UnknownName
+from deploykit.errors import (
+    CheckpointError,
+    DatasetError,
+    DeviceUnavailable,
+    InputError,
+    OutputError,
+    TrainingDiverged,
+    UnknownName,
+)
 from deploykit.training import train
 from deploykit.training.augment import augment
 from deploykit.training.loop import background
@@ -94,8 +102,62 @@ def test_resuming_a_finished_run_gives_its_result(tmp_path):
     assert weights(tmp_path) == before
 
 
+def test_an_earlier_run_is_set_aside_and_not_overwritten(tmp_path):
+    first = quick(tmp_path)
+    before = weights(tmp_path)
+    (tmp_path / "model.onnx").write_bytes(b"exported")
+    with pytest.raises(Stop):
+        quick(tmp_path, seed=1, progress=StopAfter(2))
+    assert weights(tmp_path) == before, "nothing changes before the first epoch is done"
+    assert not list(tmp_path.glob("*previous*"))
+    with pytest.raises(Stop):
+        quick(tmp_path, seed=1, progress=StopAfter(5))
+    kept = tmp_path / "previous-1"
+    assert weights(kept) == before != weights(tmp_path)
+    assert quick(kept, resume=True) == first, "the set is whole"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.onnx", "model.safetensors", "previous-1", "resume.pt"]
+
+    second = quick(tmp_path, seed=1, resume=True)
+    assert second.previous == kept
+    assert not (tmp_path / "previous-2").exists(), "a run that goes on has no earlier one"
+    third = quick(tmp_path, seed=2, epochs=0)
+    assert third.previous == tmp_path / "previous-2"
+    assert (tmp_path / "previous-2" / "history.json").exists()
+
+
+def test_an_interrupted_run_that_is_started_anew_can_still_be_resumed(tmp_path):
+    quick(tmp_path / "whole")
+    with pytest.raises(Stop):
+        quick(tmp_path / "cut", progress=StopAfter(5))
+    (tmp_path / "cut" / ".previous-x.tmp").mkdir()  # of a run that was killed there
+    quick(tmp_path / "cut", seed=1)
+    quick(tmp_path / "cut" / "previous-1", resume=True)
+    assert weights(tmp_path / "cut" / "previous-1") == weights(tmp_path / "whole")
+    assert not list((tmp_path / "cut").glob(".*"))
+
+
+def test_an_earlier_run_that_cannot_be_set_aside_is_not_overwritten(tmp_path, monkeypatch):
+    from deploykit.training import earlier
+
+    quick(tmp_path)
+    before = weights(tmp_path)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(earlier.os, "link", full)
+    monkeypatch.setattr(earlier.shutil, "copy2", full)
+    with pytest.raises(OutputError, match=r"set the earlier run in .* aside: no space left"):
+        quick(tmp_path, seed=1)
+    assert weights(tmp_path) == before
+    assert (tmp_path / "card.md").exists()
+
+
 def test_there_must_be_something_of_this_run_to_resume(tmp_path):
-    with pytest.raises(InputError, match="nothing to resume"):
+    with pytest.raises(InputError, match=r"nothing to resume in .*resume\.pt is not there"):
+        quick(tmp_path, resume=True)
+    train("lenet", epochs=0, limit=2, out=tmp_path, device="cpu")
+    with pytest.raises(InputError, match=r"the run that ended there is another: its architecture is 'lenet', not 'lenet5'"):
         quick(tmp_path, resume=True)
     with pytest.raises(Stop):
         quick(tmp_path, progress=StopAfter(5))
@@ -172,6 +234,7 @@ def test_init_with_weights_that_do_not_fit_names_the_first_tensor(tmp_path):
         ({"device": "tpu"}, InputError, "unknown device"),
         ({"arguments": {"classes": 3}}, InputError, "classes=3 is too few"),
         ({"arguments": {"colour": 3}}, UnknownName, "unknown argument of lenet5 'colour'"),
+        ({"arguments": {"in_channels": 4}}, InputError, "in_channels=4: images have 1 channel or 3"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, options, error, message):

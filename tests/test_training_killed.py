@@ -2,57 +2,68 @@
 
 from __future__ import annotations
 
-import os
+import multiprocessing
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
 from deploykit.checkpoint import load_checkpoint, read_resume
+from deploykit.training import train
 
 pytestmark = pytest.mark.slow
 
-OPTIONS = ("--epochs", "8", "--limit", "600", "--device", "cpu", "--quiet")
 KILLS = 20
 
 
-def start(folder, *more):
-    command = [sys.executable, "-m", "deploykit", "train", "lenet5", *OPTIONS, "--out", str(folder), *more]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+@pytest.fixture(scope="module")
+def start():
+    """Start a run in a process of its own, forked from one that has imported all it needs: every kill lands in the run itself."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["deploykit.training", "deploykit.architectures.lenet5", "accelerate", "sklearn.datasets"])
+
+    def run(folder):
+        options = {"epochs": 8, "limit": 600, "device": "cpu", "out": folder, "resume": (folder / "resume.pt").exists()}
+        child = context.Process(target=train, args=("lenet5",), kwargs=options)
+        child.start()
+        return child
+
+    return run
+
+
+def finish(child):
+    child.join(timeout=300)
+    assert child.exitcode == 0
 
 
 def every_file_is_readable(folder):
-    checkpoint, resume = folder / "model.safetensors", folder / "resume.pt"
-    if checkpoint.exists():
+    for checkpoint in folder.rglob("model.safetensors"):  # also those of runs that had ended, in previous-1 and so on
         load_checkpoint(checkpoint).build()
-    if resume.exists():
+    for resume in folder.rglob("resume.pt"):
         assert read_resume(resume)["state"]["epoch"] >= 1
 
 
-def test_twenty_kills_and_the_weights_are_those_of_an_uninterrupted_run(tmp_path):
+def test_twenty_kills_and_the_weights_are_those_of_an_uninterrupted_run(tmp_path, start):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
+    finish(start(whole))  # also starts the process that the others are forked from
     began = time.monotonic()
-    child = start(whole)
-    assert child.wait(timeout=300) == 0
+    finish(start(tmp_path / "again"))
     duration = time.monotonic() - began
     moments = random.Random(7)
-    finished = killed = 0
+    killed = 0
     while killed < KILLS:
-        child = start(cut, *(["--resume"] if (cut / "resume.pt").exists() else []))
-        try:
-            # Most of a run is the start of Python and torch; aim at what comes after, from the first epoch to the last write.
-            assert child.wait(timeout=duration * moments.uniform(0.35, 1.05)) == 0
-            finished += 1
-            assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-        except subprocess.TimeoutExpired:
-            os.kill(child.pid, signal.SIGKILL)
-            child.wait()
+        child = start(cut)
+        child.join(timeout=duration * moments.uniform(0.05, 1.05))
+        if child.exitcode is None:
+            child.kill()
+            child.join()
+        if child.exitcode == -signal.SIGKILL:
             killed += 1
             every_file_is_readable(cut)
-    child = start(cut, *(["--resume"] if (cut / "resume.pt").exists() else []))
-    assert child.wait(timeout=300) == 0
+        else:
+            assert child.exitcode == 0
+            assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    finish(start(cut))
     assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert not list(cut.glob(".*.tmp")), "the next run removes what a killed one left"

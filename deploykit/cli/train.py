@@ -34,7 +34,11 @@ from deploykit.progress import SILENT
 @arg_option
 @common_options
 def command(arch: str, arg: tuple[str, ...], common: Common, out: Path | None, **options: Any) -> None:
-    """Train ARCH by its recipe and write trained/ARCH/model.safetensors."""
+    """Train ARCH by its recipe and write trained/ARCH/model.safetensors.
+
+    An earlier run in that folder is not lost: its files are kept together in previous-1 (or the next number) there, from the
+    end of the first epoch on. Remove what you do not need.
+    """
     from deploykit import training
     from deploykit.views.training import report
 

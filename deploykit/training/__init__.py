@@ -1,6 +1,6 @@
 """Training: a recipe and a loop become a checkpoint, a history and a picture of the curves.
 
-`loop` is the story; `plan`, `state`, `optimization`, `processes`, `batches`, `augment` and `record` are its parts.
+`loop` is the story; `plan`, `state`, `earlier`, `optimization`, `processes`, `batches`, `augment` and `record` are its parts.
 """
 
 from deploykit.training.loop import train

@@ -27,7 +27,7 @@ class Batches(Dataset[Any]):
     def __init__(self, split: Split, rules: ImageInput | ArrayInput) -> None:
         self.split = split
         self.rules = rules
-        self.targets = torch.from_numpy(np.ascontiguousarray(split.targets))
+        self.targets = np.ascontiguousarray(split.targets)
         self._kept = self._read_all()
 
     def __len__(self) -> int:
@@ -39,10 +39,10 @@ class Batches(Dataset[Any]):
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
         """A whole batch at once; torch's DataLoader calls this."""
-        kept = self._kept
-        raw = kept[indices] if kept is not None else np.stack([self._read(index) for index in indices])
+        kept, chosen = self._kept, np.asarray(indices)
+        raw = kept[chosen] if kept is not None else np.stack([self._read(index) for index in indices])
         inputs = normalize(raw, self.rules) if isinstance(self.rules, ImageInput) else raw
-        return torch.from_numpy(inputs), self.targets[indices]
+        return torch.from_numpy(inputs), torch.from_numpy(self.targets[chosen])
 
     def _read(self, index: int) -> NDArray[Any]:
         if isinstance(self.rules, ImageInput):

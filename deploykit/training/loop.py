@@ -28,7 +28,7 @@ from deploykit.training.augment import augment
 from deploykit.training.batches import Batches
 from deploykit.training.optimization import Order, mix, optimizer_of, schedule
 from deploykit.training.plan import Plan, checkpoint_of, fit_arguments, initialize
-from deploykit.training.processes import Deterministic, Interruptible, accelerator_for, agree, shard
+from deploykit.training.processes import Deterministic, Interruptible, accelerator_for, agree, prepare, shard
 from deploykit.training.result import TrainingResult
 from deploykit.training.state import State
 
@@ -60,7 +60,8 @@ def train(
 
     Anything left at `None` comes from the recipe. `limit`: at most so many training samples. `patience`: stop after so many
     epochs without a better validation metric. `init`: weights to start from (a head for another number of classes starts
-    fresh). `resume`: go on where an interrupted run into the same folder stopped.
+    fresh). `resume`: go on where an interrupted run into the same folder stopped. Without it, what an earlier run left in
+    `out` is kept: it moves to ``previous-1`` (or the next number) in there when the first epoch of this run is done.
 
     Raises `UnknownName`, `InputError`, `DatasetError`, `CheckpointError` before anything is written, `OutputError` for a
     folder that cannot be written, `TrainingDiverged` when the loss is no longer finite, `DeviceUnavailable`.
@@ -101,8 +102,9 @@ def _run(plan: Plan, network: nn.Module, state: State, accelerator: Accelerator,
     optimizer = optimizer_of(network, recipe)
     scheduler = LambdaLR(optimizer, schedule(recipe, len(order))) if optimizer else None
     state.restore(network, optimizer, scheduler)
-    model, optimizer, loader = accelerator.prepare(network, optimizer, loader) if optimizer else (network, None, loader)
+    model: nn.Module = network
     if optimizer is not None:
+        model, optimizer, loader = prepare(network, optimizer, loader, accelerator)
         progress.start(f"training {plan.architecture.name}", recipe.epochs * len(order))
         progress.advance(state.epoch * len(order))
         with Interruptible() as interrupt:
@@ -196,7 +198,10 @@ def _finish(
 ) -> TrainingResult:
     metric = "accuracy" if plan.classification else "mse"
     path = plan.folder / checkpoint.NAME
-    result = TrainingResult(plan.architecture.name, path, state.epoch, seconds, metric, metrics, state.history)
+    if accelerator.is_main_process:
+        state.begin(plan.folder)
+    previous = Path(state.previous) if state.previous else None
+    result = TrainingResult(plan.architecture.name, path, state.epoch, seconds, metric, metrics, state.history, previous)
     if accelerator.is_main_process:
         weights = checkpoint_of(plan, network, {**metrics, "metric": metric, "epoch": state.best_epoch})
         checkpoint.save_checkpoint(weights, path)

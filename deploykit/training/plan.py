@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from deploykit import checkpoint
-from deploykit.architectures import Architecture, Recipe
+from deploykit.architectures import Architecture, ImageInput, Recipe
 from deploykit.datasets import Dataset
 from deploykit.errors import DatasetError, InputError
 from deploykit.training import record
@@ -72,6 +72,12 @@ class Plan:
 def fit_arguments(architecture: Architecture, dataset: Dataset, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments to build with, complete; `classes` follows the dataset unless the user sets it."""
     fitted = {**architecture.defaults, **arguments}
+    channels = fitted.get("in_channels")
+    if isinstance(architecture.input, ImageInput) and channels not in (None, 1, 3):
+        raise InputError(
+            f"{architecture.name} cannot be trained with in_channels={channels}: images have 1 channel or 3",
+            "use in_channels=1 (grey) or in_channels=3 (colours)",
+        )
     count = len(dataset.classes) if dataset.classes else None
     if count and "classes" in architecture.defaults and "classes" not in arguments:
         fitted["classes"] = count

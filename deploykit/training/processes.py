@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 EVALUATION_BATCH = 256
+NEW_MEMORY: Any = torch.utils.deterministic  # its one setting is made by a trick that type checkers cannot see
 
 
 def is_main_process() -> bool:
@@ -63,6 +64,16 @@ def accelerator_for(device: str, precision: str, recipe: Recipe) -> Accelerator:
     return accelerator
 
 
+def prepare(network: nn.Module, optimizer: Any, loader: Any, accelerator: Accelerator) -> tuple[nn.Module, Any, Any]:
+    """Network, optimizer and loader as this process trains with them: on its device, gradients shared, its share of a batch.
+
+    accelerate's wrapper around the optimizer does something only where gradients are scaled (fp16). In every step it looks
+    for packages on the disk and reads a signature, 4 % of a step of a small network, so elsewhere it comes off again.
+    """
+    model, wrapped, loader = accelerator.prepare(network, optimizer, loader)
+    return model, optimizer if accelerator.scaler is None else wrapped, loader
+
+
 def agree(network: nn.Module, accelerator: Accelerator) -> None:
     """Give every process the weights and BatchNorm statistics of the first one; each has seen other samples."""
     if accelerator.num_processes > 1:
@@ -89,7 +100,8 @@ class Interruptible:
         self._before: Any = None
 
     def __enter__(self) -> Interruptible:
-        if threading.current_thread() is threading.main_thread():
+        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # so do the background jobs of a script
+        if threading.current_thread() is threading.main_thread() and not ignored:
             self._before = signal.signal(signal.SIGINT, self._keep)
         return self
 
@@ -115,9 +127,13 @@ class Deterministic:
         self._algorithms = torch.are_deterministic_algorithms_enabled()
         self._warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
         self._benchmark = torch.backends.cudnn.benchmark
+        self._fill = NEW_MEMORY.fill_uninitialized_memory
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
+        # That finds code which reads memory before it is written, by writing to all new memory; it is no part of the sums.
+        NEW_MEMORY.fill_uninitialized_memory = False
 
     def __exit__(self, *_: object) -> None:
         torch.use_deterministic_algorithms(self._algorithms, warn_only=self._warn_only)
         torch.backends.cudnn.benchmark = self._benchmark
+        NEW_MEMORY.fill_uninitialized_memory = self._fill

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from deploykit import __version__, files
+from deploykit.training.result import TrainingResult
 
 HISTORY = "history.json"
+FILES = (HISTORY, "history.csv", "curves.png", "card.md")
 
 
 def versions() -> dict[str, str]:
@@ -34,12 +36,20 @@ def write(folder: Path, result: Mapping[str, Any], run: Mapping[str, Any], made_
     files.write_text(folder / "card.md", _card(result, run, made_with))
 
 
-def finished(folder: Path, run: Mapping[str, Any]) -> dict[str, Any] | None:
+def finished(folder: Path, run: Mapping[str, Any]) -> TrainingResult | None:
     """The result of a run of the same kind that ended in this folder, or `None`."""
+    if run_in(folder) != json.loads(json.dumps(run)):
+        return None
     try:
-        document = json.loads((folder / HISTORY).read_text())
-        same = document["run"] == json.loads(json.dumps(run))
-        return dict(document["result"]) if same else None
+        return TrainingResult.of(json.loads((folder / HISTORY).read_text())["result"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def run_in(folder: Path) -> dict[str, Any] | None:
+    """What the run was (`Plan.fingerprint`) whose history lies in this folder; `None` where there is none to read."""
+    try:
+        return dict(json.loads((folder / HISTORY).read_text())["run"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -10,7 +10,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run made. `metrics`: of train, validation and test, accuracies in 0..1 or mean squared errors, as `metric` says."""
+    """What a run made. `metrics`: of train, validation and test, accuracies in 0..1 or mean squared errors, as `metric` says.
+
+    `previous`: the folder in which the files of an earlier run in the same folder were kept, if there was one.
+    """
 
     name: str
     checkpoint: Path
@@ -19,7 +22,15 @@ class TrainingResult:
     metric: str
     metrics: Mapping[str, float]
     history: list[dict[str, float]] = field(repr=False)
+    previous: Path | None = None
 
     def document(self) -> dict[str, Any]:
         """The public JSON form."""
-        return {**asdict(self), "checkpoint": str(self.checkpoint)}
+        return {**asdict(self), "checkpoint": str(self.checkpoint), "previous": str(self.previous) if self.previous else None}
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> TrainingResult:
+        """The result back from its JSON form. Raises `TypeError` or `KeyError` for another document."""
+        previous = document.get("previous")
+        paths = {"checkpoint": Path(document["checkpoint"]), "previous": Path(previous) if previous else None}
+        return cls(**{**document, **paths})

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from deploykit import checkpoint, files
 from deploykit.errors import InputError
-from deploykit.training import record
+from deploykit.training import earlier, record
 from deploykit.training.plan import Plan, checkpoint_of
 from deploykit.training.result import TrainingResult
 
@@ -31,8 +31,10 @@ class State:
     stale: int = 0
     tensors: Mapping[str, Any] = field(default_factory=dict)
     finished: TrainingResult | None = None
+    begun: bool = False  # what lies in the folder is this run's own
+    previous: str | None = None
 
-    FILE = "resume.pt"
+    FILE = earlier.RESUME
 
     @classmethod
     def load(cls, plan: Plan, network: nn.Module) -> State:
@@ -41,12 +43,17 @@ class State:
         if not path.is_file():
             done = record.finished(plan.folder, plan.fingerprint())
             if done is None:
+                other = record.run_in(plan.folder)
                 raise InputError(
-                    f"nothing to resume in {plan.folder}: {path} is not there",
+                    f"nothing to resume in {plan.folder}: "
+                    + (
+                        f"the run that ended there is another: {_difference(other, plan.fingerprint())}"
+                        if other
+                        else f"{path} is not there"
+                    ),
                     f"run `deploykit train {plan.architecture.name}`",
                 )
-            done["checkpoint"] = Path(done["checkpoint"])
-            return cls(finished=TrainingResult(**done))
+            return cls(finished=done)
         content = checkpoint.read_resume(path)
         try:
             kept, tensors = content["state"], content["tensors"]
@@ -56,7 +63,8 @@ class State:
                     "use the options of that run, or another --out",
                 )
             names = ("epoch", "seconds", "history", "best_epoch", "best_value", "stale")
-            return cls(**{n: kept[n] for n in names}, best=tensors["best"], tensors=tensors)
+            known = {n: kept[n] for n in names}
+            return cls(**known, best=tensors["best"], tensors=tensors, begun=True, previous=kept.get("previous"))
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} is damaged ({type(error).__name__})", "train without --resume") from error
 
@@ -78,13 +86,20 @@ class State:
             self.best_value, self.best_epoch = validation, epoch + 1
             self.best = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
 
+    def begin(self, folder: Path) -> None:
+        """Before the first write: what an earlier run left in the folder is set aside. Raises `OutputError`."""
+        if not self.begun:
+            kept = earlier.set_aside(folder)
+            self.begun, self.previous = True, str(kept) if kept else None
+
     def save(self, plan: Plan, network: nn.Module, optimizer: Any, scheduler: Any) -> None:
         """The best weights as a checkpoint of their own, then all that is needed to go on."""
+        self.begin(plan.folder)
         if self.best_epoch == self.epoch:
             name = "accuracy" if plan.classification else "mse"
             kept = checkpoint_of(plan, network, {"validation": self.best_value, "metric": name, "epoch": self.best_epoch})
             checkpoint.save_checkpoint(kept, plan.folder / checkpoint.NAME)
-        names = ("epoch", "seconds", "history", "best_epoch", "best_value", "stale")
+        names = ("epoch", "seconds", "history", "best_epoch", "best_value", "stale", "previous")
         state = {**{n: getattr(self, n) for n in names}, "fingerprint": plan.fingerprint()}
         tensors = {"network": network.state_dict(), "best": self.best}
         tensors |= {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}

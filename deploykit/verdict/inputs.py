@@ -14,8 +14,8 @@ from torch import Tensor
 
 from deploykit import datasets
 from deploykit.datasets import Split
-from deploykit.errors import InputError
-from deploykit.runtime.contract import ArrayInput, ImageInput
+from deploykit.errors import DatasetError, InputError, UnknownName
+from deploykit.runtime.contract import ArrayInput, ImageInput, Output
 from deploykit.target import InputSpec
 
 LARGE = 100.0
@@ -49,8 +49,20 @@ class Described(Protocol):
         """How a sample becomes the input, `None` where nobody says."""
 
     @property
+    def output(self) -> Output | None:
+        """What its first output means, `None` where nobody says."""
+
+    @property
     def dataset(self) -> str | None:
-        """The dataset it was trained on."""
+        """The name of the dataset it was trained on."""
+
+    @property
+    def data(self) -> str | None:
+        """Where that dataset was read, if it was a folder."""
+
+    @property
+    def trained(self) -> bool:
+        """Whether its weights are more than random numbers."""
 
 
 def batches_for(network: Described, split: Split | None = None, sizes: Sequence[int] = BATCHES, seed: int = 0) -> list[Batch]:
@@ -92,12 +104,32 @@ def specs_of(values: Sequence[onnx.ValueInfoProto], rules: ImageInput | ArrayInp
 
 
 def labelled_split(network: Described, data: str | None = None) -> tuple[Split, bool] | None:
-    """The labelled test samples to judge decisions on, and whether labels mean classes; `None` where there are none."""
-    name = data or network.dataset
-    if name is None:
+    """The labelled test samples to judge decisions on, and whether labels mean classes; `None` where there are none.
+
+    `data` must be usable: raises `UnknownName`, `DatasetError`. Without it, the network's own dataset is looked for.
+    """
+    if data is not None:
+        dataset = datasets.load(data)
+        return dataset.test, dataset.classes is not None
+    for known in dict.fromkeys(filter(None, (network.data, network.dataset))):
+        try:
+            dataset = datasets.load(known)
+        except (DatasetError, UnknownName):
+            continue  # a folder of the machine that trained it, or a download without a network
+        labels = network.output.labels if network.output else None
+        if dataset.classes == labels or None in (dataset.classes, labels):
+            return dataset.test, dataset.classes is not None
+    return None
+
+
+def absent_dataset(network: Described) -> str | None:
+    """A remark, where a network was trained on samples that `labelled_split` did not find."""
+    if not network.trained or network.dataset is None:
         return None
-    dataset = datasets.load(name)
-    return dataset.test, dataset.classes is not None
+    return (
+        f"the dataset it was trained on ({network.dataset[:40]}) is not here, so decisions were not compared; "
+        "`deploykit validate FILE --data NAME_OR_DIR` does it"
+    )
 
 
 def photographs(network: Described) -> Split | None:

@@ -18,7 +18,7 @@ from deploykit.verdict._types import Check, Decisions, Errors, Verdict
 from deploykit.verdict.case import Case
 from deploykit.verdict.decisions import decide
 from deploykit.verdict.deployed import Deployed
-from deploykit.verdict.inputs import BATCHES, Batch, batches_for, batches_of_one_size, labelled_split, photographs
+from deploykit.verdict.inputs import BATCHES, Batch, absent_dataset, batches_for, batches_of_one_size, labelled_split, photographs
 from deploykit.verdict.layers import LayerDifference, first_divergent
 from deploykit.verdict.originals import Original, TorchOriginal
 
@@ -106,7 +106,9 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
         layers_compared=len({layer.path for layer in layers}),
         blamed_step=None if same else blame.blamed_step(made_by, case.agrees, ask.provider),
         first_divergent_layer=None if same else layer,
-        notes=tuple(filter(None, [original.note, legal.traces(deployed.model)])),
+        notes=tuple(
+            filter(None, [original.note, legal.traces(deployed.model), None if ask.labelled else absent_dataset(original)])
+        ),
     )
 
 

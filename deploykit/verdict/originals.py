@@ -35,6 +35,7 @@ class Original(Protocol):
     rules: ImageInput | ArrayInput | None
     output: Output | None
     dataset: str | None
+    data: str | None
     trained: bool
     note: str
 
@@ -65,6 +66,7 @@ class TorchOriginal:
         self.rules: ImageInput | ArrayInput | None = network.rules
         self.output: Output | None = network.output
         self.dataset = network.dataset
+        self.data = network.data
         self.trained = network.trained
         self.note = ""
         self._reference = Reference(network.module, precision)
@@ -113,6 +115,7 @@ class OnnxOriginal:
         self.output: Output | None = contract.output if contract else None
         dataset = contract.provenance.get("dataset") if contract else None
         self.dataset = dataset if isinstance(dataset, str) else None
+        self.data: str | None = None
         self.trained = bool(contract and contract.provenance.get("checkpoint_sha256"))
         self.inputs = specs_of(deployed.inputs, self.rules)
         self._session = deployed.session()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deploykit import checkpoint
 from deploykit.reports import Column, Report, Table
 from deploykit.reports._values import show
 from deploykit.training import TrainingResult
@@ -18,6 +19,8 @@ def report(result: TrainingResult) -> Report:
         ("time", show(result.seconds, "seconds")),
         ("checkpoint", str(result.checkpoint)),
     ]
+    if result.previous is not None:
+        facts.append(("earlier run", f"kept in {result.previous}"))
     columns = [
         Column("epoch", "epoch", "count"),
         Column("loss", "loss", "number"),
@@ -28,10 +31,11 @@ def report(result: TrainingResult) -> Report:
         columns.insert(2, Column(metric, metric.replace("_", " "), kind))  # type: ignore[arg-type]
     rows = result.history[-LAST_EPOCHS:]
     title = "" if len(rows) == len(result.history) else f"the last {len(rows)} epochs of {len(result.history)}"
+    target = result.name if result.checkpoint.parent == checkpoint.folder_of(result.name) else str(result.checkpoint)
     return Report(
         title=f"trained {result.name}",
         document=result.document(),
         facts=facts,
         tables=[Table(title, columns, rows)] if rows else [],
-        notes=[f"next: deploykit export {result.name}"],
+        notes=[f"next: deploykit export {target}"],
     )
