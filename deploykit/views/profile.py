@@ -122,8 +122,9 @@ def _charts(profile: Profile) -> Iterator[Bars | Spread]:
 
 
 def _engine(entry: Latency) -> str:
-    rest = "".join(f", {name} {value}" for name, value in entry.settings.items() if name != "version")
-    return f"{entry.label} ({entry.backend} {entry.settings.get('version', '')}, float32{rest})"
+    precision = entry.settings.get("precision", "")
+    rest = "".join(f", {name} {value}" for name, value in entry.settings.items() if name not in ("version", "precision"))
+    return f"{entry.label} ({entry.backend} {entry.settings.get('version', '')}{precision and ', ' + precision}{rest})"
 
 
 def _condition(name: str, value: str) -> str:
