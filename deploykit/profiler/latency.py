@@ -39,6 +39,7 @@ PROCESS_SPREAD = 0.025
 SPREAD = 0.007
 WIDTH = 0.01  # stop when the interval, before it is widened, is this narrow
 UNSTABLE = 2.0  # p95 over median
+VAGUE = 1.25  # an interval that is wider tells little
 SECONDS = 10.0
 WARM_UP_SECONDS = 0.5
 KEPT_SAMPLES = 4096
@@ -91,6 +92,11 @@ class Comparison:
     rounds: int
 
     def __str__(self) -> str:
+        if self.verdict == "no difference" and self.high > VAGUE * self.low:
+            return (
+                f"no difference can be seen between {self.candidate} and {self.baseline} "
+                f"[{self.low:.2f}, {self.high:.2f}]: the times vary too much to tell"
+            )
         if self.verdict == "no difference":
             return f"no difference between {self.candidate} and {self.baseline} [{self.low:.2f}, {self.high:.2f}]"
         ratio, low, high = (self.ratio, self.low, self.high) if self.ratio >= 1 else (1 / self.ratio, 1 / self.high, 1 / self.low)

@@ -11,7 +11,7 @@ from typing import Any
 
 from deploykit.errors import InputError, ModelFileError
 from deploykit.profiler import documents, pairing, roofline
-from deploykit.profiler._options import BACKENDS, Options, checked
+from deploykit.profiler._options import BACKENDS, Options, checked, require_device
 from deploykit.profiler._types import LayerTable
 from deploykit.profiler.latency import Comparison, Latency, LatencyReport, measure
 from deploykit.profiler.layers import Depth
@@ -87,6 +87,7 @@ def profile(
     wanted = Subject(
         target, None, checkpoint, untrained, seed, dict(arguments or {}), tuple(map(tuple, input_shapes)) if input_shapes else None
     )
+    require_device(device, wanted.is_file)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deploykit-")))
         if against is None:
