@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deploykit import backends as engines
-from deploykit.errors import DeviceUnavailable, InputError, UnknownName
+from deploykit.errors import InputError, UnknownName
 from deploykit.profiler import conventions
 from deploykit.profiler.layers import Depth
 from deploykit.progress import Progress
@@ -24,21 +24,6 @@ class Options:
     threads: int
     seconds: float
     progress: Progress
-
-
-def require_device(device: str, is_file: bool) -> None:
-    """Raise `DeviceUnavailable` before the long work what an engine would raise after it; `InputError` for no device at all."""
-    from deploykit.backends._pytorch import torch_device
-    from deploykit.runtime.session import cuda_obstacle, parse_device
-
-    if not is_file:
-        torch_device(device)
-    elif parse_device(device)[0] == "cuda":
-        obstacle = cuda_obstacle(thorough=True)
-        if obstacle is not None:
-            raise DeviceUnavailable(
-                f"device {device!r} was asked for, but CUDA cannot be used: {obstacle}", "`deploykit doctor` tells what to do"
-            )
 
 
 def checked(options: Options) -> Options:

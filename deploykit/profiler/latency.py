@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from deploykit.errors import InputError
 from deploykit.profiler import conditions, statistics
+from deploykit.profiler._device import require_device
 from deploykit.profiler.process import Timed, TimedProcess
 from deploykit.profiler.worker import Subject
 from deploykit.progress import SILENT, Progress
@@ -165,6 +166,8 @@ def measure(
     """Time the subjects on `arrays`, one input each, with the batch; the first is the baseline of every comparison."""
     if not subjects:
         raise InputError("there is nothing to time")
+    for subject in subjects:
+        require_device(device, subject.is_file)
     progress.start("timing", None)
     busy = conditions.load()
     with ExitStack() as stack:

@@ -143,11 +143,11 @@ def _einsum(node: Node) -> int:
         for letter, size in zip(letters, node.shape(number), strict=True):
             sizes[letter] = max(size, sizes.get(letter, 1))
         terms.append(letters)
-    kept = (
-        set(_spelled_out(result, len(node.output)))
-        if arrow
-        else {x for x in sizes if sum(t.count(x) for t in terms) == 1 or "." in x}
-    )
+    hidden = {letter for letter in sizes if letter[0] == "."}
+    if arrow:
+        kept = set(result.replace(".", "")) | (hidden if "..." in result else set())
+    else:  # every index that occurs once
+        kept = {letter for letter in sizes if sum(term.count(letter) for term in terms) == 1} | hidden
     found, current = 0, set(terms[0])
     for number, letters in enumerate(terms[1:], 2):
         pair = current | set(letters)

@@ -11,7 +11,8 @@ from typing import Any
 
 from deploykit.errors import InputError, ModelFileError
 from deploykit.profiler import documents, pairing, roofline
-from deploykit.profiler._options import BACKENDS, Options, checked, require_device
+from deploykit.profiler._device import require_device
+from deploykit.profiler._options import BACKENDS, Options, checked
 from deploykit.profiler._types import LayerTable
 from deploykit.profiler.latency import Comparison, Latency, LatencyReport, measure
 from deploykit.profiler.layers import Depth
