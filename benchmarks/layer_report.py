@@ -1,6 +1,7 @@
 """The layer report without latency: is it as quick as torchinfo's, what memory does it take, do layer times add up?
 
-    python benchmarks/layer_report.py [--rounds 9]
+    pip install torchinfo
+    python benchmarks/layer_report.py [--rounds 9]      # two minutes
 
 Both reporters get the same built network, in turns. Exit status 1 if ours takes longer (median of the ratios), if `vgg11`
 without weights takes 1 GB or more above torch itself, or if the times of the layers are more than 15 % off the whole run's.
@@ -19,8 +20,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from _results import keep
 
-from deploykit import exporter, onnx_file, reports, target
+from deploykit import exporter, onnx_file, target
 from deploykit.profiler import layers, onnx_times, torch_times
 from deploykit.reports import Column, Report, Table
 
@@ -118,7 +120,7 @@ def main() -> int:
     peak = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9:.1f} GB"
     report = Report("the layer report", rows, "as promised" if good else "not as promised", good, [("memory of this benchmark", peak)],
                     [Table("", COLUMNS, rows)])  # fmt: skip
-    print(reports.render(report, "table"))
+    keep("layer_report", report)
     return 0 if good else 1
 
 

@@ -14,7 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from deploykit import architectures, exporter, onnx_file, reports, target
+from _results import keep
+
+from deploykit import architectures, exporter, onnx_file, target
 from deploykit.profiler import joining, layers, onnx_layers
 from deploykit.reports import Column, Report, Table
 
@@ -56,7 +58,7 @@ def main() -> int:
     same = sum(row["torch"] == row["onnx"] for row in rows)
     good = all(row["torch"] == row["onnx"] or row["note"] for row in rows)
     report = Report(f"{len(rows)} networks", rows, f"{same} of {len(rows)} agree exactly", good, tables=[Table("", COLUMNS, rows)])
-    print(reports.render(report, "table"))
+    keep("onnx_agreement", report)
     return 0 if good else 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,7 +36,7 @@ class PyTorchEngine(Engine):
         torch.set_num_threads(threads)
         network.module.eval().to(self._device)
         inputs = [TensorSpec(s.name, (None, *s.shape), _numpy(s.dtype), str(s.dtype)) for s in network.inputs]
-        settings = {"version": torch.__version__, **settings}
+        settings = {"version": torch.__version__, "precision": _precision(network), **settings}
         if self._device.type == "cuda":
             settings["tf32"] = "on" if torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32 else "off"
         super().__init__(inputs, str(self._device), threads, settings)
@@ -78,6 +79,14 @@ def torch_device(device: str) -> torch.device:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     return torch.device("cuda", number)
+
+
+def _precision(network: Network) -> str:
+    """The type of most of the weights; of a network without any, that of its input."""
+    found: Counter[torch.dtype] = Counter({spec.dtype: 1 for spec in network.inputs[:1]})
+    for parameter in network.module.parameters():
+        found[parameter.dtype] += parameter.numel()
+    return str(found.most_common(1)[0][0]).removeprefix("torch.") if found else "unknown"
 
 
 def _numpy(dtype: torch.dtype) -> np.dtype[Any] | None:

@@ -12,10 +12,15 @@ from deploykit.runtime.cores import cores
 PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "onnx", "numpy")
 
 
-def of_machine() -> dict[str, str]:
-    """CPU model, cores, clock if it can be read, operating system, Python and library versions, load before this moment."""
+def of_machine(busy: str | None = None) -> dict[str, str]:
+    """CPU model, cores, clock if it can be read, load (`busy`, else that of now), operating system, Python and library versions."""
     found = cores()
-    facts = {"cpu": cpu_model(), "cores": f"{found.usable} of {found.machine}", "clock": _clock(), "load": _load()}
+    facts = {
+        "cpu": cpu_model(),
+        "cores": f"{found.usable} of {found.machine}",
+        "clock": _clock(),
+        "load": load() if busy is None else busy,
+    }
     facts |= {"system": f"{platform.system()} {platform.release()} {platform.machine()}", "python": platform.python_version()}
     return {name: value for name, value in facts.items() if value} | _versions()
 
@@ -40,7 +45,7 @@ def _clock() -> str:
         return ""
 
 
-def _load() -> str:
+def load() -> str:
     """The load average of the last minute: others at work make times longer."""
     try:
         return Path("/proc/loadavg").read_text().split()[0]

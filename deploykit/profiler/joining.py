@@ -54,8 +54,11 @@ def with_onnx_times(table: LayerTable, times: NodeTimes, paths: Mapping[str, str
     """
     if paths is None:
         known = {row.path: index for index, row in enumerate(table.layers)}
-        found = {known[name]: spent for name, spent in times.charged.items() if name in known}
-        stray = {name: spent for name, spent in times.charged.items() if name not in known}
+        charged: dict[str, float] = defaultdict(float)
+        for name, spent in times.charged.items():
+            charged[times.inside.get(name, name)] += spent
+        found = {known[name]: spent for name, spent in charged.items() if name in known}
+        stray = {name: spent for name, spent in charged.items() if name not in known}
     else:
         found, stray = _charged(table.layers, ((paths.get(n, n), spent) for n, spent in times.charged.items())), {}
     rows = [replace(row, onnxruntime_ms=found.get(index, 0.0)) for index, row in enumerate(table.layers)]

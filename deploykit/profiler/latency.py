@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,17 @@ from numpy.typing import NDArray
 
 from deploykit.errors import InputError
 from deploykit.profiler import conditions, statistics
+from deploykit.profiler._device import require_device
 from deploykit.profiler.process import Timed, TimedProcess
 from deploykit.profiler.worker import Subject
 from deploykit.progress import SILENT, Progress
 
 BLOCK_MS = 8.0
 FEWEST_RUNS, MOST_RUNS = 3, 1000
+LONG_RUN_MS = 100.0  # runs that need no company in their block
 MIN_ROUNDS, MAX_ROUNDS = 12, 240
+FEWEST_ROUNDS = 6  # where rounds are so long that there is no time for more
+PATIENCE = 2.0  # beyond the time that was asked for, until the fewest rounds are enough
 GROUPS = 16
 # Two processes of one network differ for reasons of their own, such as where their memory lies; two copies of it in one process
 # much less. Standard deviations of the logarithm of their ratio, over pairs; no number of rounds takes them away.
@@ -35,6 +40,7 @@ PROCESS_SPREAD = 0.025
 SPREAD = 0.007
 WIDTH = 0.01  # stop when the interval, before it is widened, is this narrow
 UNSTABLE = 2.0  # p95 over median
+VAGUE = 1.25  # an interval that is wider tells little
 SECONDS = 10.0
 WARM_UP_SECONDS = 0.5
 KEPT_SAMPLES = 4096
@@ -87,6 +93,11 @@ class Comparison:
     rounds: int
 
     def __str__(self) -> str:
+        if self.verdict == "no difference" and self.high > VAGUE * self.low:
+            return (
+                f"no difference can be seen between {self.candidate} and {self.baseline} "
+                f"[{self.low:.2f}, {self.high:.2f}]: the times vary too much to tell"
+            )
         if self.verdict == "no difference":
             return f"no difference between {self.candidate} and {self.baseline} [{self.low:.2f}, {self.high:.2f}]"
         ratio, low, high = (self.ratio, self.low, self.high) if self.ratio >= 1 else (1 / self.ratio, 1 / self.high, 1 / self.low)
@@ -155,29 +166,32 @@ def measure(
     """Time the subjects on `arrays`, one input each, with the batch; the first is the baseline of every comparison."""
     if not subjects:
         raise InputError("there is nothing to time")
+    for subject in subjects:
+        require_device(device, subject.is_file)
     progress.start("timing", None)
+    busy = conditions.load()
     with ExitStack() as stack:
         processes = {name: stack.enter_context(TimedProcess(name, arrays)) for name in {s.engine: 0 for s in subjects}}
         timed = [processes[subject.engine].open(subject, device, threads) for subject in subjects]
         runs = _runs_per_block(timed)
         times: list[list[list[float]]] = [[] for _ in timed]
         until = time.monotonic() + seconds
-        while not _enough(times, until):
+        while not _enough(times, until, until + PATIENCE * seconds):
             _one_round(timed, runs, times)
             progress.advance(note=f"round {len(times[0]) // 2}")
     latencies = tuple(_latency(entry, blocks, arrays) for entry, blocks in zip(timed, times, strict=True))
     comparisons = tuple(_compare(timed[0], other, times[0], times[i]) for i, other in enumerate(timed) if i > 0)
-    return LatencyReport(latencies, comparisons, conditions.of_machine(), tuple(tuple(entry.outputs) for entry in timed))
+    return LatencyReport(latencies, comparisons, conditions.of_machine(busy), tuple(tuple(entry.outputs) for entry in timed))
 
 
 def _runs_per_block(timed: Sequence[Timed]) -> int:
-    """Warm everything up; then as many runs as fill a block on average.
+    """Warm everything up; then as many runs as fill a block on average, one if it is long.
 
     The same number for all: a busy machine disturbs long blocks and short ones differently, and equals must stay equal.
     """
     usual = [_warm(entry) for entry in timed]
     middle = math.exp(sum(math.log(milliseconds) for milliseconds in usual) / len(usual))
-    return max(FEWEST_RUNS, min(MOST_RUNS, math.ceil(BLOCK_MS / middle)))
+    return 1 if middle > LONG_RUN_MS else max(FEWEST_RUNS, min(MOST_RUNS, math.ceil(BLOCK_MS / middle)))
 
 
 def _warm(entry: Timed) -> float:
@@ -185,7 +199,7 @@ def _warm(entry: Timed) -> float:
     until = time.monotonic() + WARM_UP_SECONDS
     found = statistics.percentile(entry.time(1), 0.25)
     blocks = 1
-    while time.monotonic() < until or blocks < 3:
+    while time.monotonic() < until or (blocks < 3 and found < LONG_RUN_MS):
         found = statistics.percentile(entry.time(max(1, min(MOST_RUNS, math.ceil(BLOCK_MS / found)))), 0.25)
         blocks += 1
     return found
@@ -200,10 +214,10 @@ def _one_round(timed: Sequence[Timed], runs: int, times: list[list[list[float]]]
         times[index].append(timed[index].time(runs))
 
 
-def _enough(times: Sequence[Sequence[Sequence[float]]], until: float) -> bool:
+def _enough(times: Sequence[Sequence[Sequence[float]]], until: float, latest: float) -> bool:
     rounds = len(times[0]) // 2
     if rounds < MIN_ROUNDS:
-        return False
+        return rounds >= FEWEST_ROUNDS and time.monotonic() > latest
     if rounds >= MAX_ROUNDS or time.monotonic() > until:
         return True
     if len(times) == 1 or rounds % MIN_ROUNDS:
@@ -240,6 +254,16 @@ def judge(baseline: str, candidate: str, a: Sequence[Sequence[float]], b: Sequen
     return Comparison(baseline, candidate, math.exp(mean), math.exp(low), math.exp(high), verdict, len(a) // 2)
 
 
+def _settings(entry: Timed) -> dict[str, str]:
+    """What the engine says of itself, and for a file its precision: the process that times it holds no library to read it."""
+    if not entry.subject.is_file:
+        return entry.settings
+    from deploykit import onnx_file
+    from deploykit.profiler import precision
+
+    return {**entry.settings, "precision": precision.of(onnx_file.read(Path(entry.subject.target)))}
+
+
 def _latency(entry: Timed, blocks: Sequence[Sequence[float]], arrays: Sequence[NDArray[Any]]) -> Latency:
     samples = [value for block in blocks for value in block]
     median = statistics.percentile(samples, 0.5)
@@ -255,6 +279,6 @@ def _latency(entry: Timed, blocks: Sequence[Sequence[float]], arrays: Sequence[N
         p99_ms=statistics.percentile(samples, 0.99),
         throughput=1000 * batch / median,
         peak_memory_bytes=entry.peak_memory,
-        settings=entry.settings,
+        settings=_settings(entry),
         samples=tuple(samples[::step]),
     )

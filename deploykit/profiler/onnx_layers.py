@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from math import prod
 from pathlib import Path
 
 import onnx
@@ -13,10 +12,11 @@ from deploykit.profiler import conventions, onnx_run
 from deploykit.profiler._types import Layer, LayerTable, Shape, Totals
 from deploykit.profiler.conventions import Convention
 from deploykit.profiler.onnx_inputs import fixed
+from deploykit.profiler.onnx_microsoft import FREE
 from deploykit.profiler.onnx_operators import MACS, STANDARD, Node, UnknownShape, full_name, is_standard, operations
 from deploykit.profiler.onnx_shapes import Graph
+from deploykit.profiler.onnx_weights import Weights, bodies
 
-STATISTICS = slice(3, 5)  # the inputs of BatchNormalization that are running mean and variance
 MOVEMENT = frozenset(
     """
     Cast CastLike Compress Concat ConcatFromSequence Constant ConstantOfShape DepthToSpace DequantizeLinear Expand EyeLike
@@ -63,7 +63,7 @@ class _Counter:
         self.excluded: Counter[str] = Counter()
         self.notes: list[str] = []
         self.unshaped: list[str] = []
-        self.seen: set[str] = set()
+        self.weights = Weights(graph, statistics=rules.name == "paddle")
 
     def rows(self) -> Iterator[Layer]:
         for node, proto in zip(self.graph.nodes, self.graph.protos, strict=True):
@@ -77,7 +77,7 @@ class _Counter:
                 kernel=_ints(node, "kernel_shape") or _kernel_of_weight(node),
                 stride=_ints(node, "strides"),
                 padding=_padding(node),
-                params=self._params(node, proto),
+                params=self.weights.of(proto),
                 ops=self._ops(node, proto),
                 macs=_macs(node),
             )
@@ -86,18 +86,18 @@ class _Counter:
             self.notes.append(f"not counted, because a shape is not known without running the file: {shown}")
 
     def _ops(self, node: Node, proto: onnx.NodeProto) -> int:
-        bodies = [a.g for a in proto.attribute if a.type == onnx.AttributeProto.GRAPH]
-        if bodies:
-            return self._body(node, bodies)
+        inside = list(bodies(proto))
+        if inside:
+            return self._body(node, inside)
         try:
             found = operations(node, self.rules)
-        except (UnknownShape, IndexError, ValueError, TypeError):  # the last three: a graph that contradicts its operators
+        except (UnknownShape, IndexError, KeyError, ValueError, TypeError):  # but for the first: a graph that contradicts itself
             self.uncounted[full_name(node)] += 1
             self.unshaped.append(node.name)
             return 0
         if found is not None:
             return found
-        if not is_standard(node) or self._is_product(node):
+        if self._is_product(node) or not (is_standard(node) or full_name(node) in FREE):
             self.uncounted[full_name(node)] += 1
         elif node.op_type not in MOVEMENT:
             self.excluded[full_name(node)] += 1
@@ -107,41 +107,32 @@ class _Counter:
         """Whether the convention leaves out what another one counts: paddle knows no product of two activations."""
         return self.rules.per_mac is None and full_name(node) in MACS
 
-    def _body(self, node: Node, bodies: Sequence[onnx.GraphProto]) -> int:
-        """A loop or branch: how often it runs, or which way it goes, is decided by values."""
-        costly = sorted({o for o, domain in _operators(bodies) if o in MACS or domain not in STANDARD})
+    def _body(self, node: Node, inside: Sequence[onnx.GraphProto]) -> int:
+        """A loop or branch: how often it runs, or which way it goes, is usually decided by values."""
+        costly = sorted({o for o, domain in _operators(inside) if o in MACS or domain not in STANDARD})
         if costly:
             self.uncounted[node.op_type] += 1
             self.notes.append(
-                f"{node.name} ({node.op_type}) is not counted: its values decide how often it runs {', '.join(costly)}"
+                f"{node.name} ({node.op_type}) is not counted: only a run would tell how often it runs {', '.join(costly)}"
             )
         else:
             self.excluded[node.op_type] += 1
         return 0
-
-    def _params(self, node: Node, proto: onnx.NodeProto) -> int:
-        """Elements of the floating point weights that no earlier node used; single numbers are constants, not weights."""
-        names = list(proto.input)
-        if node.op_type == "BatchNormalization" and self.rules.name != "paddle":
-            self.seen.update(names[STATISTICS])
-        fresh = {n for n in names if n in self.graph.floats and n not in self.seen and self.graph.stored[n]}
-        self.seen.update(fresh)
-        return sum(prod(self.graph.stored[n]) for n in fresh)
 
 
 def _macs(node: Node) -> int:
     """Multiply-accumulates whatever the convention; 0 where they are not known, which `_ops` has reported."""
     try:
         return operations(node, conventions.get("macs")) or 0
-    except (UnknownShape, IndexError, ValueError, TypeError):
+    except (UnknownShape, IndexError, KeyError, ValueError, TypeError):
         return 0
 
 
-def _operators(bodies: Sequence[onnx.GraphProto]) -> Iterator[tuple[str, str]]:
-    for body in bodies:
-        for node in body.node:
+def _operators(graphs: Sequence[onnx.GraphProto]) -> Iterator[tuple[str, str]]:
+    for graph in graphs:
+        for node in graph.node:
             yield node.op_type if node.domain in STANDARD else f"{node.domain}.{node.op_type}", node.domain
-            yield from _operators([a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH])
+            yield from _operators(list(bodies(node)))
 
 
 def _kernel_of_weight(node: Node) -> Shape | None:

@@ -95,7 +95,7 @@ def _conv_transpose(node: Node) -> int:
 
 @macs("MatMul", "MatMulInteger", "com.microsoft.FusedMatMul")
 def _matmul(node: Node) -> int:
-    return prod(node.output) * node.shape(0)[-1]
+    return prod(node.output) * node.shape(0)[-2 if node.attributes.get("transA") else -1]
 
 
 @macs("QLinearMatMul")
@@ -130,19 +130,37 @@ def _attention(node: Node) -> int:
 
 @macs("Einsum")
 def _einsum(node: Node) -> int:
-    """Two operands: every combination of the indices is one multiply-accumulate. One operand multiplies nothing."""
+    """Two operands: every combination of their indices is one multiply-accumulate. More are taken from left to right, and an
+    index that nobody needs any more is summed at once, as torch and onnxruntime do. One operand multiplies nothing.
+    """
     equation = node.attributes.get("equation", b"")
-    text = equation.decode() if isinstance(equation, bytes) else str(equation)
-    terms = text.replace(" ", "").split("->")[0].split(",")
-    if len(terms) == 1:
-        return 0
-    if len(terms) > 2 or "..." in text:
-        raise UnknownShape
+    text = (equation.decode() if isinstance(equation, bytes) else str(equation)).replace(" ", "")
+    left, arrow, result = text.partition("->")
     sizes: dict[str, int] = {}
-    for index, term in enumerate(terms):
-        for letter, size in zip(term, node.shape(index), strict=True):
+    terms = []
+    for number, term in enumerate(left.split(",")):
+        letters = _spelled_out(term, len(node.shape(number)))
+        for letter, size in zip(letters, node.shape(number), strict=True):
             sizes[letter] = max(size, sizes.get(letter, 1))
-    return prod(sizes.values())
+        terms.append(letters)
+    hidden = {letter for letter in sizes if letter[0] == "."}
+    if arrow:
+        kept = set(result.replace(".", "")) | (hidden if "..." in result else set())
+    else:  # every index that occurs once
+        kept = {letter for letter in sizes if sum(term.count(letter) for term in terms) == 1} | hidden
+    found, current = 0, set(terms[0])
+    for number, letters in enumerate(terms[1:], 2):
+        pair = current | set(letters)
+        found += prod(sizes[letter] for letter in pair)
+        current = pair & kept.union(*terms[number:])
+    return found
+
+
+def _spelled_out(term: str, rank: int) -> list[str]:
+    """The indices of one term; an ellipsis stands for as many as are left, counted from the right: ".2", ".1"."""
+    before, dots, after = term.partition("...")
+    hidden = [f".{n}" for n in range(rank - len(before) - len(after), 0, -1)] if dots else []
+    return [*before, *hidden, *after]
 
 
 def operations(node: Node, rules: conventions.Convention) -> int | None:

@@ -49,6 +49,7 @@ class Graph:
 
 def _nodes(graph: onnx.GraphProto, shapes: Mapping[str, Shape], stored: Mapping[str, Shape]) -> Iterator[Node]:
     taken: set[str] = set()
+    constant = _constant_values(graph, stored)
     for index, proto in enumerate(graph.node):
         name = proto.name or next((o for o in proto.output if o), "") or f"{proto.op_type}_{index}"
         if name in taken:
@@ -61,8 +62,17 @@ def _nodes(graph: onnx.GraphProto, shapes: Mapping[str, Shape], stored: Mapping[
             inputs=[shapes.get(i) if i else None for i in proto.input],
             outputs=[shapes.get(o) if o else None for o in proto.output],
             attributes={a.name: _value(a) for a in proto.attribute if a.type in _PLAIN},
-            weight_stored=len(proto.input) > 1 and proto.input[1] in stored,
+            weight_stored=len(proto.input) > 1 and proto.input[1] in constant,
         )
+
+
+def _constant_values(graph: onnx.GraphProto, stored: Mapping[str, Shape]) -> set[str]:
+    """Values that do not depend on an input: what is stored, and what is made of nothing else (a dequantized weight)."""
+    found = set(stored)
+    for node in graph.node:
+        if node.input and node.domain in STANDARD and "Random" not in node.op_type and all(i in found for i in node.input if i):
+            found.update(node.output)
+    return found
 
 
 _PLAIN = {onnx.AttributeProto.INT, onnx.AttributeProto.INTS, onnx.AttributeProto.STRING, onnx.AttributeProto.FLOAT}

@@ -2,7 +2,8 @@
 
 The runtime rewrites the graph before it runs it. In its profile a fused node has the name of a value that it produces, with
 a mark of the optimizer (``relu_1_nchwc``); from there the way back through the original graph leads to the node whose
-operator it still is. Nodes that the runtime adds for itself (changes of the memory layout) belong to nobody.
+operator it still is. Nodes that the runtime adds for itself (changes of the memory layout or precision) belong to nobody.
+The time of a loop or branch is what it takes beyond the nodes that it runs.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,22 +20,27 @@ import onnx
 from numpy.typing import NDArray
 
 from deploykit.profiler import onnx_run, statistics
+from deploykit.profiler.onnx_weights import bodies
 
 SECONDS = 1.5
+WITH_BODIES = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 STEPS_BACK = 8
-_MARKS = re.compile(r"^fused |_nchwc$|_nhwc$|_token_\d+$|/\w*Fusion/?\w*$|_transformed$")
+_CAST = "InsertedPrecisionFreeCast_"  # around what has no kernel for its precision, such as float16 on a CPU
+_MARKS = re.compile(rf"^fused |^{_CAST}|_nchwc$|_nhwc$|_token_\d+$|/\w*Fusion/?\w*$|_transformed$")
 
 
 @dataclass(frozen=True)
 class NodeTimes:
     """`charged`: milliseconds by node of the file; `uncharged`: by operator, for nodes that belong to none of them.
 
-    `total_ms`: the whole run in the same session.
+    `total_ms`: the whole run in the same session. `inside`: for nodes in the body of a loop or branch, the node of the graph
+    that the body belongs to.
     """
 
     charged: dict[str, float]
     uncharged: dict[str, float] = field(default_factory=dict)
     total_ms: float = 0.0
+    inside: Mapping[str, str] = field(default_factory=dict)
 
 
 def measure(
@@ -52,24 +58,47 @@ def charge(events: Sequence[dict[str, Any]], graph: onnx.GraphProto) -> NodeTime
     if not kept:
         return NodeTimes({})
     begins = [begin for begin, _ in runs]
-    spent: dict[tuple[str, str], float] = defaultdict(float)
-    for event in events:
-        run = bisect_right(begins, event["ts"]) - 1
-        if event.get("cat") == "Node" and event["name"].endswith(onnx_run.ENDING) and run in kept:
-            # The profile cuts times down to whole microseconds: half of one is missing on average.
-            label = event["name"].removesuffix(onnx_run.ENDING)
-            spent[label, str(event["args"].get("op_name", ""))] += (event["dur"] + 0.5) / 1000 / len(kept)
     origins = _Origins(graph)
     charged: dict[str, float] = defaultdict(float)
     uncharged: dict[str, float] = defaultdict(float)
-    for (label, operator), milliseconds in spent.items():
-        node = origins.of(label, operator)
-        if node is None:
-            uncharged[operator] += milliseconds
-        else:
-            charged[node] += milliseconds
+    kernels = [e for e in events if e.get("cat") == "Node" and e["name"].endswith(onnx_run.ENDING)]
+    for event, microseconds, around in _exclusive(kernels):
+        if bisect_right(begins, event["ts"]) - 1 not in kept:
+            continue
+        node = origins.of(*_called(event))
+        if node is None and around is not None:
+            node = origins.of(*_called(around))
+        operator = _called(event)[1]
+        (uncharged if node is None else charged)[operator if node is None else node] += microseconds / 1000 / len(kept)
     total = sum(runs[index][1] for index in kept) / 1000 / len(kept)
-    return NodeTimes(dict(charged), dict(uncharged), total)
+    return NodeTimes(dict(charged), dict(uncharged), total, origins.inside)
+
+
+def _exclusive(kernels: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], float, dict[str, Any] | None]]:
+    """(event, microseconds without the events inside it, the event around it); only loops and branches have any inside.
+
+    The profile cuts times down to whole microseconds: half of one is missing on average.
+    """
+    below: dict[int, float] = defaultdict(float)
+    parents: list[dict[str, Any] | None] = []
+    open_events: dict[Any, list[tuple[float, int]]] = defaultdict(list)  # per thread: (end, index), the innermost last
+    ordered = sorted(kernels, key=lambda e: (e["ts"], -e["dur"]))
+    for index, event in enumerate(ordered):
+        stack = open_events[event.get("tid")]
+        while stack and (stack[-1][0] + 1 < event["ts"] + event["dur"] or stack[-1][0] <= event["ts"]):
+            stack.pop()
+        nested = bool(stack) and _called(ordered[stack[-1][1]])[1] in WITH_BODIES
+        parents.append(ordered[stack[-1][1]] if nested else None)
+        if nested:
+            below[stack[-1][1]] += event["dur"] + 0.5
+        stack.append((event["ts"] + event["dur"], index))
+    for index, event in enumerate(ordered):
+        yield event, max(0.0, event["dur"] + 0.5 - below[index]), parents[index]
+
+
+def _called(event: dict[str, Any]) -> tuple[str, str]:
+    """(name, operator) of a kernel's event."""
+    return str(event["name"]).removesuffix(onnx_run.ENDING), str(event["args"].get("op_name", ""))
 
 
 class _Origins:
@@ -78,11 +107,17 @@ class _Origins:
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.nodes = {node.name or (node.output[0] if node.output else ""): node for node in _all_nodes(graph)}
         self.names = {id(node): name for name, node in self.nodes.items()}
+        self.inside = {
+            inner.name or (inner.output[0] if inner.output else ""): node.name or (node.output[0] if node.output else "")
+            for node in graph.node
+            for body in bodies(node)
+            for inner in _all_nodes(body)
+        }
         self.makers = {output: node for node in self.nodes.values() for output in node.output}
 
     def of(self, label: str, operator: str) -> str | None:
         start = self._find(label)
-        if start is None:
+        if start is None or (label.startswith(_CAST) and operator == "Cast"):
             return None
         if _matches(start, operator):
             return self.names[id(start)]
@@ -132,6 +167,5 @@ def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Those in the bodies of loops and branches too."""
     for node in graph.node:
         yield node
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from _all_nodes(attribute.g)
+        for body in bodies(node):
+            yield from _all_nodes(body)

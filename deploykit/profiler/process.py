@@ -98,7 +98,7 @@ class Timed:
     """One subject in its process, ready to run. `outputs`: of its first run; `peak_memory`: of a process with it alone, bytes."""
 
     def __init__(self, process: TimedProcess, index: int, subject: Subject, about: dict[str, Any]) -> None:
-        self.process, self._index = process, index
+        self.process, self._index, self.subject = process, index, subject
         self.backend, self.label = subject.engine, subject.title
         self.device: str = about["device"]
         self.threads: int = about["threads"]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from deploykit import files
-from deploykit.errors import InputError
-from deploykit.profiler import pairing, roofline
+from deploykit.errors import InputError, ModelFileError
+from deploykit.profiler import documents, pairing, roofline
+from deploykit.profiler._device import require_device
 from deploykit.profiler._options import BACKENDS, Options, checked
 from deploykit.profiler._types import LayerTable
 from deploykit.profiler.latency import Comparison, Latency, LatencyReport, measure
@@ -23,6 +24,7 @@ from deploykit.progress import SILENT, Progress
 from deploykit.runtime.cores import cores
 
 SECONDS = 6.0
+ADDS_UP = 0.15  # how far the layers' times may be off the whole run's before the report says so
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,7 @@ class Profile:
 
     def document(self) -> dict[str, Any]:
         """The public JSON form."""
-        from deploykit.profiler.documents import document
-
-        return document(self)
+        return documents.document(self)
 
 
 def profile(
@@ -88,6 +88,7 @@ def profile(
     wanted = Subject(
         target, None, checkpoint, untrained, seed, dict(arguments or {}), tuple(map(tuple, input_shapes)) if input_shapes else None
     )
+    require_device(device, wanted.is_file)
     with ExitStack() as stack:
         folder = stack.enter_context(files.scratch_folder())
         if against is None:
@@ -104,7 +105,25 @@ def _alone(opened: Opened, options: Options) -> Profile:
     chosen = [subject for name in options.backends if (subject := opened.on(name, alone=True)) is not None]
     if not chosen:
         raise InputError(f"{opened.subject.target} cannot run on {', '.join(options.backends)}", "choose other --backends")
-    return _with_times(found, [_timed(chosen, opened, options)], options)
+    try:
+        timed = _with_times(found, [_timed(chosen, opened, options)], options)
+        return replace(timed, notes=(*timed.notes, *_not_adding_up(timed)))
+    except ModelFileError as error:  # a file that can be counted and not run, such as one with a custom operator
+        if opened.network is not None:
+            raise
+        return replace(found, notes=(*found.notes, f"NOT TIMED: {error.problem}"))
+
+
+def _not_adding_up(found: Profile) -> Iterator[str]:
+    """Where the layers' times are not the whole run's: watching very short layers takes longer than they do."""
+    for backend, column, name in (("torch", "torch_ms", "PyTorch"), ("onnxruntime", "onnxruntime_ms", "ONNX Runtime")):
+        whole = next((entry.median_ms for entry in found.latencies if entry.backend == backend), None)
+        layers = documents.total_ms(found.table, column)
+        if whole and layers and abs(layers / whole - 1) > ADDS_UP:
+            yield (
+                f"the layers' times in {name} add up to {layers:.3g} ms, a run that nobody watches takes {whole:.3g} ms: "
+                "read the column as shares"
+            )
 
 
 def _side_by_side(mine: Opened, other: Opened, options: Options, note: str) -> Profile:
@@ -144,12 +163,14 @@ def _first(opened: Opened, options: Options) -> Subject:
 def _with_times(found: Profile, reports: Sequence[LatencyReport], options: Options) -> Profile:
     from deploykit.backends._pytorch import torch_device
 
+    peak = roofline.peak(str(torch_device(options.device)), options.threads)
     return replace(
         found,
+        against=None if found.against is None else replace(found.against, peak=peak),
         latencies=tuple(entry for report in reports for entry in report.latencies),
         comparisons=tuple(entry for report in reports for entry in report.comparisons),
         conditions=reports[0].conditions,
-        peak=roofline.peak(str(torch_device(options.device)), options.threads),
+        peak=peak,
     )
 
 

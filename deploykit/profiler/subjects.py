@@ -13,6 +13,8 @@ from deploykit.errors import InputError
 from deploykit.profiler.worker import Subject
 
 if TYPE_CHECKING:
+    import torch
+
     from deploykit.profiler.onnx_inputs import FixedInput
     from deploykit.target import Network
 
@@ -39,14 +41,25 @@ def inputs(subject: Subject, batch: int | None, seed: int = 0) -> list[NDArray[A
 
 
 def of_network(network: Network, batch: int | None, seed: int = 0, values: bool = True) -> list[NDArray[Any]]:
-    """Inputs for a network; without `values` only their shapes and dtypes are real, and they take no memory."""
+    """Inputs for a network; without `values` only their shapes are real, and they take no memory."""
     import torch
 
     if not values:
-        return [torch.zeros((), dtype=spec.dtype).expand(batch or 1, *spec.shape).numpy() for spec in network.inputs]
+        shapes = [(batch or 1, *spec.shape) for spec in network.inputs]
+        return [np.broadcast_to(np.zeros((), np.uint8), shape) for shape in shapes]
+    strange = next((spec for spec in network.inputs if spec.dtype == torch.bfloat16), None)
+    if strange is not None:
+        raise InputError(f"the input {strange.name!r} takes bfloat16, which numpy does not have", "add --no-latency")
+    return [tensor.numpy() for tensor in tensors_of(network, batch, seed)]
+
+
+def tensors_of(network: Network, batch: int | None, seed: int = 0) -> list[torch.Tensor]:
+    """The same as tensors, of any type that torch has. Raises `InputError` for a batch that does not fit into memory."""
+    import torch
+
     generator = torch.Generator().manual_seed(seed)
     try:
-        return [spec.random(batch or 1, generator).numpy() for spec in network.inputs]
+        return [spec.random(batch or 1, generator) for spec in network.inputs]
     except RuntimeError as error:  # torch's way to say that there is no memory
         raise InputError(f"a batch of {batch} does not fit into memory", "choose a smaller --batch") from error
 
@@ -70,7 +83,7 @@ def of_file(
 
 def _values(entry: FixedInput, generator: np.random.Generator) -> NDArray[Any]:
     if entry.dtype is None:
-        raise InputError(f"the input {entry.name!r} takes no numbers, so it cannot be timed", "add --no-latency")
+        raise InputError(f"the input {entry.name!r} takes no numbers that numpy has, so it cannot be timed", "add --no-latency")
     if entry.dtype.kind == "f":
         return generator.standard_normal(entry.shape).astype(entry.dtype)
     return generator.integers(0, 2, entry.shape).astype(entry.dtype)

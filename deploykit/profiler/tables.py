@@ -10,7 +10,7 @@ import torch
 
 from deploykit import backends as engines
 from deploykit import onnx_file
-from deploykit.errors import InputError
+from deploykit.errors import InputError, ModelFileError
 from deploykit.profiler import joining, layers, onnx_layers, onnx_times, subjects, torch_times
 from deploykit.profiler._options import Options
 from deploykit.profiler._types import LayerTable
@@ -52,7 +52,7 @@ def _without_times(network: Network, opened: Opened, options: Options) -> LayerT
         return layers.count(network.module, tensors, options.convention, options.depth)
     if any(parameter.is_meta for parameter in network.module.parameters()):
         network = subjects.network(opened.subject)
-    tensors = [torch.from_numpy(array) for array in subjects.of_network(network, options.batch)]
+    tensors = subjects.tensors_of(network, options.batch)
     return layers.count(network.module, tensors, options.convention, options.depth)
 
 
@@ -65,7 +65,10 @@ def _of_file(opened: Opened, options: Options) -> LayerTable:
         table = replace(table, notes=(*table.notes, "the rows of a file are its nodes, whatever the depth"))
     if not options.latency or "onnxruntime" not in options.backends:
         return table
-    times = onnx_times.measure(opened.file, opened.arrays, options.threads, device=_kind(options.device))
+    try:
+        times = onnx_times.measure(opened.file, opened.arrays, options.threads, device=_kind(options.device))
+    except ModelFileError:  # the runtime cannot load it, which the timing of the whole file will tell
+        return table
     return joining.with_onnx_times(table, times, None)
 
 

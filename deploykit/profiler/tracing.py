@@ -7,6 +7,7 @@ computed. A network that needs values on its way (a loop that ends when a number
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deploykit.errors import InputError
@@ -54,15 +56,24 @@ def trace(network: nn.Module, inputs: Sequence[Tensor]) -> Trace:
     """Watch one forward pass on `inputs` (with their batch), in eval mode as the caller left it, without gradients.
 
     `network` is not changed: on the meta device its parameters are replaced for the duration of the call and put back.
-    Raises `InputError` naming the layer that failed.
+    Raises `InputError` naming the layer that failed, or a layer whose parameters have no shape yet.
     """
+    _require_shapes(network)
     with _slow_attention(), torch.no_grad():
         # What needs values fails on meta in its own way; the real run decides. A network that makes tensors on its way needs
         # the meta device as its default, which costs time.
         for device in (None, torch.device("meta")):
-            with contextlib.suppress(Exception), device or contextlib.nullcontext():
+            with contextlib.suppress(Exception), device or contextlib.nullcontext(), _uncompiled():
                 return _watch(network, [tensor.to("meta") for tensor in inputs], on_meta=True)
-        return _watch(network, inputs, on_meta=False)
+        with _uncompiled():
+            return _watch(network, inputs, on_meta=False)
+
+
+def _require_shapes(network: nn.Module) -> None:
+    """Raise for lazy layers: the first run decides what they are, and it must be the caller's."""
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if nn.parameter.is_lazy(tensor):
+            raise InputError(f"the parameter {name!r} has no shape yet", "run the network once on an example before it is profiled")
 
 
 def _watch(network: nn.Module, inputs: Sequence[Tensor], on_meta: bool) -> Trace:
@@ -71,13 +82,12 @@ def _watch(network: nn.Module, inputs: Sequence[Tensor], on_meta: bool) -> Trace
         stored = {n: torch.empty_strided(t.size(), t.stride(), dtype=t.dtype, device="meta") for n, t in stored.items()}
     watcher = _Watcher(stored)
     try:
-        with watcher.hooks(network):
-            if on_meta:
-                with watcher:
-                    torch.func.functional_call(network, stored, tuple(inputs))
-            else:
-                with watcher:
-                    network(*inputs)
+        with watcher.hooks(network), watcher:
+            if _compiled(network):
+                watcher.enter("", network, inputs)
+            output = torch.func.functional_call(network, stored, tuple(inputs)) if on_meta else network(*inputs)
+            if _compiled(network):
+                watcher.leave(output)
     except Exception as error:
         raise _refused(inputs, watcher, error) from error
     return Trace(tuple(watcher.calls), watcher.users, on_meta)
@@ -113,6 +123,8 @@ class _Watcher(TorchDispatchMode):
             call.macs += formula(*args, out=out, **kwargs)
             call.counted[operators.name_of(func)] += 1
             return out
+        if isinstance(func, HigherOrderOperator):
+            return self._higher_order(func, args, kwargs)
         kind = operators.classify(func)
         if kind == "unknown":
             return self._unknown(func, args, kwargs)
@@ -136,6 +148,15 @@ class _Watcher(TorchDispatchMode):
         self.running[-1].unknown[operators.name_of(func)] += 1
         return func(*args, **kwargs)
 
+    def _higher_order(self, func: HigherOrderOperator, args: Any, kwargs: Any) -> Any:
+        """Control flow is followed, so that what runs inside counts; of others only the name is known."""
+        follow = _CONTROL_FLOW.get(func.name())
+        if follow is None:
+            self.running[-1].unknown[operators.name_of(func)] += 1
+            return func(*args, **kwargs)
+        with self:
+            return follow(*args, **kwargs)
+
     def _note_users(self, call: Call, args: Any) -> None:
         for value in args:
             if isinstance(value, Tensor):
@@ -148,29 +169,41 @@ class _Watcher(TorchDispatchMode):
         handles = []
         try:
             for path, module in network.named_modules():
-                handles.append(module.register_forward_pre_hook(self._entering(path), with_kwargs=True))
-                handles.append(module.register_forward_hook(self._left))
+                if not _compiled(module):  # which takes no hooks, and is a part of the module that calls it
+                    handles.append(module.register_forward_pre_hook(self._entering(path), with_kwargs=True))
+                    handles.append(module.register_forward_hook(self._left))
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
+    def enter(self, path: str, module: nn.Module, args: Sequence[Any]) -> None:
+        """A module begins to run."""
+        count = self.times_called[path]
+        self.times_called[path] += 1
+        parent = self.running[-1] if self.running else None
+        call = Call(f"{path}@{count}" if count else path, module, parent, len(self.calls), input_shape=first_shape(tuple(args)))
+        if parent is not None:
+            parent.children.append(call)
+        self.calls.append(call)
+        self.running.append(call)
+
+    def leave(self, output: Any) -> None:
+        """The module that runs has ended."""
+        self.running.pop().output_shape = first_shape(output)
+
     def _entering(self, path: str) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            count = self.times_called[path]
-            self.times_called[path] += 1
-            parent = self.running[-1] if self.running else None
-            call = Call(f"{path}@{count}" if count else path, module, parent, len(self.calls))
-            call.input_shape = first_shape((*args, *kwargs.values()))
-            if parent is not None:
-                parent.children.append(call)
-            self.calls.append(call)
-            self.running.append(call)
+            self.enter(path, module, (*args, *kwargs.values()))
 
         return hook
 
     def _left(self, module: nn.Module, args: Any, output: Any) -> None:
-        self.running.pop().output_shape = first_shape(output)
+        self.leave(output)
+
+
+def _compiled(module: nn.Module) -> bool:
+    return isinstance(module, torch.jit.ScriptModule)
 
 
 def first_shape(value: Any) -> Shape | None:
@@ -216,6 +249,33 @@ _SHORTCUTS: dict[str, Callable[..., Any]] = {
     "aten::mul": _like_both,
     "aten::native_batch_norm": _batch_norm,
 }
+
+
+def _cond(predicate: Any, if_true: Any, if_false: Any, operands: Any = ()) -> Any:
+    return (if_true if bool(predicate) else if_false)(*operands)
+
+
+def _while_loop(condition: Any, body: Any, carried: Any, others: Any = ()) -> Any:
+    while bool(condition(*carried, *others)):
+        carried = tuple(body(*carried, *others))
+    return carried
+
+
+# What the operators of torch.cond and torch.while_loop do; by themselves they would run their parts unwatched.
+_CONTROL_FLOW: dict[str, Callable[..., Any]] = {"cond": _cond, "while_loop": _while_loop}
+
+
+@contextlib.contextmanager
+def _uncompiled() -> Iterator[None]:
+    """What asks for torch's compiler (torch.cond, flex_attention, a compiled layer) runs as written, where it can be seen.
+
+    Only where somebody has loaded the compiler already, which takes over a second: the first attempt loads it, and fails.
+    """
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 @contextlib.contextmanager

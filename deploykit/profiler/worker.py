@@ -24,6 +24,8 @@ from deploykit import backends
 from deploykit.backends import Engine
 from deploykit.errors import DeploykitError, InputError
 
+LONGEST_BLOCK_NS = 400_000_000  # on a machine so busy that runs take a hundred times longer than they did, a block ends early
+FEWEST_RUNS = 3
 SETTLE_NS = 2_000_000  # runs that are not timed, before each block: caches, clocks and the other side's last spinning
 
 
@@ -102,19 +104,23 @@ class Worker:
         }
 
     def time(self, index: int, runs: int) -> list[int]:
-        """Nanoseconds of each of `runs` runs of one subject, host to host, after a few that are not timed."""
+        """Nanoseconds of each of `runs` runs of one subject, host to host, after a few that are not timed.
+
+        Fewer, but at least `FEWEST_RUNS`, where they take longer than `LONGEST_BLOCK_NS` together.
+        """
         run, arrays, clock = self.engines[index].run, self.arrays, time.perf_counter_ns
-        found = [0] * runs
+        found: list[int] = []
         gc.disable()
         try:
             until = clock() + SETTLE_NS
             run(arrays)
             while clock() < until:
                 run(arrays)
-            for step in range(runs):
+            until = clock() + LONGEST_BLOCK_NS
+            while len(found) < runs and (len(found) < FEWEST_RUNS or clock() < until):
                 began = clock()
                 run(arrays)
-                found[step] = clock() - began
+                found.append(clock() - began)
         finally:
             gc.enable()
         return found

@@ -26,12 +26,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of values by column key; `totals` is a last row."""
+    """Rows of values by column key; `totals` is a last row. `summary`: a short one, that a page shows before its charts."""
 
     title: str
     columns: Sequence[Column]
     rows: Sequence[Mapping[str, Any]]
     totals: Mapping[str, Any] | None = None
+    summary: bool = False
 
 
 @dataclass(frozen=True)

@@ -37,14 +37,27 @@ def _lines(report: Report) -> Iterator[str]:
         yield f'<p class="headline {mood}">{_text(report.headline)}</p>'
     if report.facts:
         yield "<dl>" + "".join(f"<dt>{_text(label)}</dt><dd>{_text(value)}</dd>" for label, value in report.facts) + "</dl>"
-    for chart in report.charts:
-        drawn = _charts.bars(chart) if isinstance(chart, Bars) else _charts.spread(chart)
-        yield f"<figure><figcaption>{_text(chart.title)}</figcaption>{drawn}</figure>"
     for table in report.tables:
-        yield from _table(table)
+        if table.summary:
+            yield from _table(table)
+    yield from _figures(report)
+    for table in report.tables:
+        if not table.summary:
+            yield from _table(table)
     if report.notes:
         yield "<ul>" + "".join(f"<li>{_text(note)}</li>" for note in report.notes) + "</ul>"
     yield f"</main><script>{(_HERE / '_page.js').read_text()}</script></body></html>"
+
+
+def _figures(report: Report) -> Iterator[str]:
+    """In two columns where there is room."""
+    if not report.charts:
+        return
+    yield '<div class="figures">'
+    for chart in report.charts:
+        drawn = _charts.bars(chart) if isinstance(chart, Bars) else _charts.spread(chart)
+        yield f"<figure><figcaption>{_text(chart.title)}</figcaption>{drawn}</figure>"
+    yield "</div>"
 
 
 def _table(table: Table) -> Iterator[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from deploykit.profiler import Latency, LayerTable, Profile, conventions
+from deploykit.profiler import Latency, Layer, LayerTable, Profile, conventions
 from deploykit.profiler.documents import layer_document, total_ms
 from deploykit.reports import Bars, Column, Report, Spread, Table
 
@@ -25,6 +25,7 @@ _LAYERS = (
     Column("gflops", "GFLOP/s", "number", minor=True),
     Column("peak_share", "of peak", "percent", minor=True),
 )
+MOST_BARS = 40  # of a chart; a network of hundreds of layers would fill a page with bars of no length
 _MEASURED = ("torch_ms", "onnxruntime_ms", "gflops", "peak_share")
 _OPTIONAL = ("kernel", "stride", "padding", *_MEASURED)
 _LATENCY = (
@@ -44,7 +45,7 @@ def report(profile: Profile) -> Report:
     rules = conventions.get(profile.table.convention)
     tables = [layer_table(profile)]
     if profile.against is not None:
-        tables.append(layer_table(profile.against))
+        tables += [layer_table(profile.against), side_by_side(profile, profile.against)]
     if profile.latencies:
         tables.append(latency_table(profile.latencies))
     return Report(
@@ -81,9 +82,34 @@ def layer_table(profile: Profile) -> Table:
     return Table(f"layers of {profile.target}", columns, rows, {k: v for k, v in totals.items() if v is not None})
 
 
+def side_by_side(mine: Profile, other: Profile) -> Table:
+    """The sums of two networks or files, one row each."""
+    columns = [
+        Column("target", "network"),
+        Column("layers", "layers", "count"),
+        Column("params", "params", "count"),
+        Column("ops", conventions.get(mine.table.convention).unit, "count"),
+        Column("torch_ms", "layers in PyTorch, ms", "ms"),
+        Column("onnxruntime_ms", "layers in ONNX Runtime, ms", "ms"),
+    ]
+    rows = [
+        {
+            "target": entry.target,
+            "layers": len(entry.table.layers),
+            "params": entry.table.totals.params,
+            "ops": entry.table.totals.ops,
+            "torch_ms": total_ms(entry.table, "torch_ms"),
+            "onnxruntime_ms": total_ms(entry.table, "onnxruntime_ms"),
+        }
+        for entry in (mine, other)
+    ]
+    known = [column for column in columns if any(row[column.key] is not None for row in rows)]
+    return Table("side by side", known, rows, summary=True)
+
+
 def latency_table(latencies: tuple[Latency, ...]) -> Table:
     """One row per engine."""
-    return Table("latency, host to host", _LATENCY, [entry.document() for entry in latencies])
+    return Table("latency, host to host", _LATENCY, [entry.document() for entry in latencies], summary=True)
 
 
 def _facts(profile: Profile) -> Iterator[tuple[str, str]]:
@@ -104,26 +130,35 @@ def _facts(profile: Profile) -> Iterator[tuple[str, str]]:
 
 
 def _charts(profile: Profile) -> Iterator[Bars | Spread]:
-    """Time per layer, operations per layer, and how the latencies are spread."""
+    """How the latencies are spread, operations per layer, and time per layer."""
     table = profile.table
-    rows = [row for row in table.layers if row.ops or row.milliseconds]
-    labels = [row.path or row.type for row in rows]
-    times = {"PyTorch": [row.torch_ms for row in rows], "ONNX Runtime": [row.onnxruntime_ms for row in rows]}
-    times = {name: values for name, values in times.items() if any(value is not None for value in values)}
-    if times:
-        yield Bars("milliseconds per layer", labels, times, "ms")
-    costly = [row for row in rows if row.ops]
-    unit = conventions.get(table.convention).unit
-    if costly:
-        yield Bars(f"{unit} per layer", [row.path or row.type for row in costly], {unit: [row.ops for row in costly]}, "count")
     if profile.latencies:
         samples = {entry.label: entry.samples for entry in profile.latencies}
         yield Spread("latency of whole runs, in milliseconds", samples, "ms")
+    costly, of_all = _dearest([row for row in table.layers if row.ops], lambda row: row.ops)
+    unit = conventions.get(table.convention).unit
+    if costly:
+        bars = {unit: [row.ops for row in costly]}
+        yield Bars(f"{unit} per layer{of_all}", [row.path or row.type for row in costly], bars, "count")
+    timed, of_all = _dearest([row for row in table.layers if row.milliseconds], lambda row: row.milliseconds or 0.0)
+    times = {"PyTorch": [row.torch_ms for row in timed], "ONNX Runtime": [row.onnxruntime_ms for row in timed]}
+    times = {name: values for name, values in times.items() if any(value is not None for value in values)}
+    if times:
+        yield Bars(f"milliseconds per layer{of_all}", [row.path or row.type for row in timed], times, "ms")
+
+
+def _dearest(rows: list[Layer], cost: Callable[[Layer], float]) -> tuple[list[Layer], str]:
+    """As many as a page has room for, in the order of execution, and what to say where that is not all."""
+    if len(rows) <= MOST_BARS:
+        return rows, ""
+    dearest = sorted(range(len(rows)), key=lambda index: -cost(rows[index]))[:MOST_BARS]
+    return [rows[index] for index in sorted(dearest)], f", the {MOST_BARS} dearest of {len(rows)}"
 
 
 def _engine(entry: Latency) -> str:
-    rest = "".join(f", {name} {value}" for name, value in entry.settings.items() if name != "version")
-    return f"{entry.label} ({entry.backend} {entry.settings.get('version', '')}, float32{rest})"
+    precision = entry.settings.get("precision", "")
+    rest = "".join(f", {name} {value}" for name, value in entry.settings.items() if name not in ("version", "precision"))
+    return f"{entry.label} ({entry.backend} {entry.settings.get('version', '')}{precision and ', ' + precision}{rest})"
 
 
 def _condition(name: str, value: str) -> str:
@@ -142,7 +177,7 @@ def _notes(profile: Profile) -> Iterator[str]:
 
 def _left_out(table: LayerTable) -> Iterator[str]:
     if table.uncounted:
-        yield f"NOT COUNTED, no formula: {_calls(table.uncounted)}"
+        yield f"NOT COUNTED, no formula or no shapes: {_calls(table.uncounted)}"
     if table.excluded:
         yield f"free under {table.convention}: {_calls(table.excluded)}"
 

@@ -83,6 +83,14 @@ def test_bad_input_is_one_line_and_status_2(cli, arguments, line):
     assert line in done.stderr
 
 
+@pytest.mark.skipif(__import__("torch").cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("latency", ["--latency", "--no-latency"])
+def test_a_device_that_is_not_there_is_status_3(cli, latency):
+    done = cli("profile", "lenet5", "--untrained", "--device", "cuda", latency)
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_damaged_file_is_one_line(cli, workdir):
     (workdir / "bad.onnx").write_bytes(b"\x08\x07 not an ONNX file")
     done = cli("profile", "bad.onnx", "--no-latency")

@@ -116,6 +116,34 @@ def test_fused_nodes_are_charged_to_the_node_whose_operator_they_still_are(label
     assert found.total_ms == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize(
+    ("label", "operator", "node"),
+    [("relu_nchwc", "Conv", "conv1"), ("fc", "MatMul", "fc"), ("x", "Cast", None), ("fc", "Cast", None)],
+)
+def test_what_runs_in_another_precision_is_charged_and_the_casts_around_it_are_not(label, operator, node):
+    """float16 on a CPU: the runtime computes in float32, and names what it inserts and what it wraps alike."""
+    events = [run(0), run(1), run(2), event(f"InsertedPrecisionFreeCast_{label}", operator, 9)]
+    assert set(charge(events, GRAPH).charged) == ({node} if node else set())
+
+
+def test_a_loop_is_charged_with_what_it_takes_beyond_its_body():
+    body = helper.make_graph([helper.make_node("MatMul", ["v", "w"], ["v2"], name="inner")], "body", [], [])
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["n", "", "x"], ["y"], name="loop", body=body), helper.make_node("Relu", ["y"], ["z"], name="relu")],
+        "g", [], [],
+    )  # fmt: skip
+    events = [
+        run(0), run(1), run(2), event("loop", "Loop", 50, at=5), event("inner", "MatMul", 9, at=10), event("inner", "MatMul", 9, at=46),
+        event("unnamed_7", "Identity", 4, at=30), event("relu", "Relu", 3, at=56),
+    ]  # fmt: skip
+    found = charge(events, graph)
+    expected = {"loop": 0.0505 - 2 * 0.0095 - 0.0045 + 0.0045, "inner": 0.019, "relu": 0.0035}
+    assert found.charged == {name: pytest.approx(spent) for name, spent in expected.items()}
+    assert not found.uncharged
+    rows = joining.with_onnx_times(table("loop", "relu"), found, None).layers
+    assert [row.onnxruntime_ms for row in rows] == [pytest.approx(0.0505), pytest.approx(0.0035)]
+
+
 def test_a_node_that_runs_twice_per_run_is_charged_twice_and_the_warm_up_is_left_out():
     warm = [run(0), run(1), event("conv1", "Conv", 5000, at=1)]
     counted = [

@@ -53,6 +53,7 @@ def test_two_networks_on_one_backend_share_a_process_but_not_their_memory():
     assert first.process is second.process
     assert second.peak_memory == pytest.approx(first.peak_memory, rel=0.25)
     np.testing.assert_array_equal(first.outputs[0], second.outputs[0])
+    assert process._process.returncode == 0  # it ended with its owner
 
 
 def test_a_batch_reaches_both_sides(lenet_file):
@@ -89,12 +90,6 @@ def test_a_process_that_dies_is_reported():
         os.kill(process._process.pid, signal.SIGKILL)
         with pytest.raises(InputError, match=r"died \(signal 9\)"):
             timed.time(1)
-
-
-def test_the_process_ends_with_its_owner():
-    with TimedProcess("torch", inputs(LENET, 1)) as process:
-        process.open(LENET, "cpu", 1)
-    assert process._process.returncode == 0
 
 
 def test_what_the_network_prints_does_not_disturb_the_conversation(tmp_path, monkeypatch):
@@ -145,3 +140,13 @@ def test_how_a_comparison_reads():
     )
     assert str(Comparison("a", "b", 0.5, 0.4, 0.625, "slower", 20)) == "b is 2.00x slower [1.60, 2.50] than a"
     assert str(Comparison("a", "b", 1.0, 0.99, 1.01, "no difference", 20)) == "no difference between b and a [0.99, 1.01]"
+    assert "vary too much to tell" in str(Comparison("a", "b", 1.0, 0.5, 2.0, "no difference", 12))
+
+
+def test_on_a_machine_that_is_too_busy_fewer_rounds_must_do(monkeypatch):
+    """Twelve rounds are wanted; where they would take for ever, six are enough, and time alone does not end the first ones."""
+    monkeypatch.setattr(latency.time, "monotonic", lambda: 100.0)
+    few, some = [[blocks(1)[0]] * 10] * 2, [[blocks(1)[0]] * 12] * 2
+    assert not latency._enough(few, until=10, latest=20)
+    assert latency._enough(some, until=10, latest=20)
+    assert not latency._enough(some, until=10, latest=200)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -60,22 +61,20 @@ def test_golden_table(name):
     assert found == golden.read_text()
 
 
-@pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("name", architectures.names())
-def test_columns_add_up_to_the_totals(name, convention):
+def test_columns_add_up_to_the_totals(name):
     module = architectures.get(name).create().eval()
     inputs = [torch.randn(2, *architectures.get(name).input_shape)]
-    whole = layers.count(module, inputs, convention)
-    for depth in ("leaves", 0, 1, 2):
-        found = layers.count(module, inputs, convention, depth).without_empty()
-        assert sum(row.params for row in found.layers) == found.totals.params == whole.totals.params
-        assert sum(row.ops for row in found.layers) == found.totals.ops == whole.totals.ops
-        assert found.batch == 2
+    whole = {convention: layers.count(module, inputs, convention) for convention in CONVENTIONS}
+    for convention in CONVENTIONS:
+        for depth in ("leaves", 0, 1, 2):
+            found = layers.count(module, inputs, convention, depth).without_empty()
+            assert sum(row.params for row in found.layers) == found.totals.params == whole[convention].totals.params
+            assert sum(row.ops for row in found.layers) == found.totals.ops == whole[convention].totals.ops
+            assert found.batch == 2
     distinct = {id(p): p.numel() for p in module.parameters()}
-    if convention != "paddle":
-        assert whole.totals.params == sum(distinct.values())
-    if convention == "flops":
-        assert whole.totals.ops == 2 * layers.count(module, inputs, "macs").totals.ops
+    assert whole["macs"].totals.params == whole["flops"].totals.params == sum(distinct.values())
+    assert whole["flops"].totals.ops == 2 * whole["macs"].totals.ops
 
 
 # The figures of the project's list of networks, which were worked out independently.
@@ -218,6 +217,60 @@ def test_a_path_that_depends_on_values_is_counted_on_a_real_run():
     found = profile("fixed-hidden-mlp", untrained=True, latency=False).table
     assert found.totals.ops == 1200
     assert any("depends on its values" in note for note in found.notes)
+
+
+class ControlFlow(nn.Module):
+    """torch.cond and torch.while_loop: which way, and how often, is decided by values."""
+
+    def __init__(self):
+        super().__init__()
+        self.yes, self.no, self.again = nn.Linear(4, 4), nn.Linear(4, 9), nn.Linear(4, 4)
+
+    def forward(self, x):
+        x = torch.cond(x.sum() < 1e9, lambda v: self.yes(v), lambda v: self.no(v)[:, :4], (x,))
+        count = torch.tensor(0)
+        return torch.while_loop(lambda n, v: n < 3, lambda n, v: (n + 1, self.again(v)), (count, x))[1]
+
+
+@pytest.mark.slow
+def test_control_flow_is_followed_and_what_runs_inside_counts():
+    found = table_of(ControlFlow(), 2, 4)
+    assert {row.path: row.ops for row in found.layers} == {"yes": 32, "again": 32, "again@1": 32, "again@2": 32, "no": 0}
+    assert not found.uncounted
+    assert any("depends on its values" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_compiled_code_is_a_part_of_the_module_that_calls_it(whole):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated, and people have files of it
+        scripted = torch.jit.script(nn.Linear(4, 5))
+    found = table_of(scripted if whole else nn.Sequential(scripted, nn.ReLU()), 2, 4)
+    assert (found.totals.ops, found.totals.params) == (40, 25)
+    assert found.layers[0].params == 25 or not whole
+
+
+def test_a_layer_that_has_no_shape_yet_is_named():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # lazy modules announce that they may change
+        lazy = nn.Sequential(nn.ReLU(), nn.LazyLinear(3))
+    with pytest.raises(InputError, match=r"'1.weight' has no shape yet"):
+        table_of(lazy, 1, 4)
+
+
+def test_inputs_that_numpy_does_not_have_are_counted_and_not_timed(tmp_path, monkeypatch):
+    (tmp_path / "brain.py").write_text(
+        "import torch\n"
+        "def net():\n"
+        "    module = torch.nn.Linear(4, 2).bfloat16()\n"
+        "    module.example_inputs = [torch.zeros(1, 4, dtype=torch.bfloat16)]\n"
+        "    return module\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert profile("brain:net", latency=False, batch=3).table.totals.ops == 24
+    with pytest.raises(InputError, match="bfloat16.*--no-latency"):
+        profile("brain:net")
 
 
 def test_the_network_is_left_as_it_was():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import onnx
 import pytest
@@ -11,7 +9,7 @@ from onnx import TensorProto, helper
 
 from deploykit import architectures, exporter, onnx_file, target
 from deploykit.errors import InputError
-from deploykit.profiler import layers, onnx_layers, profile
+from deploykit.profiler import layers, onnx_layers, precision, profile
 
 
 def model_of(nodes, inputs, outputs, weights=(), domains=(), functions=()):
@@ -44,6 +42,9 @@ def one(op, shapes, weights=(), domain="", outputs=1, **attributes):
         (one("Gemm", [(5, 3)], {"w": (5, 7)}, transA=1), 3 * 5 * 7),
         (one("Einsum", [(2, 3, 4), (2, 4, 5)], equation="bij,bjk->bik"), 2 * 3 * 4 * 5),
         (one("Einsum", [(2, 3)], equation="ij->ji"), 0),
+        (one("Einsum", [(7, 1, 4, 5), (3, 5, 6)], equation="...ij,...jk->...ik"), 7 * 3 * 4 * 5 * 6),
+        (one("Einsum", [(3, 4), (4, 5), (5, 6)], equation="ij,jk,kl->il"), 3 * 4 * 5 + 3 * 5 * 6),
+        (one("Einsum", [(4, 4), (4, 5)], equation="ii,ik"), 4 * 5),
         (one("LSTM", [(7, 2, 3)], {"w": (1, 20, 3), "r": (1, 20, 5)}, hidden_size=5), 7 * 2 * 20 * 8),
         (one("Relu", [(2, 3)]), 0),
     ],
@@ -53,6 +54,77 @@ def test_formulas(model, macs):
     assert found.totals.ops == macs
     assert not found.uncounted
     assert onnx_layers.count(model, "flops").totals.ops == 2 * macs
+
+
+@pytest.mark.parametrize(
+    ("model", "macs", "params"),
+    [
+        (
+            one("Attention", [(2, 6, 16)], {"w": (16, 48), "b": (48,)}, "com.microsoft", num_heads=4),
+            2 * 6 * (16 * 48 + 6 * 32),
+            816,
+        ),
+        (one("MultiHeadAttention", [(2, 6, 16), (2, 7, 16), (2, 7, 8)], domain="com.microsoft", num_heads=4), 2 * 6 * 7 * 24, 0),
+        (one("FusedMatMul", [(2, 8, 3), (2, 8, 5)], domain="com.microsoft", transA=1), 2 * 3 * 5 * 8, 0),
+        (one("SkipLayerNormalization", [(1, 2, 4), (1, 2, 4)], {"g": (4,)}, "com.microsoft"), 0, 4),
+    ],
+)
+def test_operators_that_the_optimizer_of_onnxruntime_writes(tmp_path, model, macs, params):
+    """Their shapes are unknown to onnx, and come from a run where the formula needs them."""
+    file = tmp_path / "model.onnx"
+    onnx.save(model, file)
+    found = onnx_layers.count(model, file=file)
+    assert (found.totals.ops, found.totals.params, found.uncounted) == (macs, params, {})
+
+
+INTEGERS = {"w": np.ones((6, 3, 3, 3), np.int8), "b": np.ones(6, np.int32), "bs": np.ones(6, np.float32), "bz": np.zeros(6, np.int32),
+            "xs": np.float32(0.1), "xz": np.uint8(3), "ws": np.ones(6, np.float32), "wz": np.zeros(6, np.int8)}  # fmt: skip
+QUANTIZE = helper.make_node("QuantizeLinear", ["x", "xs", "xz"], ["q"], name="q")
+QDQ = [
+    QUANTIZE,
+    helper.make_node("DequantizeLinear", ["q", "xs", "xz"], ["d"], name="d"),
+    helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wd"], name="wd", axis=0),
+    helper.make_node("DequantizeLinear", ["b", "bs", "bz"], ["bd"], name="bd", axis=0),
+    helper.make_node("Conv", ["d", "wd", "bd"], ["y"], name="conv"),
+]
+QLINEAR = [
+    QUANTIZE,
+    helper.make_node("QLinearConv", ["q", "xs", "xz", "w", "ws", "wz", "xs", "xz", "b"], ["c"], name="conv"),
+    helper.make_node("DequantizeLinear", ["c", "xs", "xz"], ["y"], name="d"),
+]
+
+
+@pytest.mark.parametrize("nodes", [QDQ, QLINEAR], ids=["QDQ", "QLinear"])
+def test_a_quantized_file_has_the_parameters_and_costs_of_its_network(nodes):
+    """The integers are the weights; scales and zero points are not."""
+    model = model_of(nodes, {"x": (1, 3, 8, 8)}, ["y"])
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(v), n) for n, v in INTEGERS.items())
+    found = onnx_layers.count(model)
+    assert (found.totals.params, found.totals.ops) == (6 * 27 + 6, 6 * 36 * 27)
+    assert not found.uncounted
+    assert precision.of(model) == "int8"
+
+
+def test_a_dequantized_weight_is_a_weight_to_paddle():
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "s"], ["wd"], name="wd"),
+        helper.make_node("MatMul", ["x", "wd"], ["y"], name="product"),
+    ]
+    model = model_of(nodes, {"x": (1, 4)}, ["y"])
+    weights = {"w": np.ones((4, 5), np.int8), "s": np.float32(1)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(v), n) for n, v in weights.items())
+    found = onnx_layers.count(model, "paddle")
+    assert (found.totals.ops, found.uncounted) == (20, {})
+
+
+def test_a_file_that_cannot_run_keeps_its_table_and_says_why_it_has_no_times(tmp_path):
+    file = tmp_path / "strange.onnx"
+    onnx.save(one("Strange", [(1, 4)], {"w": (4, 4)}, "my.domain"), file)
+    found = profile(str(file))
+    assert found.table.totals.params == 16
+    assert not found.latencies
+    assert "NOT TIMED" in found.notes[-1]
+    assert "Strange" in found.notes[-1]
 
 
 def test_attention_of_opset_23():
@@ -131,7 +203,8 @@ def loop(body_nodes, weights=()):
 
 def test_a_loop_with_products_is_reported_as_not_counted():
     go = helper.make_node("Identity", ["go"], ["go2"])
-    found = onnx_layers.count(loop([go, helper.make_node("MatMul", ["v", "v"], ["v2"])]))
+    found = onnx_layers.count(loop([go, helper.make_node("MatMul", ["v", "w"], ["v2"])], {"w": (4, 4)}))
+    assert found.totals.params == 16  # what only the body uses is a parameter, too
     assert found.uncounted == {"Loop": 1}
     assert any("how often it runs MatMul" in note for note in found.notes)
 
@@ -231,20 +304,12 @@ def chain(length):
     return model_of(nodes, {"x": ("n", 8, 4, 4)}, [last], weights)
 
 
-@pytest.mark.slow
-def test_the_time_grows_linearly_with_the_nodes(tmp_path):
-    spent = {}
-    for length in (1000, 10_000):
-        file = tmp_path / f"{length}.onnx"
-        onnx.save(chain(length), file)
-        times = []
-        for _ in range(3):
-            began = time.perf_counter()
-            found = profile(str(file), latency=False)
-            times.append(time.perf_counter() - began)
-        assert found.table.totals.ops == length // 2 * 8 * 8 * 16
-        spent[length] = min(times)
-    assert spent[10_000] < 20 * spent[1000]  # quadratic would be 100; the claim of 12 is the benchmark's
+def test_ten_thousand_nodes(tmp_path):
+    """How the time grows is the business of benchmarks/layer_report.py."""
+    file = tmp_path / "chain.onnx"
+    onnx.save(chain(10_000), file)
+    found = profile(str(file), latency=False).table
+    assert (len(found.layers), found.totals.ops) == (10_000, 5000 * 8 * 8 * 16)
 
 
 FAST = [n for n in architectures.names() if n not in ("vgg11", "alexnet", "nin", "googlenet", "resnet18-plain", "resnet18-cifar")]

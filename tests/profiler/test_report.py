@@ -6,15 +6,16 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from deploykit import reports
-from deploykit.profiler import profile
+from deploykit.profiler import Layer, LayerTable, Profile, Totals, profile
 from deploykit.views.profile import report
 
-NETWORKS = ("lenet5", "resnet18", "shared-mlp", "chimera")
+NETWORKS = ("lenet5", "resnet18", "googlenet", "shared-mlp", "chimera", "fixed-hidden-mlp")
 CONVENTIONS = ("macs", "flops", "paddle")
 
 
@@ -102,6 +103,31 @@ def test_the_public_keys():
     assert document["layers"][0]["input_shape"] == [1, 1, 32, 32]
     assert document["uncounted"] == []
     json.dumps(document, allow_nan=False)
+
+
+def timed(layers):
+    rows = tuple(Layer(f"l{i}", "T", (1,), (1,), ops=i % 7, onnxruntime_ms=i / 10) for i in range(layers))
+    return Profile("many", LayerTable("macs", 1, rows, Totals(0, 0, 0, sum(row.ops for row in rows))))
+
+
+def test_a_chart_shows_the_dearest_layers_in_their_order_and_says_so():
+    ops, times = report(timed(100)).charts
+    assert times.title.endswith("the 40 dearest of 99")
+    assert times.labels == [f"l{i}" for i in range(60, 100)]
+    assert len(ops.labels) == 40
+    assert min(ops.series["MACs"]) >= 4
+    assert report(timed(30)).charts[1].title == "milliseconds per layer"
+
+
+def test_two_networks_stand_side_by_side():
+    shown = report(replace(timed(3), against=timed(5)))
+    table = shown.tables[-1]
+    assert (table.title, table.summary) == ("side by side", True)
+    assert [(row["layers"], row["ops"], row["onnxruntime_ms"]) for row in table.rows] == [
+        (3, 3, pytest.approx(0.3)),
+        (5, 10, pytest.approx(1.0)),
+    ]
+    assert "torch_ms" not in [column.key for column in table.columns]  # nobody measured it
 
 
 def test_the_convention_is_printed_with_the_number():

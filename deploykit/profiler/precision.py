@@ -1,0 +1,30 @@
+"""In which numbers an ONNX file computes, as far as its weights tell; loads no PyTorch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import prod
+
+import onnx
+
+_NAMES: dict[int, str] = {
+    onnx.TensorProto.FLOAT: "float32",
+    onnx.TensorProto.FLOAT16: "float16",
+    onnx.TensorProto.BFLOAT16: "bfloat16",
+    onnx.TensorProto.DOUBLE: "float64",
+    onnx.TensorProto.INT8: "int8",
+    onnx.TensorProto.UINT8: "int8",
+    onnx.TensorProto.INT4: "int4",
+    onnx.TensorProto.UINT4: "int4",
+}
+
+
+def of(model: onnx.ModelProto) -> str:
+    """Such as "float32", or "int8" where most weights are stored so; of a file without weights, what its inputs are."""
+    found: Counter[str] = Counter()
+    for tensor in model.graph.initializer:
+        if tensor.data_type in _NAMES:
+            found[_NAMES[tensor.data_type]] += prod(tensor.dims)
+    if not found:
+        found.update(_NAMES[kind] for v in model.graph.input if (kind := v.type.tensor_type.elem_type) in _NAMES)
+    return found.most_common(1)[0][0] if found else "unknown"
