@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -84,7 +85,11 @@ def wheel_of(folder: Path) -> Path:
     """The wheel of deploykit, built once."""
     found = next(folder.glob("deploykit-*.whl"), None)
     if found is None:
-        command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+        source = folder / "source"  # a copy: setuptools leaves things behind in the folder that it builds
+        shutil.copytree(ROOT / "deploykit", source / "deploykit", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(ROOT / name, source)
+        command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
         subprocess.run(command, check=True, capture_output=True)
         found = next(folder.glob("deploykit-*.whl"))
     return found
