@@ -82,7 +82,7 @@ def test_on_the_oldest_and_the_newest_opset(opset, interpolation):
     assert np.array_equal(session.run(None, {"input": image})[0][0], preprocess(Image.fromarray(image[0]), rules))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     width=st.integers(1, 300),
     height=st.integers(1, 300),
