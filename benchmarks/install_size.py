@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,7 @@ class Row:
     """What one way brings; megabytes are 10^6 bytes. `installed` is `None` where it was not installed."""
 
     way: str
+    version: str
     api: str
     packages: int
     download: float
@@ -71,20 +73,26 @@ def measure(way: str, api: str, folder: Path, most: float) -> Row:
     done = pip(sys.executable, "install", "--dry-run", "--ignore-installed", "--report", str(report), *requirements)
     if done.returncode:
         reason = next((line for line in reversed(done.stderr.splitlines()) if line.startswith("ERROR")), "pip failed")
-        return Row(way, api, 0, 0.0, None, "", re.sub(r"^ERROR: ", "", reason)[:160])
+        return Row(way, "", api, 0, 0.0, None, "", re.sub(r"^ERROR: ", "", reason)[:160])
     parts = json.loads(report.read_text())["install"]
     names = sorted(part["metadata"]["name"].lower() for part in parts)
     download = sum(size_of(part["download_info"]["url"]) for part in parts) / 1e6
     heavy = [name for name in ("torch", "transformers", "opencv-python", "onnx", "polars", "scipy") if name in names]
     installed = install(requirements, folder / re.sub(r"\W", "_", way)) if download <= most else None
-    return Row(way, api, len(parts), download, installed, ", ".join(heavy) or "neither torch nor onnx")
+    versions = {part["metadata"]["name"].lower(): part["metadata"]["version"] for part in parts}
+    version = versions[re.split(r"[\[ ]", way)[0].lower()]
+    return Row(way, version, api, len(parts), download, installed, ", ".join(heavy) or "neither torch nor onnx")
 
 
 def wheel_of(folder: Path) -> Path:
     """The wheel of deploykit, built once."""
     found = next(folder.glob("deploykit-*.whl"), None)
     if found is None:
-        command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+        source = folder / "source"  # a copy: setuptools leaves things behind in the folder that it builds
+        shutil.copytree(ROOT / "deploykit", source / "deploykit", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(ROOT / name, source)
+        command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
         subprocess.run(command, check=True, capture_output=True)
         found = next(folder.glob("deploykit-*.whl"))
     return found
@@ -127,15 +135,15 @@ def table(rows: list[Row]) -> str:
         "Packages and download by `pip install --dry-run --report` in an empty environment; megabytes on disk by a real",
         'installation, where "-" means that the download alone was over the limit. MB are 10^6 bytes.',
         "",
-        "| pip install | to use | packages | download, MB | on disk, MB | brings |",
-        "|---|---|--:|--:|--:|---|",
+        "| pip install | version | to use | packages | download, MB | on disk, MB | brings |",
+        "|---|---|---|--:|--:|--:|---|",
     ]
     for row in rows:
         if row.problem:
-            lines.append(f"| `{row.way}` | {row.api} | | | | cannot be installed: {row.problem} |")
+            lines.append(f"| `{row.way}` | | {row.api} | | | | cannot be installed: {row.problem} |")
             continue
         disk = "-" if row.installed is None else f"{row.installed:,.0f}"
-        lines.append(f"| `{row.way}` | {row.api} | {row.packages} | {row.download:,.0f} | {disk} | {row.brings} |")
+        lines.append(f"| `{row.way}` | {row.version} | {row.api} | {row.packages} | {row.download:,.0f} | {disk} | {row.brings} |")
     return "\n".join(lines)
 
 

@@ -82,7 +82,7 @@ def test_on_the_oldest_and_the_newest_opset(opset, interpolation):
     assert np.array_equal(session.run(None, {"input": image})[0][0], preprocess(Image.fromarray(image[0]), rules))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     width=st.integers(1, 300),
     height=st.integers(1, 300),
@@ -267,3 +267,31 @@ def test_a_planted_fault_is_found_and_the_preprocessing_is_blamed(colourful, pla
     verdict = judge(model, network)
     assert verdict.verdict == ("same" if plant is None else "different"), verdict.checks
     assert verdict.blamed_step == (None if plant is None else "preprocessing")
+
+
+def test_a_contract_that_promises_what_the_graph_has_not(colourful):
+    from deploykit.verdict import judge
+
+    network, clean = colourful
+    model = split(clean).core
+    onnx_file.set_contract(model, onnx_file.get_contract(clean))
+    verdict = judge(model, network)
+    assert verdict.verdict == "invalid"
+    assert verdict.blamed_step == "preprocessing"
+    assert "not in the graph" in verdict.checks[0].detail
+
+
+def test_a_fault_behind_the_preprocessing_is_the_networks(colourful):
+    from deploykit.verdict import judge
+
+    network, clean = colourful
+    model = onnx.ModelProto()
+    model.CopyFrom(clean)
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name.endswith(".weight") and len(tensor.dims) == 4)
+    weights = numpy_helper.to_array(tensor).copy()
+    weights.flat[3] += 0.01 * np.abs(weights).max()
+    tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
+    verdict = judge(model, network, steps=[("export", split(model).core)])
+    assert verdict.verdict == "different"
+    assert verdict.blamed_step == "export"
+    assert verdict.first_divergent_layer == tensor.name.rpartition(".")[0]

@@ -32,17 +32,20 @@ def app(wheel, tmp_path_factory):
     venv.create(folder / "venv", with_pip=True)
     python = folder / "venv" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--constraint", ROOT / "constraints.txt"]
-    done = subprocess.run([*install, f"{wheel}[cpu]"], capture_output=True, text=True, timeout=600)
+    done = subprocess.run([*install, f"{wheel}[cpu]"], capture_output=True, text=True, timeout=600, env=clean())
     if done.returncode and "No matching distribution found" in done.stderr:
         pytest.skip("no package registry can be reached")
     assert done.returncode == 0, done.stderr[-2000:]
     return python
 
 
+def clean():
+    """Without the source folder on the path: pip would take what lies there for installed."""
+    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+
+
 def ask(app, cwd, *arguments):
-    """Outside of the source folder, without its path."""
-    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
-    return subprocess.run([app, *map(str, arguments)], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+    return subprocess.run([app, *map(str, arguments)], cwd=cwd, env=clean(), capture_output=True, text=True, timeout=300)
 
 
 def test_predictor_answers_with_neither_torch_nor_onnx(app, tmp_path, digit_files):
