@@ -17,7 +17,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from deploykit import __version__, external_data, files, graph_preprocessing, onnx_file, onnx_names, simplifier, verdict
+from deploykit import __version__, external_data, files, graph_preprocessing, onnx_file, onnx_names, ort, simplifier, verdict
 from deploykit import checkpoint as checkpoints
 from deploykit import target as targets
 from deploykit.errors import ExportError, InputError
@@ -91,6 +91,11 @@ def export(
     """
     if opset not in OPSETS:
         raise InputError(f"opset {opset} cannot be had", f"choose {OPSETS.start} to {OPSETS.stop - 1}")
+    newest = ort.newest_opset()
+    if opset > newest:
+        raise InputError(
+            f"opset {opset} cannot be had: the installed onnxruntime runs up to {newest}", "choose that or a lower one"
+        )
     if precision not in get_args(Precision):
         raise InputError(f"unknown precision {precision!r}", f"choose one of {', '.join(get_args(Precision))}")
     network = targets.resolve(
@@ -102,6 +107,7 @@ def export(
         )
     file = out or default_file(network)
     files.writable_folder(file.parent)
+    sizes = verdict.BATCHES if "batch" in dynamic else (1,)
     seconds: dict[str, float] = {}
     progress.start(f"exporting {network.name}", 3)
     with contextlib.ExitStack() as stack:
@@ -111,7 +117,7 @@ def export(
         folder = weights.parent if weights else None
         progress.advance(note="simplifying")
         with _timed(seconds, "simplify"):
-            simplified = _simplified(model, network, folder is None, simplify)
+            simplified = _simplified(model, network, folder is None, simplify, sizes)
         steps = [("export", model), ("simplify", simplified.model)]
         if precision == "fp16":
             steps.append(("precision", _halved(simplified.model, network, folder is None)))
@@ -123,7 +129,7 @@ def export(
             final = graph_preprocessing.embed(final, network.rules)
         onnx_file.set_contract(final, contract)
         with _timed(seconds, "validate"):
-            judged = verdict.judge(final, network, folder=folder, steps=steps)
+            judged = verdict.judge(final, network, folder=folder, steps=steps, sizes=sizes)
         contract = replace(contract, verdict=judged.summary())
         onnx_file.set_contract(final, contract)
         file = file if judged.same else file.with_name(f"{file.stem}.rejected.onnx")
@@ -132,12 +138,12 @@ def export(
     return ExportResult(target, file, opset, precision, size, nodes, seconds, simplified, replace(judged, file=str(file)), contract)
 
 
-def _simplified(model: onnx.ModelProto, network: Network, whole: bool, wanted: bool) -> Simplified:
+def _simplified(model: onnx.ModelProto, network: Network, whole: bool, wanted: bool, sizes: Sequence[int]) -> Simplified:
     if not wanted:
         return simplifier.untouched(model)
     if not whole:
         return simplifier.untouched(model, "the weights lie beside the file, where onnxsim cannot follow")
-    return simplifier.simplified(model, verdict.sample_batches(network))
+    return simplifier.simplified(model, verdict.sample_batches(network, (1, 3) if len(sizes) > 1 else (1, 1)))
 
 
 def _halved(model: onnx.ModelProto, network: Network, whole: bool) -> onnx.ModelProto:
@@ -167,7 +173,8 @@ def to_onnx(
     `weights` gives a file for the weights if they are too many for one message; the model then names it.
     """
     module = network.module.eval()
-    examples = [spec.random(EXAMPLE_BATCH, torch.Generator().manual_seed(0)) for spec in network.inputs]
+    batch = EXAMPLE_BATCH if "batch" in dynamic else 1
+    examples = [spec.random(batch, torch.Generator().manual_seed(0)) for spec in network.inputs]
     outputs = output_names(run(network, examples))
     try:
         with _quiet(), torch.no_grad():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
@@ -58,6 +60,23 @@ def open_session(
     if provider not in session.get_providers():
         raise ModelFileError(f"onnxruntime did not load {provider}", "run `deploykit doctor`")
     return session
+
+
+@cache
+def newest_opset() -> int:
+    """The newest version of the standard operator set that the installed onnxruntime runs; onnx itself may know newer ones."""
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["x"], ["y"])], "probe", [value("x", 1, [1])], [value("y", 1, [1])]
+    )
+    for version in range(onnx.defs.onnx_opset_version(), 1, -1):
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", version)], ir_version=10)
+        try:
+            open_session(model.SerializeToString())
+        except ModelFileError:
+            continue
+        return version
+    return 1
 
 
 def provider_for(device: str) -> str:

@@ -250,3 +250,30 @@ def test_initializers_that_are_no_parameters_are_called_by_their_role(resnet):
     names = {tensor.name for tensor in onnx.load(resnet.file).graph.initializer}
     assert {"layer1.0.conv1.weight", "conv1.bias", "flatten/shape", "fc.weight"} <= names
     assert not [name for name in names if re.fullmatch(r"val_\d+", name)]
+
+
+def test_an_opset_that_onnx_knows_but_onnxruntime_does_not_run_is_refused(tmp_path):
+    from deploykit import ort
+    from deploykit.exporter import OPSETS
+
+    newest = ort.newest_opset()
+    assert export("lenet5", untrained=True, opset=newest, out=tmp_path / "m.onnx").opset == newest
+    for opset in range(newest + 1, OPSETS.stop):
+        with pytest.raises(InputError, match=f"opset {opset} cannot be had: the installed onnxruntime runs up to {newest}"):
+            export("lenet5", untrained=True, opset=opset, out=tmp_path / "x.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_a_file_for_one_batch_size_is_proven_at_that_size(trained, tmp_path):
+    result = export(str(trained / "model.safetensors"), dynamic=(), out=tmp_path / "m.onnx")
+    assert result.verdict.same, result.verdict.checks
+    assert result.verdict.decisions.samples == 300
+    session = onnxruntime.InferenceSession(result.file, providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == [1, 1, 32, 32]
+
+
+def test_an_open_height_and_width_are_tried_at_another_size(user, workdir):
+    result = export(f"{user}:Two", dynamic=("batch", "height", "width"), out=workdir / "two.onnx")
+    outputs = next(check.detail for check in result.verdict.checks if check.name == "outputs")
+    assert result.verdict.same
+    assert "5 batches" in outputs, "three sizes of batch, the corners, and one of another height and width"

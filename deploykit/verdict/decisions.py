@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from deploykit import ort
 from deploykit.datasets import Split
 from deploykit.runtime.contract import ArrayInput, ImageInput
 from deploykit.verdict._types import Decisions
+from deploykit.verdict.deployed import Deployed
 
 MOST = 1000
 BATCH = 50
@@ -20,23 +20,29 @@ FLIPS_SHOWN = 10
 
 
 def decide(
-    session: onnxruntime.InferenceSession,
+    deployed: Deployed,
+    provider: str,
     logits: Callable[[NDArray[Any]], NDArray[Any]],
     rules: ImageInput | ArrayInput,
     split: Split,
 ) -> Decisions:
-    """The file in `session` and the network behind `logits` on at most `MOST` samples.
+    """The file, run by `provider`, and the network behind `logits` on at most `MOST` samples.
 
     A flip is reported with its index and the network's margin between its two best.
     """
     split = split.take(MOST)
+    session = deployed.session("all", provider)
+    size = deployed.fixed_batch or BATCH
     name = session.get_inputs()[0].name
     theirs, ours = [], []
-    for start in range(0, len(split), BATCH):
-        part = Split(split.samples[start : start + BATCH], split.targets[start : start + BATCH])
+    for start in range(0, len(split), size):
+        part = Split(split.samples[start : start + size], split.targets[start : start + size])
         inputs = part.arrays(rules)
         ours.append(logits(inputs))
-        theirs.append(ort.run(session, {name: inputs})[0])
+        # The last batch is filled up for a file that takes whole batches only.
+        missing = size - len(inputs) if deployed.fixed_batch else 0
+        padded = np.concatenate([inputs, np.repeat(inputs[-1:], missing, axis=0)]) if missing else inputs
+        theirs.append(ort.run(session, {name: padded})[0][: len(inputs)])
     own_logits, onnx_logits = np.concatenate(ours), np.concatenate(theirs)
     expected, found = own_logits.argmax(axis=1), onnx_logits.argmax(axis=1)
     best = np.sort(own_logits, axis=1)

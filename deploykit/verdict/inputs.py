@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -86,6 +86,21 @@ def batches_of_one_size(network: Described, size: int, seed: int = 0) -> list[Ba
     return found
 
 
+def batch_of_another_size(network: Described, values: Sequence[onnx.ValueInfoProto], seed: int = 1) -> Batch | None:
+    """Noise, half as large again along every axis besides the batch that the graph leaves open; `None` if it leaves none."""
+    specs = []
+    for spec, value in zip(network.inputs, values, strict=True):
+        dims = value.type.tensor_type.shape.dim
+        free = [not dim.HasField("dim_value") for dim in dims[1:]] if len(dims) == len(spec.shape) + 1 else []
+        grown = tuple(size + size // 2 if any_ else size for size, any_ in zip(spec.shape, free, strict=False))
+        specs.append(replace(spec, shape=grown if free else spec.shape))
+    if [spec.shape for spec in specs] == [spec.shape for spec in network.inputs]:
+        return None
+    generator = torch.Generator().manual_seed(seed)
+    sizes = ", ".join("x".join(map(str, spec.shape)) for spec in specs)
+    return Batch(f"noise of another size ({sizes})", tuple(spec.random(2, generator) for spec in specs))
+
+
 def specs_of(values: Sequence[onnx.ValueInfoProto], rules: ImageInput | ArrayInput | None) -> tuple[InputSpec, ...]:
     """The inputs of a graph without the batch; free sizes are those of `rules`, else `FREE` for images and 8 for the rest."""
     known = (rules.channels, rules.height, rules.width) if isinstance(rules, ImageInput) else ()
@@ -142,10 +157,10 @@ def photographs(network: Described) -> Split | None:
     return Split(list(images), np.zeros(len(images), np.int64))
 
 
-def sample_batches(network: Described) -> list[dict[str, NDArray[Any]]]:
-    """Noise at a batch of 1 and of 3, as feeds, for comparing two ONNX files of the network."""
+def sample_batches(network: Described, sizes: Sequence[int] = (1, 3)) -> list[dict[str, NDArray[Any]]]:
+    """Noise at each of `sizes`, as feeds, for comparing two ONNX files of the network."""
     names = [spec.name for spec in network.inputs]
-    return [batch.feeds(names) for batch in batches_for(network, None, (1, 3))[:2]]
+    return [batch.feeds(names) for batch in batches_for(network, None, sizes)[: len(sizes)]]
 
 
 def _corners(spec: InputSpec, generator: torch.Generator) -> list[Tensor]:

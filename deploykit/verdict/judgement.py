@@ -18,7 +18,16 @@ from deploykit.verdict._types import Check, Decisions, Errors, Verdict
 from deploykit.verdict.case import Case
 from deploykit.verdict.decisions import decide
 from deploykit.verdict.deployed import Deployed
-from deploykit.verdict.inputs import BATCHES, Batch, absent_dataset, batches_for, batches_of_one_size, labelled_split, photographs
+from deploykit.verdict.inputs import (
+    BATCHES,
+    Batch,
+    absent_dataset,
+    batch_of_another_size,
+    batches_for,
+    batches_of_one_size,
+    labelled_split,
+    photographs,
+)
 from deploykit.verdict.layers import LayerDifference, first_divergent
 from deploykit.verdict.originals import Original, TorchOriginal
 
@@ -90,7 +99,7 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
     found += [outputs, _layers(layers), weights, _contract(deployed, original), _evidence(errors, layers, case)]
     decisions = None
     if ask.labelled and ask.labelled[1] and original.rules is not None:
-        decisions = decide(deployed.session("all", ask.provider), original.logits, original.rules, ask.labelled[0])
+        decisions = decide(deployed, ask.provider, original.logits, original.rules, ask.labelled[0])
         found.append(_decisions(decisions))
     same = all(check.passed for check in found)
     first = first_divergent(layers)
@@ -113,11 +122,26 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
 
 
 def _batches(deployed: Deployed, original: Original, split: Split | None, sizes: Sequence[int]) -> list[Batch]:
-    """Also for two files that take one batch size only; where the network itself takes any, a frozen file is at fault."""
+    """A file that takes one batch size is at fault where the network takes any, unless that size alone was asked for."""
     if split is None and original.trained:
         split = photographs(original)
-    fixed = None if isinstance(original, TorchOriginal) else deployed.fixed_batch
-    return batches_for(original, split, sizes) if fixed is None else batches_of_one_size(original, fixed)
+    fixed = deployed.fixed_batch
+    if fixed is not None and (not isinstance(original, TorchOriginal) or tuple(sizes) == (fixed,)):
+        return batches_of_one_size(original, fixed)
+    found = batches_for(original, split, sizes)
+    another = batch_of_another_size(original, deployed.inputs)
+    if another is not None and _takes(original, another):
+        found.append(another)
+    return found
+
+
+def _takes(original: Original, batch: Batch) -> bool:
+    """Whether the network itself takes such inputs: a graph may leave an axis open that the network does not."""
+    try:
+        original.observe([batch], ())
+    except Exception:  # whatever a network raises of a size that it cannot take
+        return False
+    return True
 
 
 def _inputs(deployed: Deployed, original: Original) -> Check:

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deploykit.verdict.inputs import Batch
-from deploykit.verdict.precision import Precision, rounded, widened
+from deploykit.verdict.precision import PlainSums, Precision, rounded, widened
 from deploykit.verdict.values import Values
+
+LONG = 256  # terms; shorter sums lose no more in one order than in another
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Answers:
 class Observation:
     """One batch as the network itself sees it: `wide` in float64, `narrow` in float32.
 
-    `noise` is what tells how far a file may be off: `narrow`, or the network rounded to float16 where the file is.
+    `noise` is what tells how far a file may be off: `narrow`, or the network rounded to float16 where the file is, or with
+    plain sums where it has long ones.
     """
 
     batch: Batch
@@ -53,8 +56,12 @@ class Reference:
 
     def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
         """Every batch once per precision; layers are kept for the batches named in `with_layers`."""
-        narrow = [self._ask(batch.tensors, batch.name in with_layers) for batch in batches]
+        with PlainSums(active=False) as sums:
+            narrow = [self._ask(batch.tensors, batch.name in with_layers) for batch in batches]
         noise = wide = narrow
+        if self.precision == "fp32" and sums.longest > LONG:
+            with PlainSums():
+                noise = [self._ask(batch.tensors, batch.name in with_layers) for batch in batches]
         if self.precision == "fp16":
             with rounded(self.module):
                 noise = [self._ask(_each(batch, _halve), batch.name in with_layers) for batch in batches]
