@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -59,8 +60,9 @@ def _without_times(network: Network, opened: Opened, options: Options) -> LayerT
 def _of_file(opened: Opened, options: Options) -> LayerTable:
     if opened.file is None:
         raise ValueError("neither a network nor a file")
-    model = onnx_file.read(opened.file)
-    table = onnx_layers.count(model, options.convention, options.batch, opened.subject.input_shapes, opened.file)
+    with _no_collection():
+        model = onnx_file.read(opened.file)
+        table = onnx_layers.count(model, options.convention, options.batch, opened.subject.input_shapes, opened.file)
     if options.depth != "leaves":
         table = replace(table, notes=(*table.notes, "the rows of a file are its nodes, whatever the depth"))
     if not options.latency or "onnxruntime" not in options.backends:
@@ -70,6 +72,18 @@ def _of_file(opened: Opened, options: Options) -> LayerTable:
     except ModelFileError:  # the runtime cannot load it, which the timing of the whole file will tell
         return table
     return joining.with_onnx_times(table, times, None)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Every node becomes objects that stay: looking through all of them for garbage again and again costs more than linear time."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 def _torch_times(network: Network, tensors: Sequence[torch.Tensor], options: Options) -> Mapping[str, float]:
