@@ -33,7 +33,7 @@ def traces(model: onnx.ModelProto) -> str:
 def _structure(model: onnx.ModelProto) -> Check:
     try:
         onnx.checker.check_model(onnx_file.to_bytes(model), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ExportError) as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ExportError, ValueError) as error:
         return Check("legal", False, _first_line(error))
     return Check("legal", True, f"onnx checker and strict shape inference, opset {onnx_file.opset(model)}")
 
