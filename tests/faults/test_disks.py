@@ -58,10 +58,9 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_nothing_half_written(warm, tr
         (small / "t").mkdir()
         for name in ("m.onnx", "s.onnx", "p.txt", "p.png", "t/model.safetensors"):
             (small / name).write_bytes(b"old")
-        with (small / "filler").open("wb") as filler, contextlib.suppress(OSError):
+        with (small / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
             while True:
                 filler.write(bytes(512))
-                filler.flush()
         before = files_in(small)
         for name, arguments in writers(trained, exported, small).items():
             done = warm.command(tmp_path, *arguments)
