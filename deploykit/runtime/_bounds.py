@@ -82,6 +82,8 @@ class Survey:
             elif number == 14:
                 self._metadata += end - begin
                 _require(self._metadata <= MAX_METADATA, f"metadata of more than {MAX_METADATA >> 20} MB")
+                for _, start, stop in self._fields(begin, end):
+                    self.data[start:stop].decode()
             elif number == 25:
                 self._function(begin, end)
             elif number == 20:
