@@ -24,13 +24,14 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--onnx", type=float, default=1.0, help="how many ONNX files, which take longest: a factor")
     asked = parser.parse_args()
 
     def tell(done: int) -> None:
         if sys.stderr.isatty():
             print(f"\r{done:,} of {asked.cases:,}", end="", file=sys.stderr, flush=True)
 
-    found = driver.run(range(asked.first, asked.first + asked.cases), asked.workers, tell)
+    found = driver.run(range(asked.first, asked.first + asked.cases), asked.workers, tell, asked.onnx)
     print("\n".join(driver.lines(found)))
     return 1 if found.findings or found.cases != asked.cases else 0
 

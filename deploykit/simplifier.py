@@ -88,7 +88,9 @@ def simplified(model: onnx.ModelProto, batches: Sequence[Feeds], file: Path | No
     except DependencyMissing:
         raise
     except Exception as error:  # native code with many ways to fail; the original stays good
-        return untouched(model, f"onnxsim failed: {type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}")
+        return untouched(
+            model, f"onnxsim failed: {type(error).__name__}: {str(error).splitlines()[0][:200] if str(error).strip() else ''}"
+        )
     after = onnx_file.operators(candidate)
     if [o.name for o in candidate.graph.output] != [o.name for o in model.graph.output]:
         return untouched(model, "onnxsim changed the outputs' names")

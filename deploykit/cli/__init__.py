@@ -128,7 +128,7 @@ def _without_remarks() -> Iterator[None]:
     """Keep off stderr what libraries remark about a damaged file: what matters of it becomes the one line."""
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     with warnings.catch_warnings():
-        for library in ("PIL", "torch"):
+        for library in ("PIL", "torch", "deploykit"):
             warnings.filterwarnings("ignore", category=UserWarning, module=rf"{library}\.")
         yield
 

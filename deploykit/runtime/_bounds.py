@@ -24,7 +24,7 @@ MAX_ELEMENTS = 1 << 27  # of a constant that the file does not store, but only d
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _EXTERNAL = 1
 _KINDS = range(1, 29)  # TensorProto.DataType up to ONNX 1.23
-_INT64 = 7
+_INT64, _STRING = 7, 8
 # Bits per element by TensorProto.DataType; texts and types of tomorrow have none, and are bounded by what they take up.
 _BITS = {
     1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128,
@@ -56,7 +56,7 @@ class _Tensor:
         """Whether it stores as many elements."""
         bits = _BITS.get(self.kind)
         if self.raw >= 0:
-            return bits is None or (elements * bits + 7) // 8 == self.raw
+            return self.kind != _STRING and (bits is None or (elements * bits + 7) // 8 == self.raw)
         packed = self.kind in _PACKED and 0 < 8 * self.typed >= elements
         return packed or self.typed == elements * (2 if self.kind in _COMPLEX else 1)
 
@@ -82,6 +82,8 @@ class Survey:
             elif number == 14:
                 self._metadata += end - begin
                 _require(self._metadata <= MAX_METADATA, f"metadata of more than {MAX_METADATA >> 20} MB")
+                for _, start, stop in self._fields(begin, end):
+                    self.data[start:stop].decode()
             elif number == 25:
                 self._function(begin, end)
             elif number == 20:
@@ -139,6 +141,8 @@ class Survey:
                 domain = self.data[start:stop]
             elif number == 8:
                 overload = self.data[start:stop]
+        for name in (operator, domain, *inputs):
+            name.decode()  # protobuf would hand out bytes where everybody expects a text
         key = (_domain(domain), operator, overload)
         self._calls[key] = self._calls.get(key, 0) + 1
         position = _SHAPED.get(operator, len(inputs))

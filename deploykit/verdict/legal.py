@@ -39,7 +39,7 @@ def _structure(deployed: Deployed) -> Check:
             with files.temporary(deployed.folder / "checked.onnx") as path:
                 path.write_bytes(onnx_file.to_bytes(deployed.model))
                 onnx.checker.check_model(str(path), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ExportError, OutputError) as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ExportError, OutputError, ValueError) as error:
         return Check("legal", False, _first_line(error))
     return Check("legal", True, f"onnx checker and strict shape inference, opset {onnx_file.opset(deployed.model)}")
 

@@ -71,9 +71,14 @@ class Warm:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(timeout=30)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
 
 def _warm_up() -> None:
+    # scipy's OpenBLAS asks for memory for ever where there is none: it is loaded before memory is limited, and without threads.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    import scipy.special  # noqa: F401
     import torch._dynamo
     import torch.onnx  # noqa: F401
 

@@ -36,6 +36,12 @@ def make(number: int, seeds: Seeds, folder: Path) -> Case:
     return Case(kind, _KINDS[kind][1](rng, seeds, folder))
 
 
+def set_share(kind: str, factor: float) -> None:
+    """Make more or fewer cases of a kind; the numbers of cases then mean other cases."""
+    weight, maker = _KINDS[kind]
+    _KINDS[kind] = (weight * factor, maker)
+
+
 def _checkpoint(rng: random.Random, seeds: Seeds, folder: Path) -> Work:
     from deploykit import target
 

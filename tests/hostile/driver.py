@@ -51,8 +51,9 @@ class Figures:
         return self.outcomes.total() + len(self.findings)
 
 
-def run(numbers: Iterable[int], workers: int, progress: Callable[[int], None] = lambda _: None) -> Figures:
-    """Run the cases of these numbers, spread over `workers` processes at a time."""
+def run(numbers: Iterable[int], workers: int, progress: Callable[[int], None] = lambda _: None, onnx_share: float = 1.0) -> Figures:
+    """Run the cases of these numbers, spread over `workers` processes at a time. `onnx_share`: a factor on the ONNX files."""
+    cases.set_share("ONNX file", onnx_share)
     began = time.monotonic()
     found = Figures()
     with tempfile.TemporaryDirectory(prefix="hostile-") as name:
