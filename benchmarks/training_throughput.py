@@ -1,6 +1,6 @@
 """Does deploykit's training loop cost anything beside a bare PyTorch loop? Same network, data, batch and optimizer.
 
-    python benchmarks/training_throughput.py [--rounds 9] [--format json]
+    python benchmarks/training_throughput.py [--rounds 21] [--format json]
 
 Each round trains a few epochs with both, one after the other and in turn first; the figure is the median over rounds of
 (samples per second of deploykit) / (samples per second of the bare loop), with the smallest and the largest round beside it.
@@ -88,7 +88,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
 
 
 @click.command()
-@click.option("--rounds", default=9, show_default=True)
+@click.option("--rounds", default=21, show_default=True)
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
 def main(rounds: int, form: str) -> None:
     """Compare the loops on lenet5 and resnet18."""
