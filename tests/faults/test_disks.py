@@ -66,7 +66,11 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_nothing_half_written(warm, tr
             done = warm.command(tmp_path, *arguments)
             assert done.status == 2, (name, done)
             is_one_line(done, "no space left", "cannot write")
-            assert files_in(small) == before, name
+            after = files_in(small)
+            # Training may have set the earlier run aside before it found the disk full: another name for the same bytes.
+            aside = {path: digest for path, digest in after.items() if path.startswith("t/previous-")}
+            assert set(aside.values()) <= {before["t/model.safetensors"]}, name
+            assert {path: digest for path, digest in after.items() if path not in aside} == before, name
 
 
 @pytest.mark.skipif(not CAN_MOUNT, reason="needs root to mount a read-only file system")
