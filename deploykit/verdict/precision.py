@@ -13,7 +13,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch._decomp import get_decompositions
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
@@ -135,6 +134,8 @@ def _std(tensor: Tensor, axes: tuple[int, ...], terms: int, given: dict[str, Any
 
 
 def _decomposed(func: Any) -> Any:
+    from torch._decomp import get_decompositions  # loads hundreds of modules, which few networks need
+
     return get_decompositions([func])[func]
 
 

@@ -184,6 +184,7 @@ def _work(numbers: list[int], seeds: good.Seeds, folder: Path, writing: int) -> 
     """In the child: one case after the other."""
     _limit()
     isolation.SECONDS = PATIENCE
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)  # torch makes it when it is loaded, whatever it is loaded for
     noise = _redirect(folder.with_suffix(".noise"))
     events: list[str] = []
     _watch(folder, events)
