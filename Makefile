@@ -9,11 +9,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 demo: $(VENV)/.demo
 	$(BIN)/deploykit demo
 
+# Two processes, each with whole files of tests, so that what the tests of a file share is made once.
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 quick: check
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow and not gpu"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

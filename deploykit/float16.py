@@ -32,7 +32,9 @@ def _tidied(model: onnx.ModelProto) -> onnx.ModelProto:
     """The converter appends its casts and counts them; here they stand where they belong: ``input/Cast``, ``logits/Cast``."""
     import onnx_ir as ir
 
-    found = ir.serde.deserialize_model(model)
+    # The converter leaves types of values behind that are no longer true; they are inferred anew.
+    del model.graph.value_info[:]
+    found = ir.serde.deserialize_model(onnx.shape_inference.infer_shapes(model, data_prop=True))
     for node in found.graph:
         before, after = node.inputs[0] if node.inputs else None, node.outputs[0]
         if node.op_type != "Cast" or before is None or node.name is None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,9 +139,24 @@ def _onnxsim(model: onnx.ModelProto) -> onnx.ModelProto:
         import onnxsim
     except ImportError as error:
         raise DependencyMissing.of("onnxsim", "export") from error
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _without_chatter():
         candidate, _ = onnxsim.simplify(model)
     return candidate
+
+
+@contextlib.contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Onnxsim prints in Python, and its native half on the process's own stdout and stderr; what matters is checked afterwards."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.ExitStack() as stack:
+        for stream in (1, 2):
+            with contextlib.suppress(OSError):  # a service or a window may have none
+                kept = os.dup(stream)
+                stack.callback(os.close, kept)
+                stack.callback(os.dup2, kept, stream)
+                nothing = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nothing, stream)
+                os.close(nothing)
+        yield
 
 
 def _onnxsim_apart(model: onnx.ModelProto, file: Path) -> onnx.ModelProto:

@@ -84,7 +84,7 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
     """A file that takes what the network takes."""
     found = legal.checks(deployed)
     if not all(check.passed for check in found):
-        return Verdict(ask.file, original.name, "invalid", tuple(found), blamed_step=ask.steps[0][0] if ask.steps else None)
+        return Verdict(ask.file, original.name, "invalid", tuple(found), blamed_step=_first_illegal(ask, deployed))
     found.append(_inputs(deployed, original))
     if not found[-1].passed:
         return Verdict(ask.file, original.name, "different", tuple(found), blamed_step="export")
@@ -119,6 +119,14 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
             filter(None, [original.note, legal.traces(deployed.model), None if ask.labelled else absent_dataset(original)])
         ),
     )
+
+
+def _first_illegal(ask: _Questions, deployed: Deployed) -> str | None:
+    """The step that made the file illegal."""
+    for name, model in ask.steps:
+        if not all(check.passed for check in legal.checks(Deployed(model, deployed.folder))):
+            return name
+    return None
 
 
 def _batches(deployed: Deployed, original: Original, split: Split | None, sizes: Sequence[int]) -> list[Batch]:

@@ -62,17 +62,18 @@ def compare_layers(
         except ModelFileError:
             # A batch that the file cannot take at all, such as another size than a frozen one: the outputs' check says so.
             continue
-    return found if naming.trusted else _believable(found)
+    # A value of another shape is another thing, such as a recurrent layer's output before it is turned; the outputs judge it.
+    alike = [layer for layer in found if layer.difference.tolerance > 0]
+    return alike if naming.trusted else _believable(alike)
 
 
 def _believable(layers: list[LayerDifference]) -> list[LayerDifference]:
     """Where names are guesses, a difference is one of the network only if a later layer has it too; else the guess was wrong."""
-    known = [layer for layer in layers if layer.difference.tolerance > 0]  # none where the shapes differ
     last: dict[str, int] = {}
-    for place, layer in enumerate(known):
+    for place, layer in enumerate(layers):
         if not layer.difference.within:
             last[layer.batch] = place
-    return [layer for place, layer in enumerate(known) if layer.difference.within or place < last[layer.batch]]
+    return [layer for place, layer in enumerate(layers) if layer.difference.within or place < last[layer.batch]]
 
 
 def first_divergent(layers: Sequence[LayerDifference]) -> LayerDifference | None:

@@ -17,7 +17,7 @@ from deploykit import target as targets
 from deploykit.exporter import contract_of, to_onnx
 from deploykit.verdict import judge
 
-NETWORKS = ("lenet5", "cnn4", "resnet18", "nest-mlp")
+NETWORKS = ("lenet5", "cnn4", "resnet18", "nest-mlp", "fixed-hidden-mlp")
 
 
 @dataclass(frozen=True)
@@ -147,13 +147,37 @@ def stale_weights(module):
     return layers(module, (nn.Conv2d, nn.Linear))[0][0]
 
 
+def weight_transposed(module):
+    path, layer = middle([(p, m) for p, m in layers(module, nn.Linear) if m.in_features == m.out_features])
+    layer.weight.data = layer.weight.data.T.contiguous()
+    return path
+
+
+class Turned(nn.Module):
+    """Takes width for height."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x.transpose(2, 3)).transpose(2, 3)
+
+
+def axis_off_by_one(module):
+    path, layer = middle(layers(module, nn.Conv2d))
+    swap(module, path, Turned(layer))
+    return
+
+
 FAULTS = {
     "lenet5": (one_weight, half_deviation, bias_dropped, channels_swapped, max_for_average, fp16_rounding_of_one_layer, softmax_once_more,
-               softmax_over_the_batch, stale_weights),
+               softmax_over_the_batch, stale_weights, axis_off_by_one),
     "cnn4": (one_weight, half_deviation, bias_dropped, eps_changed, running_mean_stale, channels_swapped, wrong_padding, max_for_average,
              fp16_rounding_of_one_layer, softmax_once_more, stale_weights),
     "resnet18": (one_weight, half_deviation, eps_changed, running_mean_stale, channels_swapped, wrong_padding, max_for_average, relu6_for_relu,
                  fp16_rounding_of_one_layer, softmax_over_the_batch, stale_weights),
+    "fixed-hidden-mlp": (weight_transposed, one_weight),
     "nest-mlp": (one_weight, half_deviation, bias_dropped, channels_swapped, relu6_for_relu, fp16_rounding_of_one_layer, stale_weights),
 }  # fmt: skip
 
