@@ -102,6 +102,6 @@ def test_the_file_is_written_beside_and_the_original_is_left(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no onnx at all", b"\x08"])
 def test_what_is_no_onnx_file_is_one_line(tmp_path, content):
     (tmp_path / "m.onnx").write_bytes(content)
-    with pytest.raises(ModelFileError, match="not a whole ONNX file"):
+    with pytest.raises(ModelFileError, match="not a whole ONNX file|is empty"):
         simplify(tmp_path / "m.onnx")
     assert len(list(tmp_path.iterdir())) == 1
