@@ -38,7 +38,8 @@ def test_too_little_memory_is_one_line_or_enough(warm, trained, exported, tmp_pa
     ):
         done = warm.command(tmp_path, *arguments, memory=megabytes << 20, kill_after=120.0)
         if done.status != 0:
-            assert done.status == 2, (arguments, done)
+            # With next to nothing, native code fails before it can say of what; that is still one line and no lost file.
+            assert done.status == 2 or (megabytes == 1 and done.status == 70), (arguments, done)
             lines = [line for line in done.error.splitlines() if line]
             assert len(lines) == 1, done.error
             assert lines[0].startswith("error: ")
