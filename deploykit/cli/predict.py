@@ -44,7 +44,7 @@ def command(
 
     logging.getLogger("deploykit.runtime").addHandler(logging.NullHandler())  # said below, once, and not with --quiet
     asked = ctx.get_parameter_source("device") is not click.core.ParameterSource.DEFAULT
-    rehearse(file)
+    rehearse(file, meanwhile=lambda: _load_the_rest(common.format))
     # Spinning threads would take the cores from those that decode.
     with Predictor(file, device, threads=threads, spinning=False) as model:
         if model.device_note and (asked or model.cuda_lost):
@@ -54,3 +54,13 @@ def command(
     failed = sum(not result.ok for result in results)
     if failed:
         raise InputError(f"{failed} of {len(results)} inputs got no answer", "their errors are listed")
+
+
+def _load_the_rest(form: str) -> None:
+    """What will be needed to read images and to print, loaded while the file is tried out."""
+    import deploykit.runtime.images
+    import deploykit.runtime.preprocessing  # noqa: F401
+    from deploykit import reports
+    from deploykit.views.predictions import report
+
+    reports.render(report([]), form)

@@ -27,11 +27,11 @@ _DONE, _FAILED, _MEMORY = 0, 64, 65
 _CAN_FORK = sys.platform.startswith("linux")
 
 
-def isolated(work: Callable[[], bytes], name: str, size: int) -> bytes | None:
+def isolated(work: Callable[[], bytes], name: str, size: int, meanwhile: Callable[[], object] | None = None) -> bytes | None:
     """What `work` gives, done in a forked child; `None` where it raised an exception, which the caller will meet again.
 
-    `name` is the file for messages, `size` its bytes. Raises `ModelFileError` where the child crashed, took too much memory or
-    did not end in time.
+    `name` is the file for messages, `size` its bytes; `meanwhile` is done here while the child works. Raises `ModelFileError`
+    where the child crashed, took too much memory or did not end in time.
     """
     if not _CAN_FORK:
         return _attempt(work)
@@ -44,6 +44,8 @@ def isolated(work: Callable[[], bytes], name: str, size: int) -> bytes | None:
         _be_the_child(work, reading, writing, MEMORY + 16 * size)
     os.close(writing)
     try:
+        if meanwhile is not None:
+            meanwhile()
         answer, in_time = _receive(reading, time.monotonic() + SECONDS + size / BYTES_PER_SECOND)
         if not in_time:
             os.kill(child, signal.SIGKILL)
@@ -59,8 +61,10 @@ def isolated(work: Callable[[], bytes], name: str, size: int) -> bytes | None:
     return _judge(os.waitstatus_to_exitcode(status), answer, name)
 
 
-def rehearse(path: str | os.PathLike[str]) -> None:
+def rehearse(path: str | os.PathLike[str], meanwhile: Callable[[], object] | None = None) -> None:
     """Load an ONNX file into onnxruntime and run it once on zeros, in a child. For programs that take files from strangers.
+
+    `meanwhile` is done here while the child works.
 
     Raises `ModelFileError` where the child died of it; a file that is refused in an orderly way is refused again by `Predictor`.
     """
@@ -74,7 +78,7 @@ def rehearse(path: str | os.PathLike[str]) -> None:
         run_on_zeros(data, folder)
         return b""
 
-    isolated(work, Path(path).name, size)
+    isolated(work, Path(path).name, size, meanwhile)
 
 
 def run_on_zeros(data: bytes, folder: Path | None) -> None:
