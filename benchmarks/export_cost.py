@@ -24,8 +24,8 @@ from deploykit.files import write_text
 RESULTS = Path(__file__).parent / "results" / "export_cost.json"
 BARE = """
 import sys, torch
-from deploykit.architectures.resnet18 import ResNet18
-network = ResNet18().eval()
+from deploykit import architectures
+network = architectures.get("resnet18").create().eval()
 shapes = ({0: torch.export.Dim("batch")},)
 torch.onnx.export(network, (torch.randn(2, 1, 32, 32),), sys.argv[1], dynamic_shapes=shapes, external_data=False, verbose=False)
 """

@@ -30,9 +30,10 @@ class OnnxRuntimeEngine(Engine):
     """One session; its threads end with it."""
 
     def __init__(self, model: bytes, file: Path, device: str, threads: int) -> None:
-        opened = open_session(model, file.name, file.resolve().parent, Options(device, threads))
+        # Threads that wait for the next run in a busy loop take the cores from the engine whose turn it is.
+        opened = open_session(model, file.name, file.resolve().parent, Options(device, threads, spinning=False))
         self._session: onnxruntime.InferenceSession | None = opened.session
-        settings = {"version": onnxruntime.__version__, "optimization": "all"}
+        settings = {"version": onnxruntime.__version__, "optimization": "all", "spinning": "off"}
         if opened.device != "cpu":
             settings["tf32"] = "off"
         super().__init__(specs(opened.session.get_inputs()), opened.device, threads, settings)
