@@ -92,7 +92,7 @@ def compare(deployed: Deployed, parts: Parts, original: Original, split: Split |
         return Check(NAME, False, f"the file takes images, {original.name} takes arrays")
     found = _Found()
     try:
-        session = _session(deployed, parts.boundary)
+        session = deployed.session(also=[parts.boundary])
         for name, images in _images(rules, split):
             _look(found, name, images, session, original, rules)
     except (DeploykitError, ValueError) as error:  # numpy's complaint about shapes that do not fit
@@ -167,11 +167,6 @@ def _slack(session: onnxruntime.InferenceSession, rules: ImageInput) -> float:
     half = session.get_outputs()[-1].type == "tensor(float16)"
     largest = 255 + 2 * max(abs(m) for m in rules.mean) / rules.scale
     return max(1e-3, 4 * float(np.finfo(np.float16 if half else np.float32).eps) * largest)
-
-
-def _session(deployed: Deployed, boundary: str) -> onnxruntime.InferenceSession:
-    """The deployed file with the network's input as one more output."""
-    return deployed.session(also=[boundary])
 
 
 def _raw(image: Image.Image, rules: ImageInput) -> NDArray[np.uint8]:
