@@ -45,8 +45,7 @@ def command(
     logging.getLogger("deploykit.runtime").addHandler(logging.NullHandler())  # said below, once, and not with --quiet
     asked = ctx.get_parameter_source("device") is not click.core.ParameterSource.DEFAULT
     rehearse(file, meanwhile=lambda: _load_the_rest(common.format))
-    # Spinning threads would take the cores from those that decode.
-    with Predictor(file, device, threads=threads, spinning=False) as model:
+    with Predictor(file, device, threads=threads) as model:
         if model.device_note and (asked or model.cuda_lost):
             common.note(model.device_note)
         results = predict(model, paths, top=top, batch_size=batch_size, progress=common.progress())

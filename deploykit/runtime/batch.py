@@ -37,8 +37,7 @@ def predict(
     if isinstance(file, Predictor):
         return _predict(file, paths, top, batch_size, progress)
     progress.start("loading")
-    # Spinning threads would take the cores from those that decode.
-    with Predictor(file, device, threads=threads, spinning=False) as model:
+    with Predictor(file, device, threads=threads) as model:
         return _predict(model, paths, top, batch_size, progress)
 
 

@@ -36,10 +36,11 @@ class Predictor:
 
     `model`: a path, or the bytes of a file. `device`: "auto" (CUDA if it really works, else the CPU; `device_note` says why, and
     `cuda_lost` whether NVIDIA's driver is there all the same), "cpu", "cuda" or "cuda:1" (`DeviceUnavailable` unless it is really
-    used). `threads`: within one run, `None` for as many as help. `spinning`: wait for the next run in a busy loop (faster, but the
-    cores stay hot). `warm_up`: this many runs on zeros before the first answer. `io_binding`: keep input and output buffers on
-    the device, per input shape. `cuda_graph`: replay a recorded CUDA graph per input shape. `tf32`: let CUDA round matrix
-    products. `check_finite`: refuse inputs with NaN or infinities. `max_pixels`: the largest image that will be unpacked.
+    used). `threads`: within one run, `None` for as many as help. `spinning`: wait a moment for the next run in a busy loop
+    (faster where runs follow each other). `warm_up`: this many runs on zeros before the first answer. `io_binding`: keep input
+    and output buffers on the device, per input shape. `cuda_graph`: replay a recorded CUDA graph per input shape. `tf32`: let
+    CUDA round matrix products. `check_finite`: refuse inputs with NaN or infinities. `max_pixels`: the largest image that will
+    be unpacked.
 
     Raises `ModelFileError` for a file that is missing, damaged or cannot be run, `ContractError` for a contract that is forged,
     newer or at odds with the graph. A file without a contract can be `run`.
@@ -106,8 +107,7 @@ class Predictor:
     def predict_many(self, sources: Iterable[Any], batch_size: int = 64, top: int = 1) -> Iterator[Prediction]:
         """Answers for any number of inputs, lazily and in order; threads decode ahead, memory stays bounded.
 
-        An input that cannot be read becomes a `Prediction` with `error` and spoils nothing else. On few cores a predictor with
-        `spinning=False` is faster here: spinning threads take the cores from those that decode.
+        An input that cannot be read becomes a `Prediction` with `error` and spoils nothing else.
         """
         network = self._require_network()
         _check_top(top)

@@ -19,6 +19,9 @@ from deploykit.runtime.cores import cores
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 NO_CUDA = "the installed onnxruntime has no CUDA provider (it is not the package onnxruntime-gpu)"
+# Runs that follow each other at once find the threads awake. By default onnxruntime's spin for many milliseconds, and take the
+# cores from whatever the application does between two runs, such as decoding the next image.
+SPIN_MICROSECONDS = 200
 _FATAL = 4  # what goes wrong becomes an exception; nothing is printed
 _SECURE_FOLDER = "session.model_external_initializers_file_folder_path"
 _PREFIX = re.compile(r"^\s*\[ONNXRuntimeError\] : \d+ : \w+ : ")
@@ -30,7 +33,7 @@ class Options:
 
     `device`: "cpu"; "cuda" or "cuda:1" (raises where CUDA is not really used); "auto" (CUDA if it works, else the CPU).
     `threads`: within one run; `None` takes onnxruntime's choice, or the container's limit where that is lower.
-    `spinning`: threads wait for the next run in a busy loop, which is faster but burns the cores after each run.
+    `spinning`: threads wait for the next run in a busy loop, for `SPIN_MICROSECONDS`; without, they sleep at once.
     `tf32`: let CUDA round float32 to 10 bits of mantissa in matrix products. `cuda_graph`: replay one recorded graph per
     input shape (every node must be on CUDA).
     """
@@ -163,7 +166,9 @@ def _make(model: bytes, name: str, folder: Path | None, options: Options, provid
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = _FATAL
     settings.intra_op_num_threads = _threads(options.threads)
-    if not options.spinning:
+    if options.spinning:
+        settings.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_MICROSECONDS))
+    else:
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if folder is not None:
         settings.add_session_config_entry(_SECURE_FOLDER, str(folder))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from deploykit.runtime.prediction import Prediction
 
 MAX_BATCH_BYTES = 256 << 20
 MAX_WORKERS = 8
+# Below this an item is mostly Python, and two threads take longer than one: they hand the interpreter's lock to and fro.
+LIGHT_SECONDS = 0.4e-3
+PROBE = 4
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -32,8 +36,8 @@ def stream(
 ) -> Iterator[Prediction]:
     """One `Prediction` per item, in order; an item that `prepare` refuses becomes its error and spoils nothing else.
 
-    At most about two batches are prepared ahead; with `heavy` samples (whole photographs) only a few. A batch ends early at
-    `MAX_BATCH_BYTES`.
+    At most about two batches are prepared ahead; with `heavy` samples (of any size, such as whole photographs) only a few. A
+    batch ends early at `MAX_BATCH_BYTES`.
     """
 
     def attempt(item: Any) -> tuple[str | None, Sample]:
@@ -45,10 +49,11 @@ def stream(
 
     workers = min(cores().usable, MAX_WORKERS)
     chunk = 1 if heavy else max(1, batch_size // (4 * workers))
-    depth = 2 * workers if heavy else max(2 * workers, -(-2 * batch_size // chunk))
+    together = Pace(chunk, 2 * workers if heavy else max(2 * workers, -(-2 * batch_size // chunk)))
+    alone = Pace(PROBE if heavy else batch_size, 1)
     waiting: list[tuple[str | None, Sample]] = []
     size = 0
-    for path, sample in ahead(items, attempt, workers, chunk, depth):
+    for path, sample in ahead(items, attempt, workers, alone, together):
         waiting.append((path, sample))
         size += sample.nbytes if isinstance(sample, np.ndarray) else 0
         if len(waiting) >= batch_size or size >= MAX_BATCH_BYTES:
@@ -57,25 +62,54 @@ def stream(
     yield from _answers(waiting, answer)
 
 
-def ahead(items: Iterable[T], function: Callable[[T], R], workers: int, chunk: int, depth: int) -> Iterator[R]:
-    """`map(function, items)` with threads: `chunk` items per task, at most `depth` tasks begun before their turn."""
-    from concurrent.futures import Future, ThreadPoolExecutor
+class Pace(NamedTuple):
+    """How far to go ahead: tasks of `chunk` items each, `depth` of them begun before their turn."""
 
-    def work(part: list[T]) -> list[R]:
-        return [function(item) for item in part]
+    chunk: int
+    depth: int
 
+
+def ahead(items: Iterable[T], function: Callable[[T], R], workers: int, alone: Pace, together: Pace) -> Iterator[R]:
+    """`map(function, items)` in threads: one of them, `alone`, while items are light, else all `workers`, `together`.
+
+    Whether they are light is measured, on the first few and from then on; once they were not, all threads stay.
+    """
     source = iter(items)
-    pending: deque[Future[list[R]]] = deque()
+    # The first few here: there is nothing yet that a thread could work beside, and often there is no more.
+    found, seconds = _timed(function, list(islice(source, min(PROBE, alone.chunk))))
+    yield from found
+    if not found:
+        return
+    from concurrent.futures import Future, ThreadPoolExecutor  # not for a handful of items
+
+    pace = alone if seconds < LIGHT_SECONDS else together
+    pending: deque[Future[tuple[list[R], float]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="deploykit-decode")
+
+    def refill() -> None:
+        while len(pending) < pace.depth and (part := list(islice(source, pace.chunk))):
+            pending.append(pool.submit(_timed, function, part))
+
     try:
-        while True:
-            while len(pending) < depth and (part := list(islice(source, chunk))):
-                pending.append(pool.submit(work, part))
-            if not pending:
-                return
-            yield from pending.popleft().result()
+        refill()
+        while pending:
+            found, seconds = pending.popleft().result()
+            if seconds >= LIGHT_SECONDS:
+                pace = together
+            refill()
+            yield from found
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _timed(function: Callable[[T], R], part: list[T]) -> tuple[list[R], float]:
+    """What becomes of the items, and the (lower) median of their seconds: the first one may have loaded a library."""
+    found, seconds = [], []
+    for item in part:
+        start = time.perf_counter()
+        found.append(function(item))
+        seconds.append(time.perf_counter() - start)
+    return found, sorted(seconds)[(len(seconds) - 1) // 2] if seconds else 0.0
 
 
 def _answers(

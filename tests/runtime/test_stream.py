@@ -5,6 +5,7 @@ import itertools
 import resource
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from PIL import Image
 from deploykit.errors import InputError
 from deploykit.runtime import Predictor
 from deploykit.runtime.images import MAX_PIXELS
-from deploykit.runtime.stream import ahead, stream
+from deploykit.runtime.stream import LIGHT_SECONDS, Pace, ahead, stream
 
 
 @pytest.fixture
@@ -128,9 +129,31 @@ def test_unusable_batch_sizes_are_refused_at_once(model: Predictor, batch_size: 
         model.predict_many([], batch_size=batch_size)  # type: ignore[arg-type]
 
 
-def test_ahead_is_map_with_threads() -> None:
-    for workers, chunk, depth in ((1, 1, 1), (2, 3, 4), (8, 100, 2)):
-        assert list(ahead(range(57), lambda x: x * x, workers, chunk, depth)) == [x * x for x in range(57)]
+@pytest.mark.parametrize("seconds", [0.0, 2 * LIGHT_SECONDS])
+def test_ahead_is_map_with_threads(seconds: float) -> None:
+    def square(x: int) -> int:
+        time.sleep(seconds)
+        return x * x
+
+    for workers, alone, together in ((1, Pace(1, 1), Pace(1, 1)), (2, Pace(9, 1), Pace(3, 4)), (8, Pace(64, 1), Pace(100, 2))):
+        assert list(ahead(range(57), square, workers, alone, together)) == [x * x for x in range(57)]
+
+
+@pytest.mark.parametrize(("seconds", "several"), [(0.0, False), (5 * LIGHT_SECONDS, True)])
+def test_light_items_stay_in_one_thread_and_heavy_ones_get_all(seconds: float, several: bool) -> None:
+    at_work, most, lock = 0, 0, threading.Lock()
+
+    def prepare(_item: int) -> None:
+        nonlocal at_work, most
+        with lock:
+            at_work += 1
+            most = max(most, at_work)
+        time.sleep(seconds)
+        with lock:
+            at_work -= 1
+
+    assert len(list(ahead(range(200), prepare, 4, Pace(16, 1), Pace(2, 8)))) == 200
+    assert (most > 1) == several
 
 
 def test_preparing_goes_on_while_the_network_works() -> None:
