@@ -175,5 +175,7 @@ def main() -> None:
     try:
         cli(prog_name="deploykit")
     finally:
-        # What is left goes with the process. Looking for cycles in it first takes a tenth of a short command's time.
-        gc.freeze()
+        # What is left goes with the process. Looking for cycles in it first takes a tenth of a short command's time. Not beside
+        # torch, which is never short: libraries made with nanobind that it loads would report all that is left as a leak.
+        if "torch" not in sys.modules:
+            gc.freeze()
