@@ -14,7 +14,7 @@ from deploykit.backends._types import Arrays, Engine, Source, own
 from deploykit.errors import InputError, ModelFileError
 from deploykit.runtime._onnxfile import check_external_data, read_model
 from deploykit.runtime.cores import cores
-from deploykit.runtime.session import Options, open_session, reason, specs
+from deploykit.runtime.session import SPIN_MICROSECONDS, Options, open_session, reason, specs
 
 SOURCE: Source = "onnx"
 
@@ -30,10 +30,10 @@ class OnnxRuntimeEngine(Engine):
     """One session; its threads end with it."""
 
     def __init__(self, model: bytes, file: Path, device: str, threads: int) -> None:
-        # Threads that wait for the next run in a busy loop take the cores from the engine whose turn it is.
-        opened = open_session(model, file.name, file.resolve().parent, Options(device, threads, spinning=False))
+        # As `Predictor` runs it. Its threads rest soon enough after a run to leave the cores to the engine whose turn it is.
+        opened = open_session(model, file.name, file.resolve().parent, Options(device, threads))
         self._session: onnxruntime.InferenceSession | None = opened.session
-        settings = {"version": onnxruntime.__version__, "optimization": "all", "spinning": "off"}
+        settings = {"version": onnxruntime.__version__, "optimization": "all", "spinning": f"{SPIN_MICROSECONDS} us"}
         if opened.device != "cpu":
             settings["tf32"] = "off"
         super().__init__(specs(opened.session.get_inputs()), opened.device, threads, settings)
