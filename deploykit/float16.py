@@ -36,9 +36,9 @@ def _tidied(model: onnx.ModelProto) -> onnx.ModelProto:
     del model.graph.value_info[:]
     found = ir.serde.deserialize_model(onnx.shape_inference.infer_shapes(model, data_prop=True))
     for node in found.graph:
-        before, after = node.inputs[0] if node.inputs else None, node.outputs[0]
-        if node.op_type != "Cast" or before is None or node.name is None:
+        if node.op_type != "Cast" or node.name is None or not node.inputs or not node.outputs or node.inputs[0] is None:
             continue
+        before, after = node.inputs[0], node.outputs[0]
         if node.name.startswith("graph_input_cast"):
             node.name, after.name = f"{before.name}/Cast", f"{before.name}/float16"
         elif node.name.startswith("graph_output_cast"):

@@ -39,7 +39,7 @@ class Graph:
 
     def _note_constants(self, graph: onnx.GraphProto) -> None:
         for node in graph.node:
-            if node.op_type == "Constant" and node.domain in STANDARD:
+            if node.op_type == "Constant" and node.domain in STANDARD and node.output:
                 for attribute in node.attribute:
                     if attribute.name == "value" and min(attribute.t.dims, default=0) >= 0:
                         self.stored[node.output[0]] = tuple(attribute.t.dims)

@@ -1,7 +1,7 @@
 """Hold back what native code prints on stderr while it does one thing.
 
 onnxruntime reports a provider that cannot be loaded on the process's stderr, and nowhere else: the reason must be read there,
-and an application's users must not see it.
+and an application's users must not see it. libtiff prints there what is wrong with an image, beside the exception.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ import threading
 from collections.abc import Iterator
 
 _ONE_AT_A_TIME = threading.Lock()
-_LINE = re.compile(r"\[[VIWEF]:onnxruntime:")
+ONNXRUNTIME = re.compile(r"\[[VIWEF]:onnxruntime:")
+# "TIFFFillStrip: Read error on strip 0; got 575 bytes, expected 576.", "tempfile.tif: Using code not yet in table."
+LIBTIFF = re.compile(r"^(tempfile\.tif|\w+): .*\.$")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STDERR = 2
 
 
 class Held:
-    """What was printed: `text` is onnxruntime's part, known after the block."""
+    """What was printed: `text` is the library's part, known after the block."""
 
     text = ""
 
 
 @contextlib.contextmanager
-def held_stderr() -> Iterator[Held]:
-    """Collect what onnxruntime prints on file descriptor 2; everybody else's lines are printed when the block ends."""
+def held_stderr(lines: re.Pattern[str] = ONNXRUNTIME) -> Iterator[Held]:
+    """Collect what a library prints on file descriptor 2, known by its `lines`; other lines are printed when the block ends."""
     held = Held()
     with _ONE_AT_A_TIME:
         try:
@@ -44,15 +46,15 @@ def held_stderr() -> Iterator[Held]:
                 os.dup2(original, _STDERR)
                 os.close(original)
                 file.seek(0)
-                held.text = _sort(file.read())
+                held.text = _sort(file.read(), lines)
 
 
-def _sort(printed: bytes) -> str:
-    """Print the lines that are not onnxruntime's; give those that are, without colours."""
+def _sort(printed: bytes, lines: re.Pattern[str]) -> str:
+    """Print the lines that are not the library's; give those that are, without colours."""
     ours, theirs = [], []
     for line in printed.decode("utf-8", "replace").splitlines(keepends=True):
         plain = _COLOUR.sub("", line)
-        if _LINE.search(plain):
+        if lines.search(plain):
             ours.append(plain)
         elif plain.strip():
             theirs.append(line)

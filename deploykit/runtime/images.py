@@ -106,7 +106,13 @@ def _loaded(image: Image, name: str, max_pixels: int) -> Image:
     """Unpack the pixels, having looked at their number first."""
     _check_size(image.size, name, max_pixels)
     try:
-        image.load()
+        if any(tile[0] == "libtiff" for tile in getattr(image, "tile", ())):
+            from deploykit.runtime._quiet import LIBTIFF, held_stderr
+
+            with held_stderr(LIBTIFF):
+                image.load()
+        else:
+            image.load()
     except Exception as error:
         raise ImageError(f"{name} is truncated or damaged ({_reason(error)})", "save it again") from error
     _check_size(image.size, name, max_pixels)
