@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-BUDGET = 1 << 30  # bytes
+BUDGET = 128 << 20  # bytes; three sets are held at once, and a network of gigabytes leaves little room
 
 
 class Values(MutableMapping[str, NDArray[Any]]):
