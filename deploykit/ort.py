@@ -43,6 +43,8 @@ def open_session(
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = _LEVELS[level]
     options.log_severity_level = ONLY_FATAL
+    # The arena grows by doubling and keeps what one run needed; these sessions run a few times and then make room.
+    options.enable_cpu_mem_arena = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))

@@ -6,11 +6,8 @@ keep onnxruntime from fusing some nodes, which is why the outputs are judged apa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from numpy.typing import NDArray
 
 from deploykit import ort
 from deploykit.errors import ModelFileError
@@ -19,8 +16,9 @@ from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.naming import Naming
 from deploykit.verdict.precision import Precision
 from deploykit.verdict.reference import Observation
+from deploykit.verdict.values import Values
 
-BYTES_AT_ONCE = 512 << 20
+BYTES_AT_ONCE = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -83,15 +81,15 @@ def first_divergent(layers: Sequence[LayerDifference]) -> LayerDifference | None
     return min(outside, key=lambda layer: order[layer.path], default=None)
 
 
-def _groups(paths: Sequence[str], values: Mapping[str, NDArray[Any]]) -> Iterator[list[str]]:
+def _groups(paths: Sequence[str], values: Values) -> Iterator[list[str]]:
     """Fetch so many values at once that they fit in memory."""
     group: list[str] = []
     size = 0
     for path in paths:
-        if group and size + values[path].nbytes > BYTES_AT_ONCE:
+        if group and size + values.nbytes(path) > BYTES_AT_ONCE:
             yield group
             group, size = [], 0
         group.append(path)
-        size += values[path].nbytes
+        size += values.nbytes(path)
     if group:
         yield group

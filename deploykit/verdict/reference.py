@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from deploykit.verdict.precision import PlainSums, Precision, rounded, widened
 from deploykit.verdict.values import Values
 
 LONG = 256  # terms; shorter sums lose no more in one order than in another
+FEW = 64  # output values; so few may by luck all be nearer to the truth than float32 usually is
+SHAKEN = 3
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Observation:
     """One batch as the network itself sees it: `wide` in float64, `narrow` in float32.
 
     `noise` is what tells how far a file may be off: `narrow`, or the network rounded to float16 where the file is, or with
-    plain sums where it has long ones.
+    plain sums where it has long ones; where there are few values, each is the worst of several answers in float32.
     """
 
     batch: Batch
@@ -59,9 +62,15 @@ class Reference:
         with PlainSums(active=False) as sums:
             narrow = [self._ask(batch.tensors, batch.name in with_layers) for batch in batches]
         noise = wide = narrow
+        shaken: list[list[Answers]] = []
         if self.precision == "fp32" and sums.longest > LONG:
             with PlainSums():
                 noise = [self._ask(batch.tensors, batch.name in with_layers) for batch in batches]
+        if self.precision == "fp32" and sum(array.size for answers in narrow for array in answers.outputs) < FEW:
+            shaken = [
+                [self._ask(_each(batch, partial(_shake, seed)), batch.name in with_layers) for batch in batches]
+                for seed in range(SHAKEN)
+            ]
         if self.precision == "fp16":
             with rounded(self.module):
                 noise = [self._ask(_each(batch, _halve), batch.name in with_layers) for batch in batches]
@@ -70,6 +79,8 @@ class Reference:
                 wide = [self._ask(_each(batch, _widen), batch.name in with_layers) for batch in batches]
         except Exception as error:  # a network may insist on float32 inside; then float32 is all there is
             self.note = f"no float64 reference: {type(error).__name__}; PyTorch in float32 stands in for it"
+        if shaken:
+            noise = [_farthest(truth, answers) for truth, *answers in zip(wide, noise, *shaken, strict=True)]
         return [Observation(*row) for row in zip(batches, wide, narrow, noise, strict=True)]
 
     def _ask(self, tensors: Sequence[Tensor], layers: bool) -> Answers:
@@ -122,6 +133,30 @@ def _each(batch: Batch, convert: Callable[[Tensor], Tensor]) -> list[Tensor]:
 
 def _widen(tensor: Tensor) -> Tensor:
     return tensor.double()
+
+
+def _shake(seed: int, tensor: Tensor) -> Tensor:
+    """Each value moved by its last bit, up or down: what this changes in the answer is nothing but rounding."""
+    signs = torch.randint(0, 2, tensor.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return tensor * (1 + signs * torch.finfo(tensor.dtype).eps)
+
+
+def _farthest(truth: Answers, several: Sequence[Answers]) -> Answers:
+    """Of several answers, value by value, the one that is farthest from the truth."""
+    outputs = [_far(value, [answers.outputs[place] for answers in several]) for place, value in enumerate(truth.outputs)]
+    layers = Values()
+    for path, value in truth.layers.items():
+        layers[path] = _far(value, [answers.layers[path] for answers in several if path in answers.layers])
+    return Answers(outputs, layers)
+
+
+def _far(truth: NDArray[Any], several: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    found = several[0]
+    for other in several[1:]:
+        if found.dtype.kind == "f" and found.shape == other.shape == truth.shape:
+            with np.errstate(invalid="ignore"):  # what is not finite compares false
+                found = np.where(np.abs(other - truth) > np.abs(found - truth), other, found)
+    return found
 
 
 def _halve(tensor: Tensor) -> Tensor:
