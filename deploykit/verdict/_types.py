@@ -20,7 +20,10 @@ class Check:
 
 @dataclass(frozen=True)
 class Errors:
-    """Largest absolute differences, each relative to the scale (largest absolute value) of the float64 output of its sample."""
+    """Largest absolute differences on the batch and output that came closest to their tolerance, or went farthest beyond it.
+
+    Each is relative to the scale (largest absolute value) of the float64 output of its sample.
+    """
 
     torch32_vs_64: float
     onnx_vs_64: float
