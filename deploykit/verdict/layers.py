@@ -1,13 +1,17 @@
 """Every layer's own output, compared: a wrong weight can vanish in the noise of the outputs, but not in its own layer.
 
-The deployed file is not touched: a second session runs the same graph with the values of the modules as extra outputs. Those
-keep onnxruntime from fusing some nodes, which is why the outputs are judged apart, on the file as it is.
+The deployed file is not touched: a second session (several, where the values are large) runs the same graph with the values of
+the modules as extra outputs. Those keep onnxruntime from fusing some nodes, which is why the outputs are judged apart, on the
+file as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+
+import onnxruntime
 
 from deploykit import ort
 from deploykit.errors import ModelFileError
@@ -16,9 +20,8 @@ from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.naming import Naming
 from deploykit.verdict.precision import Precision
 from deploykit.verdict.reference import Observation
-from deploykit.verdict.values import Values
 
-BYTES_AT_ONCE = 256 << 20
+BYTES_AT_ONCE = 512 << 20
 
 
 @dataclass(frozen=True)
@@ -44,22 +47,9 @@ def compare_layers(
     paths = sorted((path for path, value in naming.values.items() if path in known), key=lambda p: order[naming.values[p]])
     if not paths:
         return []
-    session = deployed.session(level, provider, also=list(dict.fromkeys(naming.values[path] for path in paths)))
-    names = [entry.name for entry in session.get_inputs()]
     found: list[LayerDifference] = []
-    for observation in observations:
-        wide = observation.wide.layers
-        feeds = observation.batch.feeds(names)
-        try:
-            for group in _groups([path for path in paths if path in wide], observation.narrow.layers):
-                values = ort.run(session, feeds, [naming.values[path] for path in group])
-                for path, value in zip(group, values, strict=True):
-                    narrow, noise = observation.narrow.layers[path], observation.noise.layers[path]
-                    difference = compare(wide[path], narrow, value, noise=noise, precision=precision)
-                    found.append(LayerDifference(path, observation.batch.name, difference))
-        except ModelFileError:
-            # A batch that the file cannot take at all, such as another size than a frozen one: the outputs' check says so.
-            continue
+    for group in _groups(paths, observations):
+        found += _compared(group, naming, observations, precision, partial(deployed.session, level, provider))
     # A value of another shape is another thing, such as a recurrent layer's output before it is turned; the outputs judge it.
     alike = [layer for layer in found if layer.difference.tolerance > 0]
     return alike if naming.trusted else _believable(alike)
@@ -81,15 +71,41 @@ def first_divergent(layers: Sequence[LayerDifference]) -> LayerDifference | None
     return min(outside, key=lambda layer: order[layer.path], default=None)
 
 
-def _groups(paths: Sequence[str], values: Values) -> Iterator[list[str]]:
-    """Fetch so many values at once that they fit in memory."""
+def _compared(
+    paths: Sequence[str],
+    naming: Naming,
+    observations: Sequence[Observation],
+    precision: Precision,
+    session_with: Callable[[Sequence[str]], onnxruntime.InferenceSession],
+) -> list[LayerDifference]:
+    """With a session of their own, which is gone before the next one is made: it holds all the weights."""
+    found: list[LayerDifference] = []
+    session = session_with(list(dict.fromkeys(naming.values[path] for path in paths)))
+    names = [entry.name for entry in session.get_inputs()]
+    for observation in observations:
+        known = [path for path in paths if path in observation.wide.layers]
+        try:
+            values = ort.run(session, observation.batch.feeds(names), [naming.values[path] for path in known]) if known else []
+        except ModelFileError:
+            # A batch that the file cannot take at all, such as another size than a frozen one: the outputs' check says so.
+            continue
+        for path, value in zip(known, values, strict=True):
+            wide, narrow, noise = (a.layers[path] for a in (observation.wide, observation.narrow, observation.noise))
+            difference = compare(wide, narrow, value, noise=noise, precision=precision)
+            found.append(LayerDifference(path, observation.batch.name, difference))
+    return found
+
+
+def _groups(paths: Sequence[str], observations: Sequence[Observation]) -> Iterator[list[str]]:
+    """So many values at once that they fit in memory: a run of onnxruntime holds all that a session can be asked for."""
     group: list[str] = []
     size = 0
     for path in paths:
-        if group and size + values.nbytes(path) > BYTES_AT_ONCE:
+        each = max((o.narrow.layers.nbytes(path) for o in observations if path in o.narrow.layers), default=0)
+        if group and size + each > BYTES_AT_ONCE:
             yield group
             group, size = [], 0
         group.append(path)
-        size += values.nbytes(path)
+        size += each
     if group:
         yield group
