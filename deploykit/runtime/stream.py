@@ -76,9 +76,10 @@ def ahead(items: Iterable[T], function: Callable[[T], R], workers: int, alone: P
     """
     source = iter(items)
     # The first few here: there is nothing yet that a thread could work beside, and often there is no more.
-    found, seconds = _timed(function, list(islice(source, min(PROBE, alone.chunk))))
+    probe = min(PROBE, alone.chunk)
+    found, seconds = _timed(function, list(islice(source, probe)))
     yield from found
-    if not found:
+    if len(found) < probe:
         return
     from concurrent.futures import Future, ThreadPoolExecutor  # not for a handful of items
 
