@@ -42,7 +42,7 @@ def compare_layers(
     provider: str = ort.CPU,
 ) -> list[LayerDifference]:
     """One entry per module whose output the graph still has, in the order of execution, per batch."""
-    known = {path for observation in observations for path in observation.wide.layers}
+    known = {path for observation in observations for path in observation.layers}
     order = {value: place for place, value in enumerate(deployed.values())}
     paths = sorted((path for path, value in naming.values.items() if path in known), key=lambda p: order[naming.values[p]])
     if not paths:
@@ -83,7 +83,8 @@ def _compared(
     session = session_with(list(dict.fromkeys(naming.values[path] for path in paths)))
     names = [entry.name for entry in session.get_inputs()]
     for observation in observations:
-        known = [path for path in paths if path in observation.wide.layers]
+        called = set(observation.layers)
+        known = [path for path in paths if path in called]
         try:
             values = ort.run(session, observation.batch.feeds(names), [naming.values[path] for path in known]) if known else []
         except ModelFileError:

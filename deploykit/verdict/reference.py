@@ -48,6 +48,11 @@ class Observation:
         """Whether the network's own outputs are."""
         return all(np.isfinite(a).all() for answers in (self.wide, self.noise) for a in answers.outputs)
 
+    @property
+    def layers(self) -> list[str]:
+        """Paths of the module calls that every precision made: a loop that ends on a value may turn once more in one of them."""
+        return [path for path in self.wide.layers if path in self.narrow.layers and path in self.noise.layers]
+
 
 class Reference:
     """The network in eval mode, asked in two precisions, or three where the file is float16. Its weights come back untouched."""
@@ -146,7 +151,9 @@ def _farthest(truth: Answers, several: Sequence[Answers]) -> Answers:
     outputs = [_far(value, [answers.outputs[place] for answers in several]) for place, value in enumerate(truth.outputs)]
     layers = Values()
     for path, value in truth.layers.items():
-        layers[path] = _far(value, [answers.layers[path] for answers in several if path in answers.layers])
+        known = [answers.layers[path] for answers in several if path in answers.layers]
+        if known:
+            layers[path] = _far(value, known)
     return Answers(outputs, layers)
 
 
