@@ -160,8 +160,31 @@ def _load_pickle(path: Path) -> object:
 
 def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Copy `tensors` into `network`. Raises `CheckpointError` naming the first one that is missing, extra or of another shape."""
-    require_shapes(network.state_dict(), tensors, source)
-    network.load_state_dict(dict(tensors))
+    wanted = network.state_dict()
+    tensors = spelled_like(tensors, wanted)
+    # Files from before PyTorch 0.4.1 do not have this counter, and evaluation does not read it.
+    counters = {name: value for name, value in wanted.items() if name.endswith("num_batches_tracked")}
+    complete = {**counters, **tensors}
+    require_shapes(wanted, complete, source)
+    network.load_state_dict(complete)
+
+
+def spelled_like(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The spelling of the names that most of the network's own agree with.
+
+    `torch.compile` puts ``_orig_mod.`` wherever it was used; `DataParallel` (``module.``) and PyTorch Lightning (``model.``) put
+    one prefix before all names, and may be put around each other.
+    """
+    if not tensors:
+        return tensors
+    spellings = [tensors, {name.replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}]
+    for _ in range(3):
+        prefixes = {"".join(name.partition(".")[:2]) for name in spellings[-1]}
+        prefix = prefixes.pop()
+        if prefixes or not prefix.endswith("."):
+            break
+        spellings.append({name.removeprefix(prefix): tensor for name, tensor in spellings[-1].items()})
+    return max(spellings, key=lambda spelling: sum(name in wanted for name in spelling))
 
 
 def require_shapes(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str) -> None:
@@ -227,7 +250,7 @@ def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} holds no state dict", "save model.state_dict() with torch.save")
     if not all(isinstance(key, str) for key in content):
         raise CheckpointError(f"{path} holds a dict whose keys are no names", "save model.state_dict() with torch.save")
-    tensors = {key.removeprefix("_orig_mod.").removeprefix("module."): value for key, value in content.items()}
+    tensors = dict(content)
     for name, value in tensors.items():
         if isinstance(value, Tensor):
             checkpoint_guard.require_dense(name, value, str(path))

@@ -17,21 +17,32 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from deploykit import __version__, external_data, files, graph_preprocessing, onnx_file, onnx_names, ort, simplifier, verdict
+from deploykit import (
+    __version__,
+    dynamic_axes,
+    external_data,
+    files,
+    graph_preprocessing,
+    network_outputs,
+    onnx_file,
+    onnx_names,
+    ort,
+    simplifier,
+    verdict,
+)
 from deploykit import checkpoint as checkpoints
 from deploykit import target as targets
-from deploykit.errors import ExportError, InputError
+from deploykit.errors import ExportError, InputError, reason
 from deploykit.float16 import to_float16
 from deploykit.progress import SILENT, Progress
-from deploykit.runtime.contract import Contract, ImageInput
+from deploykit.runtime.contract import ArrayInput, Contract, ImageInput
 from deploykit.simplifier import Simplified
-from deploykit.target import InputSpec, Network
+from deploykit.target import Network
 from deploykit.verdict import Precision, Verdict
 
 OPSET = 20
 OPSETS = range(18, onnx.defs.onnx_opset_version() + 1)
 EXAMPLE_BATCH = 2  # a batch of 1 is taken for a constant by torch.export
-AXES = {"batch": 0, "height": 2, "width": 3}
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,7 @@ def export(
     seed: int = 0,
     arguments: Mapping[str, Any] | None = None,
     input_shapes: Sequence[tuple[int, ...]] | None = None,
+    input_dtypes: Sequence[str] | None = None,
     out: Path | None = None,
     opset: int = OPSET,
     dynamic: Sequence[str] = ("batch",),
@@ -82,7 +94,7 @@ def export(
 ) -> ExportResult:
     """Export a TARGET to ONNX, simplify it, prove it is the same network, and write it to `out`.
 
-    `out` defaults to ``trained/<name>/model.onnx``. `dynamic`: which of "batch", "height", "width" may vary. `precision`: of the
+    `out` defaults to ``trained/<name>/model.onnx``. `dynamic`: the axes that may vary, see `dynamic_axes`. `precision`: of the
     weights and the arithmetic; inputs and outputs stay float32. Weights above 2 GB lie beside it. A file that is not
     the same network does not replace `out`: it is written beside it as ``<stem>.rejected.onnx``, and the result's verdict says
     why. `with_preprocessing`: the file takes raw uint8 images (batch, height, width, channels) of any size, and resizes, crops
@@ -99,8 +111,9 @@ def export(
     if precision not in get_args(Precision):
         raise InputError(f"unknown precision {precision!r}", f"choose one of {', '.join(get_args(Precision))}")
     network = targets.resolve(
-        target, weights=checkpoint, untrained=untrained, seed=seed, arguments=arguments, input_shapes=input_shapes
-    )
+        target, weights=checkpoint, untrained=untrained, seed=seed, arguments=arguments, input_shapes=input_shapes,
+        input_dtypes=input_dtypes,
+    )  # fmt: skip
     if with_preprocessing and not isinstance(network.rules, ImageInput):
         raise InputError(
             f"{target} has no image preprocessing to put into the graph: its input is an array", "drop --with-preprocessing"
@@ -123,7 +136,7 @@ def export(
             steps.append(("precision", _halved(simplified.model, network, folder is None)))
         final = steps[-1][1]
         progress.advance(note="validating")
-        contract = contract_of(network, opset, precision)
+        contract = contract_of(network, opset, precision, dynamic)
         if with_preprocessing and isinstance(network.rules, ImageInput):
             contract = replace(contract, preprocessing_in_graph=True)
             final = graph_preprocessing.embed(final, network.rules)
@@ -173,16 +186,17 @@ def to_onnx(
     `weights` gives a file for the weights if they are too many for one message; the model then names it.
     """
     module = network.module.eval()
+    axes = dynamic_axes.of_inputs(dynamic, network.inputs)
     batch = EXAMPLE_BATCH if "batch" in dynamic else 1
     examples = [spec.random(batch, torch.Generator().manual_seed(0)) for spec in network.inputs]
-    outputs = output_names(run(network, examples))
+    outputs = list(network_outputs.named(run(network, examples)))
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 tuple(examples),
                 dynamo=True,
-                dynamic_shapes=tuple(_dynamic_axes(spec, dynamic) for spec in network.inputs),
+                dynamic_shapes=tuple({axis: torch.export.Dim(name) for axis, name in each.items()} for each in axes),
                 input_names=[spec.name for spec in network.inputs],
                 output_names=outputs,
                 opset_version=opset,
@@ -219,35 +233,20 @@ def run(network: Network, inputs: Sequence[Tensor]) -> Any:
         where = _failing_module(network.module, inputs)
         at = f" at layer {where!r}" if where else ""
         raise InputError(
-            f"{network.target} cannot take an input of {shapes}{at}: {error}", "choose another --input-shape"
+            f"{network.target} cannot take an input of {shapes}{at}: {error}", "choose another --input-shape or --input-dtype"
         ) from error
 
 
-def output_names(outputs: Any) -> list[str]:
-    """`logits` for one tensor, the keys of a dict, `output_0`, ... for a sequence. Raises `InputError` for anything else."""
-    if isinstance(outputs, Tensor):
-        return ["logits"]
-    if isinstance(outputs, Mapping) and all(isinstance(v, Tensor) for v in outputs.values()):
-        return [str(key) for key in outputs]
-    if isinstance(outputs, Sequence) and outputs and all(isinstance(v, Tensor) for v in outputs):
-        return [f"output_{i}" for i in range(len(outputs))]
-    raise InputError(f"the network returns a {type(outputs).__name__}", "return a tensor, a flat list or a dict of tensors")
-
-
-def contract_of(network: Network, opset: int, precision: Precision = "fp32") -> Contract:
+def contract_of(network: Network, opset: int, precision: Precision = "fp32", dynamic: Sequence[str] = ("batch",)) -> Contract:
     """What the file is to say about itself, before it has a verdict."""
+    rules = network.rules
+    if isinstance(rules, ArrayInput):
+        free = dynamic_axes.of_inputs(dynamic, network.inputs)[0]
+        rules = replace(rules, shape=tuple(None if axis in free else size for axis, size in enumerate(rules.shape, 1)))
     packages = ("torch", "onnx", "onnxscript", "onnxsim")
     versions = {"deploykit": __version__, **{name: metadata.version(name) for name in packages}}
     provenance = {**network.provenance(), "dataset": network.dataset, "opset": opset, "precision": precision, "versions": versions}
-    return Contract(network.rules, network.output, provenance=provenance)
-
-
-def _dynamic_axes(spec: InputSpec, dynamic: Sequence[str]) -> dict[int, Any]:
-    unknown = set(dynamic) - set(AXES)
-    if unknown:
-        raise InputError(f"unknown dynamic axis {sorted(unknown)[0]!r}", f"choose from {', '.join(AXES)}, or none")
-    rank = len(spec.shape) + 1
-    return {axis: torch.export.Dim(name) for name, axis in AXES.items() if name in dynamic and axis < rank}
+    return Contract(rules, network.output, provenance=provenance)
 
 
 def _failing_module(module: nn.Module, inputs: Sequence[Tensor]) -> str:
@@ -277,7 +276,7 @@ def _explain(error: Exception, network: Network) -> ExportError:
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
-    text = f"{type(cause).__name__}: {str(cause).strip().splitlines()[0] if str(cause).strip() else 'no message'}"
+    text = f"{type(cause).__name__}: {reason(cause)}"
     hint = "see --debug for torch's own report"
     whole = f"{error} {cause}"
     if "data-dependent" in whole or "GuardOnDataDependent" in whole or "Eq(" in text:

@@ -8,36 +8,21 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from deploykit import architectures, checkpoint, files
+from deploykit import architectures, checkpoint, files, input_specs, torchvision_zoo
 from deploykit.errors import CheckpointError, DependencyMissing, InputError, UnknownName
+from deploykit.input_specs import InputSpec
 from deploykit.runtime.contract import ArrayInput, ImageInput, Output
 
 WEIGHTS = (".safetensors", ".pt", ".pth")
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """One input of a network: `shape` without the batch, `dtype` as torch names it."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: torch.dtype = torch.float32
-
-    def random(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
-        """Standard normal values (small whole numbers for integer inputs), shape (batch, *shape)."""
-        if self.dtype.is_floating_point:
-            return torch.randn(batch, *self.shape, generator=generator, dtype=self.dtype)
-        return torch.randint(0, 2, (batch, *self.shape), generator=generator).to(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -45,6 +30,7 @@ class Network:
     """A PyTorch network, ready to run: in eval mode, with its weights, and all that is known about its input and output.
 
     `dataset` names what it was trained on; `data` is where that was read from, as the user typed it, and stays on this machine.
+    `arguments`: names of those given to its constructor, beside those that its checkpoint records.
     """
 
     target: str
@@ -57,6 +43,7 @@ class Network:
     checkpoint: Path | None = None
     seed: int | None = None
     data: str | None = None
+    arguments: tuple[str, ...] = ()
 
     @property
     def trained(self) -> bool:
@@ -64,9 +51,15 @@ class Network:
         return self.checkpoint is not None
 
     def provenance(self) -> dict[str, Any]:
-        """Where the weights came from, for the contract; no path of this machine."""
+        """Where the weights came from, for the contract; no path of this machine, so no value of an argument either."""
         digest = files.sha256(self.checkpoint) if self.checkpoint else None
-        return {"network": self.name, "checkpoint_sha256": digest, "seed": None if self.checkpoint else self.seed}
+        return {
+            "network": self.name,
+            "arguments": list(self.arguments),
+            "inputs": [spec.document() for spec in self.inputs],
+            "checkpoint_sha256": digest,
+            "seed": None if self.checkpoint else self.seed,
+        }
 
 
 def is_onnx(target: str) -> bool:
@@ -82,11 +75,14 @@ def resolve(
     seed: int = 0,
     arguments: Mapping[str, Any] | None = None,
     input_shapes: Sequence[tuple[int, ...]] | None = None,
+    input_dtypes: Sequence[str] | None = None,
+    fallback: Sequence[InputSpec] = (),
 ) -> Network:
     """Build the network that `target` names.
 
     `weights`: a checkpoint to load instead of the default one. `untrained`: fresh weights from `seed` are fine.
-    `arguments`: for the network's constructor. `input_shapes`: per input, without the batch, over what is known.
+    `arguments`: for the network's constructor. `input_shapes`, without the batch, and `input_dtypes`: per input, over what is
+    known. `fallback`: the inputs of a callable that says nothing of them itself.
 
     Raises `UnknownName` with the nearest names, `CheckpointError` for weights that are missing or do not fit, and
     `InputError` for a callable that cannot be used.
@@ -99,11 +95,15 @@ def resolve(
     elif target.startswith("torchvision:"):
         network = _from_torchvision(target, weights, untrained, arguments)
     elif ":" in target:
-        network = _from_callable(target, weights, arguments, input_shapes)
+        network = _from_callable(
+            target, weights, arguments, lambda m: input_specs.of_module(m, input_shapes, input_dtypes, fallback, target)
+        )
     else:
         network = _from_architecture(target, weights, untrained, arguments)
     network.module.eval()
-    return _with_shapes(network, input_shapes, seed)
+    specs = input_specs.changed(network.inputs, input_shapes, input_dtypes, target)
+    rules = network.rules if specs == network.inputs else _rules_for(network.rules, specs[0])
+    return replace(network, inputs=specs, rules=rules, seed=seed, arguments=tuple(sorted(arguments or {})))
 
 
 def _from_architecture(name: str, weights: Path | None, untrained: bool, arguments: Mapping[str, Any] | None) -> Network:
@@ -175,12 +175,11 @@ def _one_input(rules: ImageInput | ArrayInput) -> tuple[InputSpec, ...]:
 
 
 def _from_torchvision(target: str, weights: Path | None, untrained: bool, arguments: Mapping[str, Any] | None) -> Network:
+    name = target.removeprefix("torchvision:")
     try:
-        from torchvision import models
+        known = torchvision_zoo.names()
     except ImportError as error:
         raise DependencyMissing.of("torchvision", "export") from error
-    name = target.removeprefix("torchvision:")
-    known = models.list_models(module=models)
     if name not in known:
         raise UnknownName.among("torchvision network", name, known)
     if weights is None and not untrained:
@@ -188,37 +187,25 @@ def _from_torchvision(target: str, weights: Path | None, untrained: bool, argume
             f"{target} needs weights, and nothing is downloaded",
             "give --checkpoint FILE, or add --untrained for fresh weights",
         )
-    # The auxiliary heads exist for training alone; torchvision builds them by default.
-    keywords = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
-    module = _call(models.get_model_builder(name), {**keywords, **(arguments or {})}, target)
-    if weights is not None:
-        checkpoint.load_weights(module, checkpoint.read_weights(weights), str(weights))
-    best = models.get_model_weights(name).DEFAULT
-    rules = _torchvision_rules(best.transforms())
-    labels = tuple(best.meta["categories"]) if "num_classes" not in (arguments or {}) else None
+    tensors = checkpoint.read_weights(weights) if weights is not None else None
+    entry = torchvision_zoo.published(name, weights)
+    given = {**torchvision_zoo.keywords(name, entry), **(arguments or {})}
+    module = _call(torchvision_zoo.builder(name), given, target)
+    if tensors is not None:
+        spelled = checkpoint.spelled_like(tensors, module.state_dict())
+        checkpoint.load_weights(module, torchvision_zoo.as_built_today(spelled, module.state_dict()), str(weights))
+    entry = entry or torchvision_zoo.usual(name)
+    rules = torchvision_zoo.rules(entry)
+    labels = tuple(entry.meta["categories"]) if "num_classes" not in (arguments or {}) else None
     shape = (3, rules.height, rules.width)
     return Network(target, name, module, (InputSpec("input", shape),), rules, Output("softmax", labels), None, weights)
-
-
-def _torchvision_rules(transforms: Any) -> ImageInput:
-    side = transforms.crop_size[0]
-    return ImageInput(
-        channels=3,
-        height=side,
-        width=side,
-        interpolation=transforms.interpolation.value,
-        fit="center-crop",
-        resize=transforms.resize_size[0],
-        mean=tuple(transforms.mean),
-        std=tuple(transforms.std),
-    )
 
 
 def _from_callable(
     target: str,
     weights: Path | None,
     arguments: Mapping[str, Any] | None,
-    input_shapes: Sequence[tuple[int, ...]] | None,
+    specs_of: Callable[[nn.Module], tuple[InputSpec, ...]],
 ) -> Network:
     module_name, _, attribute = target.partition(":")
     factory = _import(module_name, attribute, target)
@@ -226,28 +213,9 @@ def _from_callable(
     # Without a checkpoint the callable's own weights are taken as they are: it may have loaded them itself.
     if weights is not None:
         checkpoint.load_weights(module, checkpoint.read_weights(weights), str(weights))
-    specs = _specs(module, input_shapes, target)
+    specs = specs_of(module.eval())
     rules = ArrayInput(specs[0].shape, str(specs[0].dtype).removeprefix("torch."))
     return Network(target, attribute, module, specs, rules, Output("none"), None, weights)
-
-
-def _specs(module: nn.Module, input_shapes: Sequence[tuple[int, ...]] | None, target: str) -> tuple[InputSpec, ...]:
-    """From `--input-shape`, else from the module's own `example_inputs` (tensors with a batch, by name or in order)."""
-    names = list(inspect.signature(module.forward).parameters)
-    examples = getattr(module, "example_inputs", None)
-    examples = examples() if callable(examples) else examples
-    if input_shapes:
-        if len(input_shapes) == 1:
-            return (InputSpec("input", tuple(input_shapes[0])),)
-        return tuple(InputSpec(name, tuple(shape)) for name, shape in zip(names, input_shapes, strict=False))
-    if isinstance(examples, Mapping):
-        return tuple(InputSpec(name, tuple(t.shape[1:]), t.dtype) for name, t in examples.items())
-    if isinstance(examples, Sequence) and examples:
-        return tuple(InputSpec(name, tuple(t.shape[1:]), t.dtype) for name, t in zip(names, examples, strict=False))
-    raise InputError(
-        f"the input of {target} is not known",
-        "give --input-shape 3x224x224 (without the batch), or set `example_inputs` on the module",
-    )
 
 
 def _import(module_name: str, attribute: str, target: str) -> Any:
@@ -272,7 +240,7 @@ def _import(module_name: str, attribute: str, target: str) -> Any:
 
 def _call(factory: Any, arguments: Mapping[str, Any], target: str) -> nn.Module:
     if isinstance(factory, nn.Module):
-        return factory
+        return _unwrapped(factory, target)
     if not callable(factory):
         raise InputError(
             f"{target} is no callable but a {type(factory).__name__}", "name a class or function that returns a module"
@@ -285,16 +253,20 @@ def _call(factory: Any, arguments: Mapping[str, Any], target: str) -> nn.Module:
         ) from error
     if not isinstance(module, nn.Module):
         raise InputError(f"{target} returned a {type(module).__name__}, not a torch.nn.Module")
-    return module
+    return _unwrapped(module, target)
 
 
-def _with_shapes(network: Network, input_shapes: Sequence[tuple[int, ...]] | None, seed: int) -> Network:
-    if not input_shapes:
-        return replace(network, seed=seed)
-    if len(input_shapes) != len(network.inputs):
-        raise InputError(f"{network.target} has {len(network.inputs)} inputs, {len(input_shapes)} shapes were given")
-    specs = tuple(replace(spec, shape=tuple(shape)) for spec, shape in zip(network.inputs, input_shapes, strict=True))
-    return replace(network, inputs=specs, rules=_rules_for(network.rules, specs[0]), seed=seed)
+def _unwrapped(module: nn.Module, target: str) -> nn.Module:
+    """The network inside what training put around it: `torch.compile`, `DataParallel`, `DistributedDataParallel`."""
+    while True:
+        if isinstance(module, torch.jit.ScriptModule):
+            raise InputError(f"{target} is a TorchScript module, which cannot be exported", "return the module it was made from")
+        inner = getattr(module, "_orig_mod", None)  # torch.compile's wrapper, whose class only its compiler's import defines
+        if inner is None and isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            inner = module.module
+        if not isinstance(inner, nn.Module):
+            return module
+        module = inner
 
 
 def _rules_for(rules: ImageInput | ArrayInput, spec: InputSpec) -> ImageInput | ArrayInput:

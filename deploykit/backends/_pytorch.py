@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from deploykit import network_outputs
 from deploykit.backends._types import Arrays, Engine, TensorSpec, own
-from deploykit.errors import DeviceUnavailable, InputError
+from deploykit.errors import DeviceUnavailable, InputError, reason
 from deploykit.runtime.cores import cores
 from deploykit.runtime.session import parse_device
 from deploykit.target import Network
@@ -48,21 +48,13 @@ class PyTorchEngine(Engine):
                 outputs = self._forward(*tensors)
         except Exception as error:  # whatever the network's own code raises
             shapes = ", ".join("x".join(map(str, a.shape)) for a in arrays)
-            raise InputError(f"the network cannot take an input of {shapes}: {str(error).splitlines()[0][:300]}") from error
-        return [own(tensor.cpu().numpy(), arrays) for tensor in flat(outputs)]
+            raise InputError(f"the network cannot take an input of {shapes}: {reason(error)}") from error
+        return [own(array, arrays) for array in network_outputs.arrays(outputs)]
 
     def _close(self) -> None:
         torch.set_num_threads(self._threads_before)
         if self._device.type != "cpu":
             self._network.module.to("cpu")
-
-
-def flat(outputs: Any) -> list[Tensor]:
-    """The tensors of an output: one, a sequence or a mapping of them, in order."""
-    if isinstance(outputs, Tensor):
-        return [outputs]
-    values = outputs.values() if isinstance(outputs, dict) else outputs
-    return [tensor for value in values for tensor in flat(value)]
 
 
 def torch_device(device: str) -> torch.device:

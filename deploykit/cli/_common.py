@@ -86,6 +86,7 @@ class TargetOptions:
     seed: int
     arguments: dict[str, Any]
     input_shapes: list[tuple[int, ...]] | None
+    input_dtypes: list[str] | None
 
 
 def target_options(function: F) -> F:
@@ -94,14 +95,16 @@ def target_options(function: F) -> F:
     @wraps(function)
     def wrapper(
         *args: Any, target: str, checkpoint: Path | None, untrained: bool, seed: int, arg: tuple[str, ...],
-        input_shape: tuple[tuple[int, ...], ...], **rest: Any
+        input_shape: tuple[tuple[int, ...], ...], input_dtype: tuple[str, ...], **rest: Any
     ) -> Any:  # fmt: skip
-        chosen = TargetOptions(target, checkpoint, untrained, seed, arguments_of(arg), list(input_shape) or None)
+        shapes, dtypes = list(input_shape) or None, list(input_dtype) or None
+        chosen = TargetOptions(target, checkpoint, untrained, seed, arguments_of(arg), shapes, dtypes)
         return function(*args, target=chosen, **rest)
 
     decorated: Any = wrapper
     for option in (
-        click.option("--input-shape", type=Shape(), multiple=True, help="Such as 3x224x224, without the batch; once per input."),
+        dtype_option,
+        shape_option,
         arg_option,
         seed_option,
         click.option("--untrained", is_flag=True, help="Fresh random weights are fine."),
@@ -147,6 +150,12 @@ def arguments_of(pairs: tuple[str, ...]) -> dict[str, Any]:
 
 seed_option = click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of every random number."
+)
+shape_option = click.option(
+    "--input-shape", type=Shape(), multiple=True, help="Such as 3x224x224, without the batch; once per input."
+)
+dtype_option = click.option(
+    "--input-dtype", metavar="TYPE", multiple=True, help="Such as int64; once per input.  [default: float32]"
 )
 arg_option = click.option("--arg", multiple=True, metavar="KEY=VALUE", help="An argument for the network's constructor.")
 checkpoint_option = click.option("--checkpoint", type=FILE, help="Weights to use (.safetensors, .pt, .pth).")

@@ -19,7 +19,7 @@ from deploykit.cli._common import FILE, Common, TargetOptions, common_options, t
     default="batch",
     show_default=True,
     metavar="AXES",
-    help="Axes that may vary: batch,height,width or none.",
+    help="Axes that may vary: batch,height,width, any other as NAME=AXIS or NAME=INPUT:AXIS, or none.",
 )
 @click.option(
     "--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True, help="Of weights and arithmetic."
@@ -40,6 +40,7 @@ def command(ctx: click.Context, /, target: TargetOptions, common: Common, out: P
         seed=target.seed,
         arguments=target.arguments,
         input_shapes=target.input_shapes,
+        input_dtypes=target.input_dtypes,
         out=out,
         dynamic=() if dynamic == "none" else tuple(dynamic.split(",")),
         progress=common.progress(),

@@ -69,6 +69,7 @@ def command(target: TargetOptions, common: Common, backends: str, output: Path |
         seed=target.seed,
         arguments=target.arguments,
         input_shapes=target.input_shapes,
+        input_dtypes=target.input_dtypes,
         backends=[name.strip() for name in backends.split(",") if name.strip()],
         progress=common.progress(),
         **options,

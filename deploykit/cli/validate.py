@@ -7,7 +7,18 @@ from typing import Any
 
 import click
 
-from deploykit.cli._common import FILE, Common, checkpoint_option, common_options, data_option, device_option
+from deploykit.cli._common import (
+    FILE,
+    Common,
+    arg_option,
+    arguments_of,
+    checkpoint_option,
+    common_options,
+    data_option,
+    device_option,
+    dtype_option,
+    shape_option,
+)
 
 
 class Sizes(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 only
@@ -31,6 +42,9 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 
 @checkpoint_option
 @click.option("--untrained", is_flag=True, help="Compare with fresh weights of --seed.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of the fresh weights.")
+@arg_option
+@shape_option
+@dtype_option
 @data_option
 @click.option("--batches", type=Sizes(), default="1,2,5", show_default=True, help="Batch sizes to try.")
 @click.option("--rtol", type=click.FloatRange(0), help="Relative tolerance, instead of the derived one.")
@@ -38,12 +52,24 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 
 @device_option
 @common_options
 @click.pass_context
-def command(ctx: click.Context, /, file: Path, common: Common, **options: Any) -> None:
-    """Say whether the ONNX FILE is the same network as --against; exit 1 if not."""
+def command(
+    ctx: click.Context,
+    /,
+    file: Path,
+    common: Common,
+    arg: tuple[str, ...],
+    input_shape: tuple[tuple[int, ...], ...],
+    input_dtype: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Say whether the ONNX FILE is the same network as --against; exit 1 if not.
+
+    --arg, --input-shape and --input-dtype as they were given to export; inputs that nobody names are those of the file.
+    """
     from deploykit.verdict import validate
     from deploykit.views.verdict import report
 
-    verdict = validate(file, **options)
+    verdict = validate(file, arguments=arguments_of(arg), input_shapes=list(input_shape), input_dtypes=list(input_dtype), **options)
     common.emit(report(verdict))
     if not verdict.same:
         ctx.exit(1)

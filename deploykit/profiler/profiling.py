@@ -61,6 +61,7 @@ def profile(
     seed: int = 0,
     arguments: Mapping[str, Any] | None = None,
     input_shapes: Sequence[tuple[int, ...]] | None = None,
+    input_dtypes: Sequence[str] | None = None,
     batch: int | None = None,
     convention: str = "macs",
     depth: Depth = "leaves",
@@ -76,8 +77,8 @@ def profile(
 
     A network is exported to a temporary file for ONNX Runtime unless its own export lies beside its checkpoint; an ONNX file
     is counted and timed as it is. `depth`: "leaves", or a number of levels of modules. `against`: another TARGET to compare
-    with. `seconds`: about how long each comparison may take. `batch` (`None`: 1, or what a file fixes) and `input_shapes` (per
-    input, without the batch) are those of the whole report.
+    with. `seconds`: about how long each comparison may take. `batch` (`None`: 1, or what a file fixes), `input_shapes` (per
+    input, without the batch) and `input_dtypes` (per input, for networks) are those of the whole report.
 
     Raises what resolving the target raises, `UnknownName` for a backend or convention, `DeviceUnavailable`, and `InputError`
     for a shape that the network cannot take.
@@ -86,8 +87,9 @@ def profile(
         batch, convention, depth, tuple(backends), latency, device, threads or cores().usable, seconds, progress
     ))  # fmt: skip
     wanted = Subject(
-        target, None, checkpoint, untrained, seed, dict(arguments or {}), tuple(map(tuple, input_shapes)) if input_shapes else None
-    )
+        target, None, checkpoint, untrained, seed, dict(arguments or {}),
+        tuple(map(tuple, input_shapes)) if input_shapes else None, tuple(input_dtypes) if input_dtypes else None,
+    )  # fmt: skip
     require_device(device, wanted.is_file)
     with ExitStack() as stack:
         folder = stack.enter_context(files.scratch_folder())

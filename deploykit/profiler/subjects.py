@@ -30,6 +30,7 @@ def network(subject: Subject) -> Network:
         seed=subject.seed,
         arguments=subject.arguments or None,
         input_shapes=subject.input_shapes,
+        input_dtypes=subject.input_dtypes,
     )
 
 

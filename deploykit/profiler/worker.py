@@ -43,6 +43,7 @@ class Subject:
     seed: int = 0
     arguments: Mapping[str, Any] = field(default_factory=dict)
     input_shapes: tuple[tuple[int, ...], ...] | None = None
+    input_dtypes: tuple[str, ...] | None = None
     label: str = ""
 
     @property

@@ -45,7 +45,7 @@ def check_finite(array: NDArray[Any], what: str) -> None:
 
 def check_contract(contract: Contract, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
     """Raise `ContractError` where the contract and the graph are at odds."""
-    if len(inputs) != 1:
+    if not inputs or (len(inputs) > 1 and isinstance(contract.input, ImageInput)):
         _at_odds("one input", f"{len(inputs)} inputs")
     if not outputs:
         _at_odds("an output", "none")

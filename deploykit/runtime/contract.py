@@ -107,6 +107,7 @@ class Output:
 class Contract:
     """All that travels in the file. `provenance` and `verdict` are JSON objects for people and programs to read.
 
+    `input`: of a network with several inputs, the first one; samples for those are made by the application.
     `preprocessing_in_graph`: the file itself takes raw uint8 images, (batch, height, width, channels), of any size.
     """
 
@@ -115,6 +116,16 @@ class Contract:
     preprocessing_in_graph: bool = False
     provenance: Mapping[str, Any] = field(default_factory=dict)
     verdict: Mapping[str, Any] | None = None
+
+    def example_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes without the batch that the network was exported with, by input; what is no such record is left out."""
+        recorded = self.provenance.get("inputs")
+        found: dict[str, tuple[int, ...]] = {}
+        for entry in recorded if isinstance(recorded, list) else ():
+            name, shape = (entry.get("name"), entry.get("shape")) if isinstance(entry, dict) else (None, None)
+            if isinstance(name, str) and isinstance(shape, list) and len(shape) <= 8 and all(map(_is_size, shape)):
+                found[name] = tuple(shape)
+        return found
 
     def dumps(self) -> str:
         """One canonical JSON text: sorted keys, no spaces, so that equal contracts are equal bytes."""
@@ -199,6 +210,10 @@ def _short(value: object) -> str:
 
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_AREA
 
 
 def _is_real(value: object) -> bool:

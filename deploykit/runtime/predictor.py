@@ -152,7 +152,10 @@ class Predictor:
         return dict(zip(names, self._run(names, self._checked(inputs)), strict=True))
 
     def warm_up(self, runs: int = 1, batch: int = 1) -> None:
-        """Run on zeros, `runs` times: the first run of a session (and on CUDA of every shape) is slow. Free sizes become 1."""
+        """Run on zeros, `runs` times: the first run of a session (and on CUDA of every shape) is slow.
+
+        Free sizes are those that the network was exported with, else 1.
+        """
         if not isinstance(runs, int) or runs < 0:
             raise InputError(f"{runs!r:.80} runs to warm up are not possible", "give a whole number, 0 or more")
         if runs and any(spec.dtype is None for spec in self.inputs):
@@ -191,7 +194,8 @@ class Predictor:
             number = session.get_provider_options().get(CUDA, {}).get("device_id", "0")
             self._session_run = BoundRunner(session, self.device, number, graph).run
         contract = self.contract
-        self._network = None if contract is None else Network(self._run_batch, self.inputs[0], self.outputs[0], contract)
+        alone = contract is not None and len(self.inputs) == 1
+        self._network = Network(self._run_batch, self.inputs[0], self.outputs[0], contract) if contract and alone else None
 
     def _run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
         try:
@@ -208,9 +212,11 @@ class Predictor:
     def _free_shape(self, spec: TensorSpec, batch: int) -> tuple[int, ...]:
         """A shape the input can have: `batch`, what is fixed, what the contract says, 1."""
         rules = self.contract.input if self.contract is not None else None
-        known = (rules.channels, rules.height, rules.width) if isinstance(rules, ImageInput) else ()
-        if known and self.contract is not None and self.contract.preprocessing_in_graph:
-            known = (*known[1:], known[0])
+        known = self.contract.example_shapes().get(spec.name, ()) if self.contract is not None else ()
+        if self.contract is not None and isinstance(rules, ImageInput):
+            known = (rules.channels, rules.height, rules.width)
+            if self.contract.preprocessing_in_graph:
+                known = (*known[1:], known[0])
         usual = (batch, *known)
         return tuple(size or (usual[axis] if axis < len(usual) else 1) for axis, size in enumerate(spec.shape or ()))
 
@@ -248,6 +254,8 @@ class Predictor:
             _closed([], {})
         if self._network is None:
             inputs = ", ".join(str(spec) for spec in self.inputs)
+            if self.contract is not None:
+                raise InputError(f"{self.name} takes {len(self.inputs)} inputs: {inputs}", "give a dict of arrays to run()")
             raise ContractError(
                 f"{self.name} has no contract: nothing says how an image becomes its input ({inputs}) or what the output means",
                 "give arrays to run(), or export the network with `deploykit export`",

@@ -90,8 +90,8 @@ def fit_arguments(architecture: Architecture, dataset: Dataset, arguments: Mappi
 
 def initialize(network: nn.Module, path: Path, plan: Plan) -> None:
     """Weights to start from; where the number of classes differs, the tensors that have one row per class start fresh."""
-    given = checkpoint.read_weights(path)
     wanted = network.state_dict()
+    given = dict(checkpoint.spelled_like(checkpoint.read_weights(path), wanted))
     classes = plan.arguments.get("classes")
     for name, tensor in wanted.items():
         found = given.get(name)

@@ -19,6 +19,8 @@ from deploykit.verdict.naming import Naming
 from deploykit.verdict.originals import Original
 from deploykit.verdict.precision import Precision
 
+STEADY = 1e-4
+
 
 class Case:
     """The network is asked once per batch; files at any optimization level and provider are then held against its answers."""
@@ -38,10 +40,12 @@ class Case:
         self.rtol = rtol
         self.atol = atol
         self.provider = provider
+        self.derived = rtol is None and atol is None  # the tolerance, from float64
         # Two files are no nearer to each other than the coarser one can be.
         self.precision: Precision = "fp16" if "fp16" in (deployed.precision, original.precision) else "fp32"
         self._layer_batches = {batches[min(1, len(batches) - 1)].name, "real samples"}
         self.seen = original.observe(batches, self._layer_batches)
+        self.steady = _alike(self.seen[0].narrow.outputs, original.again(batches[0]))
         # Where the network itself is not finite there is nothing to compare; float16 may overflow on large values.
         self.usable = [o for o in self.seen if o.finite or (o.batch.name != CORNERS and _finite(o.wide.outputs))]
 
@@ -114,6 +118,18 @@ def _excess(difference: Difference) -> float:
     if np.isnan(difference.onnx_error) or not np.isfinite(difference.tolerance):
         return float("inf")
     return difference.onnx_error / difference.tolerance if difference.tolerance else float(difference.onnx_error > 0) * np.inf
+
+
+def _alike(first: Sequence[NDArray[Any]], second: Sequence[NDArray[Any]]) -> bool:
+    """Whether two answers to one question are the same, but for the order in which threads add up."""
+    for a, b in zip(first, second, strict=True):
+        if a.shape != b.shape or not np.allclose(a, b, STEADY, STEADY * _scale(a), equal_nan=True):
+            return False
+    return True
+
+
+def _scale(array: NDArray[Any]) -> float:
+    return float(np.max(np.abs(np.nan_to_num(array, posinf=0, neginf=0)), initial=0))
 
 
 def _finite(arrays: Sequence[NDArray[Any]]) -> bool:

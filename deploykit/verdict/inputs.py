@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -15,8 +16,8 @@ from torch import Tensor
 from deploykit import datasets
 from deploykit.datasets import Split
 from deploykit.errors import DatasetError, InputError, UnknownName
-from deploykit.runtime.contract import ArrayInput, ImageInput, Output
-from deploykit.target import InputSpec
+from deploykit.input_specs import InputSpec
+from deploykit.runtime.contract import MAX_AREA, ArrayInput, Contract, ImageInput, Output
 
 LARGE = 100.0
 REAL = 4
@@ -101,16 +102,24 @@ def batch_of_another_size(network: Described, values: Sequence[onnx.ValueInfoPro
     return Batch(f"noise of another size ({sizes})", tuple(spec.random(2, generator) for spec in specs))
 
 
-def specs_of(values: Sequence[onnx.ValueInfoProto], rules: ImageInput | ArrayInput | None) -> tuple[InputSpec, ...]:
-    """The inputs of a graph without the batch; free sizes are those of `rules`, else `FREE` for images and 8 for the rest."""
-    known = (rules.channels, rules.height, rules.width) if isinstance(rules, ImageInput) else ()
+def specs_of(values: Sequence[onnx.ValueInfoProto], contract: Contract | None) -> tuple[InputSpec, ...]:
+    """The inputs of a graph without the batch; free sizes are the contract's, else `FREE` for images and 8 for the rest.
+
+    Raises `InputError` for an input for which no values can be made up.
+    """
+    examples = contract.example_shapes() if contract else {}
+    rules = contract.input if contract else None
+    image = (rules.channels, rules.height, rules.width) if isinstance(rules, ImageInput) else ()
     found = []
     for value in values:
         dims = value.type.tensor_type.shape.dim
         if not dims:
             raise InputError(f"the input {value.name[:80]!r} has no batch, so the files cannot be compared at several sizes")
-        usual = known if len(known) == len(dims) - 1 else (FREE,) * (len(dims) - 1) if len(dims) == 4 else (8,) * (len(dims) - 1)
+        known = image or examples.get(value.name, ())
+        usual = known if len(known) == len(dims) - 1 else (FREE if len(dims) == 4 else 8,) * (len(dims) - 1)
         shape = tuple(d.dim_value if d.HasField("dim_value") else u for d, u in zip(dims[1:], usual, strict=True))
+        if math.prod(shape) > MAX_AREA:
+            raise InputError(f"a sample for the input {value.name[:80]!r} would have {math.prod(shape):,} elements")
         dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
         if dtype.kind not in "fiub":
             raise InputError(f"the input {value.name[:80]!r} takes {dtype}, for which no values can be made up")
@@ -165,5 +174,5 @@ def sample_batches(network: Described, sizes: Sequence[int] = (1, 3)) -> list[di
 
 def _corners(spec: InputSpec, generator: torch.Generator) -> list[Tensor]:
     noise = spec.random(1, generator)
-    large = noise * LARGE if spec.dtype.is_floating_point else noise
+    large = noise * LARGE if spec.dtype.is_floating_point else torch.full_like(noise, spec.below - 1)
     return [torch.zeros_like(noise), torch.ones_like(noise), large]

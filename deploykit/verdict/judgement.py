@@ -12,10 +12,12 @@ import onnx
 from deploykit import onnx_file, ort
 from deploykit.datasets import Split
 from deploykit.errors import ContractError
+from deploykit.runtime.contract import ArrayInput, ImageInput
 from deploykit.target import Network
 from deploykit.verdict import blame, legal, preprocessing
 from deploykit.verdict._types import Check, Decisions, Errors, Verdict
 from deploykit.verdict.case import Case
+from deploykit.verdict.comparison import RATIO
 from deploykit.verdict.decisions import decide
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.inputs import (
@@ -32,6 +34,7 @@ from deploykit.verdict.layers import LayerDifference, first_divergent
 from deploykit.verdict.originals import Original, TorchOriginal
 
 LEAST_AGREEMENT = 0.99
+LOOSEST = 0.5  # of the scale of the outputs: a file that may be that far off is not known to be the same
 
 
 def judge(
@@ -169,7 +172,7 @@ def _contract(deployed: Deployed, original: Original) -> Check:
         return Check("contract", True, "the file has none; an application must know the preprocessing by itself")
     if original.rules is None:
         return Check("contract", True, "the file has one, the other has none to compare it with")
-    if contract.input != original.rules:
+    if not _agree(contract.input, original.rules):
         ours, theirs = vars(original.rules), vars(contract.input)
         apart = next(key for key in ours if ours[key] != theirs.get(key))
         return Check("contract", False, f"the file says {apart} {theirs.get(apart)}, the network was made for {ours[apart]}")
@@ -177,6 +180,15 @@ def _contract(deployed: Deployed, original: Original) -> Check:
     if labels is not None and contract.output.labels != labels:
         return Check("contract", False, "the file's labels are not those of the network")
     return Check("contract", True, "preprocessing and labels are those of the network")
+
+
+def _agree(stated: ImageInput | ArrayInput, wanted: ImageInput | ArrayInput) -> bool:
+    """Whether samples are prepared alike; a size that one of them leaves open is no difference."""
+    if not (isinstance(stated, ArrayInput) and isinstance(wanted, ArrayInput)):
+        return stated == wanted
+    sizes = zip(stated.shape, wanted.shape, strict=False)
+    fits = len(stated.shape) == len(wanted.shape) and all(None in (a, b) or a == b for a, b in sizes)
+    return fits and stated.dtype == wanted.dtype
 
 
 def _layers(layers: Sequence[LayerDifference]) -> Check:
@@ -193,7 +205,13 @@ def _layers(layers: Sequence[LayerDifference]) -> Check:
 
 
 def _evidence(errors: Errors | None, layers: Sequence[LayerDifference], case: Case) -> Check:
-    """Outputs that are all zero agree with anything; then only the layers can speak."""
+    """Outputs that are all zero agree with anything, and random ones cannot be compared at all."""
+    if not case.steady:
+        answer = "the network gives another answer each time it is asked: random numbers or dropout in its forward pass?"
+        return Check("evidence", False, answer)
+    if errors is not None and case.derived and LOOSEST < errors.tolerance < np.inf:
+        answer = f"PyTorch's own answers in float32 are up to {errors.tolerance / RATIO:.0%} off: nothing can be told from them"
+        return Check("evidence", False, answer)
     empty = all(not np.any(array) for seen in case.usable for array in seen.wide.outputs)
     telling = sum(not layer.difference.empty for layer in layers)
     if errors is None or not empty:

@@ -9,17 +9,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deploykit import external_data, onnx_file, ort
+from deploykit import external_data, network_outputs, onnx_file, ort
 from deploykit.errors import ModelFileError
+from deploykit.input_specs import InputSpec
 from deploykit.runtime.contract import ArrayInput, ImageInput, Output
-from deploykit.target import InputSpec, Network
+from deploykit.target import Network
 from deploykit.verdict._types import Check
 from deploykit.verdict.culprit import culprit
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.inputs import Batch, specs_of
 from deploykit.verdict.naming import Naming, name_layers
 from deploykit.verdict.precision import Precision
-from deploykit.verdict.reference import Answers, Observation, Reference, first_output
+from deploykit.verdict.reference import Answers, Observation, Reference
 from deploykit.verdict.values import Values
 from deploykit.verdict.weights import compare_weights
 
@@ -41,6 +42,9 @@ class Original(Protocol):
 
     def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
         """Its own answers; the values of its layers for the batches named."""
+
+    def again(self, batch: Batch) -> list[NDArray[Any]]:
+        """Its outputs in float32, asked once more: a network that draws random numbers gives others."""
 
     def naming(self, deployed: Deployed) -> Naming:
         """Which values of the file are which layers of the network."""
@@ -77,6 +81,10 @@ class TorchOriginal:
         self.note = self._reference.note
         return found
 
+    def again(self, batch: Batch) -> list[NDArray[Any]]:
+        """PyTorch in float32."""
+        return self._reference.ask(batch.tensors).outputs
+
     def naming(self, deployed: Deployed) -> Naming:
         """By what the file says of its nodes and values."""
         return name_layers(deployed, self.network.module)
@@ -93,7 +101,7 @@ class TorchOriginal:
         """Float32."""
         with torch.no_grad():
             outputs = self.network.module(torch.from_numpy(inputs))
-        return first_output(outputs)
+        return network_outputs.arrays(outputs)[0]
 
 
 class OnnxOriginal:
@@ -117,13 +125,17 @@ class OnnxOriginal:
         self.dataset = dataset if isinstance(dataset, str) else None
         self.data: str | None = None
         self.trained = bool(contract and contract.provenance.get("checkpoint_sha256"))
-        self.inputs = specs_of(deployed.inputs, self.rules)
+        self.inputs = specs_of(deployed.inputs, contract)
         self._session = deployed.session()
 
     def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
         """The file without optimization as the wide answers, with all of them as the narrow ones."""
         wide, narrow = (self._ask(level, batches, with_layers) for level in ("disabled", "all"))
         return [Observation(batch, w, n, n) for batch, w, n in zip(batches, wide, narrow, strict=True)]
+
+    def again(self, batch: Batch) -> list[NDArray[Any]]:
+        """With all of onnxruntime's optimizations."""
+        return self._ask("all", [batch], ())[0].outputs
 
     def naming(self, deployed: Deployed) -> Naming:
         """Values of one name."""

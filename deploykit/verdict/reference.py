@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from deploykit import network_outputs
+from deploykit.errors import InputError, reason
 from deploykit.verdict.inputs import Batch
 from deploykit.verdict.precision import PlainSums, Precision, rounded, widened
 from deploykit.verdict.values import Values
@@ -65,34 +67,43 @@ class Reference:
     def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
         """Every batch once per precision; layers are kept for the batches named in `with_layers`."""
         with PlainSums(active=False) as sums:
-            narrow = [self._ask(batch.tensors, batch.name in with_layers) for batch in batches]
+            narrow = [self.ask(batch.tensors, batch.name in with_layers) for batch in batches]
         noise = wide = narrow
         shaken: list[list[Answers]] = []
         if self.precision == "fp32" and sums.longest > LONG:
             with PlainSums():
-                noise = [self._ask(batch.tensors, batch.name in with_layers) for batch in batches]
+                noise = [self.ask(batch.tensors, batch.name in with_layers) for batch in batches]
         if self.precision == "fp32" and sum(array.size for answers in narrow for array in answers.outputs) < FEW:
             shaken = [
-                [self._ask(_each(batch, partial(_shake, seed)), batch.name in with_layers) for batch in batches]
+                [self.ask(_each(batch, partial(_shake, seed)), batch.name in with_layers) for batch in batches]
                 for seed in range(SHAKEN)
             ]
         if self.precision == "fp16":
             with rounded(self.module):
-                noise = [self._ask(_each(batch, _halve), batch.name in with_layers) for batch in batches]
+                noise = [self.ask(_each(batch, _halve), batch.name in with_layers) for batch in batches]
         try:
             with widened(self.module):
-                wide = [self._ask(_each(batch, _widen), batch.name in with_layers) for batch in batches]
+                wide = [self.ask(_each(batch, _widen), batch.name in with_layers) for batch in batches]
         except Exception as error:  # a network may insist on float32 inside; then float32 is all there is
-            self.note = f"no float64 reference: {type(error).__name__}; PyTorch in float32 stands in for it"
+            self.note = f"no float64 reference: {type(error.__cause__ or error).__name__}; PyTorch in float32 stands in for it"
         if shaken:
             noise = [_farthest(truth, answers) for truth, *answers in zip(wide, noise, *shaken, strict=True)]
         return [Observation(*row) for row in zip(batches, wide, narrow, noise, strict=True)]
 
-    def _ask(self, tensors: Sequence[Tensor], layers: bool) -> Answers:
+    def ask(self, tensors: Sequence[Tensor], layers: bool = False) -> Answers:
+        """One run with the weights as they are now. Raises `InputError` with what the network says of its inputs."""
         found = Values()
         with torch.no_grad(), _recording(self.module, found) if layers else nullcontext():
-            outputs = self.module(*tensors)
-        return Answers(_arrays(outputs), found)
+            outputs = self._called(tensors)
+        return Answers(network_outputs.arrays(outputs), found)
+
+    def _called(self, tensors: Sequence[Tensor]) -> Any:
+        try:
+            return self.module(*tensors)
+        except Exception as error:  # whatever the network's own code raises
+            shapes = ", ".join("x".join(map(str, tensor.shape)) for tensor in tensors)
+            problem = f"the network cannot take an input of {shapes}: {reason(error)}"
+            raise InputError(problem, "choose another --input-shape or --input-dtype") from error
 
 
 @contextmanager
@@ -105,7 +116,7 @@ def _recording(module: nn.Module, found: Values) -> Iterator[None]:
         calls[path] = count + 1
         first = output[0] if isinstance(output, tuple) and output else output
         if isinstance(first, Tensor):
-            found[f"{path}@{count}" if count else path] = first.detach().numpy()
+            found[f"{path}@{count}" if count else path] = network_outputs.to_numpy(first)
 
     paths = {id(child): path for path, child in module.named_modules()}
     hooks = [
@@ -118,18 +129,6 @@ def _recording(module: nn.Module, found: Values) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _arrays(output: Any) -> list[NDArray[Any]]:
-    if isinstance(output, Tensor):
-        return [output.detach().numpy()]
-    values = output.values() if isinstance(output, Mapping) else output
-    return [np.asarray(value.detach().numpy()) for value in values]
-
-
-def first_output(output: Any) -> NDArray[Any]:
-    """The first of a network's outputs, whatever holds them."""
-    return _arrays(output)[0]
 
 
 def _each(batch: Batch, convert: Callable[[Tensor], Tensor]) -> list[Tensor]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deploykit import architectures, files, onnx_file
 from deploykit import checkpoint as checkpoints
 from deploykit import target as targets
-from deploykit.errors import InputError
+from deploykit.errors import ContractError, InputError
+from deploykit.input_specs import InputSpec
 from deploykit.target import Network
 from deploykit.verdict import preprocessing
 from deploykit.verdict._types import Verdict
 from deploykit.verdict.deployed import Deployed
-from deploykit.verdict.inputs import BATCHES
+from deploykit.verdict.inputs import BATCHES, specs_of
 from deploykit.verdict.judgement import judge
 from deploykit.verdict.originals import OnnxOriginal
 
@@ -26,6 +28,9 @@ def validate(
     checkpoint: Path | None = None,
     untrained: bool = False,
     seed: int | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    input_shapes: Sequence[tuple[int, ...]] | None = None,
+    input_dtypes: Sequence[str] | None = None,
     data: str | None = None,
     batches: Sequence[int] = BATCHES,
     rtol: float | None = None,
@@ -34,8 +39,9 @@ def validate(
 ) -> Verdict:
     """Is the ONNX file the same network as `against`, a PyTorch TARGET or another ONNX file?
 
-    `device`: where the file is run ("cpu", "cuda", "auto"). Without `against`, the file's own contract says which network and
-    which checkpoint it came from; that checkpoint must be there with the same SHA-256.
+    `arguments`, `input_shapes` and `input_dtypes`: of the network, as they were given to `export`; inputs that nobody names are
+    those of the file. `device`: where the file is run ("cpu", "cuda", "auto"). Without `against`, the file's own contract says
+    which network and which checkpoint it came from; that checkpoint must be there with the same SHA-256.
 
     Raises `ModelFileError` for a file that is no ONNX, `InputError` for nothing to compare with, `DeviceUnavailable`.
     """
@@ -44,14 +50,38 @@ def validate(
     if not batches or min(batches) < 1:
         raise InputError(f"cannot validate at batch sizes {list(batches)}", "choose 1 or more, such as --batches 1,2,5")
     network: Network | OnnxOriginal
+    asked = _Asked(checkpoint, untrained, seed, arguments, input_shapes, input_dtypes)
     if against is not None and targets.is_onnx(against):
-        _refuse_weights(against, checkpoint, untrained)
+        _refuse(against, asked)
         network = OnnxOriginal(against, _network_in(Path(against)), preprocessing.network_in(Deployed(model, folder)))
     elif against is not None:
-        network = targets.resolve(against, weights=checkpoint, untrained=untrained, seed=seed or 0)
+        network = asked.resolve(against, fallback=_inputs_in(Deployed(model, folder)))
     else:
-        network = _origin(file, checkpoint)
+        network = _origin(file, asked)
     return judge(model, network, file=str(file), folder=folder, data=data, sizes=batches, rtol=rtol, atol=atol, device=device)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the user said of the network."""
+
+    checkpoint: Path | None
+    untrained: bool
+    seed: int | None
+    arguments: Mapping[str, Any] | None
+    input_shapes: Sequence[tuple[int, ...]] | None
+    input_dtypes: Sequence[str] | None
+
+    def resolve(self, target: str, **known: Any) -> Network:
+        given: dict[str, Any] = {
+            "weights": self.checkpoint,
+            "untrained": self.untrained,
+            "seed": self.seed or 0,
+            "arguments": self.arguments,
+            "input_shapes": self.input_shapes,
+            "input_dtypes": self.input_dtypes,
+        }
+        return targets.resolve(target, **{**given, **known})
 
 
 def _network_in(file: Path) -> Deployed:
@@ -59,10 +89,28 @@ def _network_in(file: Path) -> Deployed:
     return preprocessing.network_in(Deployed(*onnx_file.read_whole(file)))
 
 
-def _refuse_weights(against: str, checkpoint: Path | None, untrained: bool) -> None:
-    if checkpoint is not None or untrained:
-        given = "--untrained" if checkpoint is None else "--checkpoint"
-        raise InputError(f"{against} has its weights inside; {given} does not go with it", f"leave out {given}")
+def _refuse(against: str, asked: _Asked) -> None:
+    """A file has its weights and inputs inside."""
+    given = {
+        "--checkpoint": asked.checkpoint,
+        "--untrained": asked.untrained,
+        "--arg": asked.arguments,
+        "--input-shape": asked.input_shapes,
+        "--input-dtype": asked.input_dtypes,
+    }
+    option = next((name for name, value in given.items() if value), None)
+    if option is not None:
+        raise InputError(f"{against} has its inputs and weights inside; {option} does not go with it", f"leave out {option}")
+
+
+def _inputs_in(deployed: Deployed) -> tuple[InputSpec, ...]:
+    """What the file says of its inputs, for networks that say nothing of theirs; `()` where it does not say it either."""
+    inner = preprocessing.network_in(deployed)
+    try:
+        contract = onnx_file.get_contract(inner.model)
+        return specs_of(inner.inputs, contract)
+    except (InputError, ContractError):
+        return ()
 
 
 def _is_shipped(name: str) -> bool:
@@ -70,22 +118,43 @@ def _is_shipped(name: str) -> bool:
     return name in architectures.names() or name.startswith("torchvision:")
 
 
-def _origin(file: Path, checkpoint: Path | None) -> Network:
+def _origin(file: Path, asked: _Asked) -> Network:
     """The network that the file says it was made from."""
     contract = onnx_file.get_contract(onnx_file.read(file))
     provenance: dict[str, Any] = dict(contract.provenance) if contract else {}
     name = provenance.get("network")
     if not isinstance(name, str) or not _is_shipped(name):
         raise InputError(f"{file} does not say which network it is", "name it: deploykit validate FILE --against TARGET")
+    _require_arguments(file, provenance, asked)
     digest = provenance.get("checkpoint_sha256")
-    if digest is None and checkpoint is None:
+    if digest is None and asked.checkpoint is None:
         seed = provenance.get("seed")
-        return targets.resolve(name, untrained=True, seed=seed if isinstance(seed, int) and 0 <= seed < 1 << 32 else 0)
-    candidates = [checkpoint] if checkpoint else [file.with_name(checkpoints.NAME), checkpoints.folder_of(name) / checkpoints.NAME]
+        known = seed if isinstance(seed, int) and 0 <= seed < 1 << 32 else 0
+        return _same_inputs(file, provenance, asked.resolve(name, untrained=True, seed=known), asked)
+    given = asked.checkpoint
+    candidates = [given] if given else [file.with_name(checkpoints.NAME), checkpoints.folder_of(name) / checkpoints.NAME]
     for candidate in candidates:
-        if candidate is not None and candidate.is_file() and (checkpoint or files.sha256(candidate) == digest):
-            return targets.resolve(name, weights=candidate)
+        if candidate.is_file() and (given or files.sha256(candidate) == digest):
+            return _same_inputs(file, provenance, asked.resolve(name, weights=candidate), asked)
     raise InputError(
         f"{file} was made from a checkpoint of {name} that is not here (sha256 {str(digest)[:12]}...)",
         f"give it with --checkpoint FILE, or compare with another network: --against {name}",
     )
+
+
+def _require_arguments(file: Path, provenance: Mapping[str, Any], asked: _Asked) -> None:
+    """A file does not choose what a constructor is called with: the user says it again."""
+    names = provenance.get("arguments")
+    if isinstance(names, list) and names and not asked.arguments:
+        shown = " ".join(f"--arg {str(name)[:40]}=..." for name in names[:4])
+        raise InputError(f"{file} was exported with arguments that it does not hold", f"give them again: {shown}")
+
+
+def _same_inputs(file: Path, provenance: Mapping[str, Any], network: Network, asked: _Asked) -> Network:
+    """Nor does it choose the size of the inputs, which its contract must state as the network has it."""
+    recorded = provenance.get("inputs")
+    if isinstance(recorded, list) and not asked.input_shapes and recorded != [spec.document() for spec in network.inputs]:
+        shapes = [entry.get("shape") if isinstance(entry, dict) else None for entry in recorded[:4]]
+        shown = " ".join(f"--input-shape {'x'.join(map(str, shape[:8]))[:60]}" for shape in shapes if isinstance(shape, list))
+        raise InputError(f"{file} was exported for other inputs than {network.name} has by default", f"give them again: {shown}")
+    return network

@@ -11,6 +11,7 @@ import torch
 from deploykit import backends, exporter, onnx_file, target
 from deploykit.backends import Engine
 from deploykit.errors import DeviceUnavailable, InputError, UnknownName
+from deploykit.input_specs import InputSpec
 
 NAMES = [
     pytest.param(name, marks=[pytest.mark.slow, pytest.mark.skipif(not shutil.which("c++"), reason="no C++ compiler")])
@@ -141,7 +142,7 @@ def test_an_output_that_is_the_input_is_copied():
             return x
 
     network = target.resolve("lenet5", untrained=True)
-    network = type(network)("same", "same", Same(), (target.InputSpec("x", (3,)),), network.rules, network.output)
+    network = type(network)("same", "same", Same(), (InputSpec("x", (3,)),), network.rules, network.output)
     with backends.start("torch", network, threads=1) as engine:
         array = np.ones((1, 3), np.float32)
         (found,) = engine.run([array])

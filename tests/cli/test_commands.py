@@ -269,3 +269,20 @@ def test_every_list_has_names_and_summaries(cli, kind):
     for row in rows:
         assert row["name"]
         assert len(row["summary"]) > 10
+
+
+def test_validate_wants_again_what_the_file_was_exported_with(cli):
+    assert cli("export", "lenet5", "--untrained", "--arg", "classes=7", "--out", "seven.onnx").exit_code == 0
+    refused = cli("validate", "seven.onnx")
+    assert refused.exit_code == 2
+    one_line(refused, "exported with arguments", "--arg classes=...")
+    assert cli("validate", "seven.onnx", "--arg", "classes=7").exit_code == 0
+    assert cli("validate", "seven.onnx", "--against", "lenet5", "--untrained", "--arg", "classes=7").exit_code == 0
+    assert cli("export", "edge-kernel", "--untrained", "--input-shape", "1x9x11", "--out", "edges.onnx").exit_code == 0
+    refused = cli("validate", "edges.onnx")
+    assert refused.exit_code == 2
+    one_line(refused, "exported for other inputs", "--input-shape 1x9x11")
+    assert cli("validate", "edges.onnx", "--input-shape", "1x9x11").exit_code == 0
+    refused = cli("validate", "edges.onnx", "--against", "seven.onnx", "--input-shape", "1x9x11")
+    assert refused.exit_code == 2
+    one_line(refused, "--input-shape does not go with it")

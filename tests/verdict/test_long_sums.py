@@ -10,7 +10,7 @@ from torch import nn
 
 from deploykit import target as targets
 from deploykit.exporter import to_onnx
-from deploykit.target import InputSpec
+from deploykit.input_specs import InputSpec
 from deploykit.verdict import judge
 from deploykit.verdict.precision import PlainSums
 

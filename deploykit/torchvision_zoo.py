@@ -1,0 +1,89 @@
+"""torchvision's classification networks: how each is built, what its published weights expect, and what lies in their files.
+
+A published file carries the start of its SHA-256 in its name on the server, by which it is recognized here whatever it is called
+now: `resnet50` has two, which were trained with different preprocessing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from deploykit import files
+from deploykit.runtime.contract import ImageInput
+
+# Their auxiliary heads exist for training alone; torchvision builds them by default.
+WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+_HEADS = ("aux1.", "aux2.", "AuxLogits.")
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
+
+
+def names() -> list[str]:
+    """All of them. Raises `ImportError` without torchvision."""
+    from torchvision import models
+
+    return list(models.list_models(module=models))
+
+
+def published(name: str, file: Path | None) -> Any | None:
+    """The entry of torchvision's list of weights that `file` is, `None` for any other file."""
+    from torchvision import models
+
+    if file is None or not file.is_file():
+        return None
+    digest = files.sha256(file)
+    for entry in models.get_model_weights(name):
+        start = re.search(r"-([0-9a-f]{8,})\.pth$", str(entry.url))
+        if start and digest.startswith(start[1]):
+            return entry
+    return None
+
+
+def usual(name: str) -> Any:
+    """Torchvision's own choice among its weights, for files that it does not know."""
+    from torchvision import models
+
+    return models.get_model_weights(name).DEFAULT
+
+
+def keywords(name: str, entry: Any | None) -> dict[str, Any]:
+    """For the constructor, as torchvision sets them itself where it loads the weights of `entry`."""
+    found: dict[str, Any] = {"aux_logits": False, "init_weights": True} if name in WITH_AUXILIARY_HEADS else {}
+    if entry is not None and name in WITH_AUXILIARY_HEADS:
+        found["transform_input"] = True  # these weights were trained with another mean and std than their transforms state
+    if entry is not None and name.startswith("vit_"):
+        found["image_size"] = entry.meta["min_size"][0]
+    return found
+
+
+def builder(name: str) -> Any:
+    """What makes the network."""
+    from torchvision import models
+
+    return models.get_model_builder(name)
+
+
+def as_built_today(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without heads that the network was built without, and with today's names: DenseNet's were once ``norm.1``, not ``norm1``."""
+    today = {_OLD_DENSENET.sub(r"\1\2.", name): tensor for name, tensor in tensors.items()}
+    return {name: tensor for name, tensor in today.items() if name in wanted or not name.startswith(_HEADS)}
+
+
+def rules(entry: Any) -> ImageInput:
+    """The preprocessing of an entry's transforms."""
+    transforms = entry.transforms()
+    side = transforms.crop_size[0]
+    return ImageInput(
+        channels=3,
+        height=side,
+        width=side,
+        interpolation=transforms.interpolation.value,
+        fit="center-crop",
+        resize=transforms.resize_size[0],
+        mean=tuple(transforms.mean),
+        std=tuple(transforms.std),
+    )
