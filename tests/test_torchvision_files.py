@@ -64,7 +64,9 @@ def test_weights_for_larger_images_make_a_larger_vision_transformer():
     assert torchvision_zoo.keywords("vit_b_16", None) == {}
 
 
-@pytest.mark.parametrize("prefix", ["model.", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "net.model.module."])
+@pytest.mark.parametrize(
+    "prefix", ["model.", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "net.model.module."]
+)
 def test_one_prefix_before_all_names_is_taken_off(tmp_path, prefix):
     own = models.squeezenet1_1().state_dict()
     torch.save({"state_dict": {prefix + name: tensor for name, tensor in own.items()}}, tmp_path / "wrapped.pth")
