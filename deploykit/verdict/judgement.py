@@ -136,7 +136,7 @@ def _batches(deployed: Deployed, original: Original, split: Split | None, sizes:
     """A file that takes one batch size is at fault where the network takes any, unless that size alone was asked for."""
     if split is None and original.trained:
         split = photographs(original)
-    fixed = deployed.fixed_batch
+    fixed = deployed.fixed_batch or original.fixed_batch
     if fixed is not None and (not isinstance(original, TorchOriginal) or tuple(sizes) == (fixed,)):
         return batches_of_one_size(original, fixed)
     found = batches_for(original, split, sizes)

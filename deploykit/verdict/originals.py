@@ -39,6 +39,7 @@ class Original(Protocol):
     data: str | None
     trained: bool
     note: str
+    fixed_batch: int | None
 
     def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
         """Its own answers; the values of its layers for the batches named."""
@@ -73,6 +74,7 @@ class TorchOriginal:
         self.data = network.data
         self.trained = network.trained
         self.note = ""
+        self.fixed_batch: int | None = None
         self._reference = Reference(network.module, precision)
 
     def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
@@ -126,6 +128,7 @@ class OnnxOriginal:
         self.data: str | None = None
         self.trained = bool(contract and contract.provenance.get("checkpoint_sha256"))
         self.inputs = specs_of(deployed.inputs, contract)
+        self.fixed_batch: int | None = deployed.fixed_batch
         self._session = deployed.session()
 
     def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:

@@ -19,20 +19,59 @@ from torch.utils._pytree import tree_map_only
 Precision = Literal["fp32", "fp16"]
 
 
+# Layers whose weights are most of a large network. Exactly these types: who derives from them may use the weights elsewhere.
+_HEAVY = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
 @contextmanager
-def widened(module: nn.Module) -> Iterator[None]:
-    """Every float32 parameter and buffer is float64 inside the block. Widening and narrowing back loses nothing."""
-    dtypes = [(parameter, parameter.dtype) for parameter in module.parameters()]
-    # torch widens parameters in place, and puts new tensors in the place of buffers.
+def widened(module: nn.Module, sparing: bool = True) -> Iterator[None]:
+    """Every floating parameter and buffer is float64 inside the block. Widening and narrowing back loses nothing.
+
+    `sparing`: the weights of convolutions and linear layers are float64 only while their layer runs, so that a large network
+    is never in memory in float64 as a whole. A network that uses such weights outside their layer raises of mixed types then.
+    """
+    heavy = _heavy(module) if sparing else []
+    apart = {id(parameter) for layer in heavy for parameter in layer.parameters(recurse=False)}
+    light = [(p, p.dtype) for p in module.parameters() if id(p) not in apart and p.dtype.is_floating_point]
     buffers = [(owner._buffers, name, buffer) for owner in module.modules() for name, buffer in owner._buffers.items()]
-    module.double()
+    for parameter, _ in light:
+        parameter.data = parameter.data.double()
+    for home, name, buffer in buffers:
+        home[name] = buffer.double() if buffer is not None and buffer.dtype.is_floating_point else buffer
+    hooks = [hook for layer in heavy for hook in _while_it_runs(layer)]
     try:
         yield
     finally:
-        for parameter, dtype in dtypes:
+        for hook in hooks:
+            hook.remove()
+        for parameter, dtype in light:
             parameter.data = parameter.data.to(dtype)
         for home, name, buffer in buffers:
             home[name] = buffer
+
+
+def _heavy(module: nn.Module) -> list[nn.Module]:
+    """Layers that alone own their weights: a tied weight is used elsewhere too."""
+    owned = [(type(child) in _HEAVY, child, list(child.parameters(recurse=False))) for child in module.modules()]
+    shared = {id(parameter) for is_heavy, _, parameters in owned if not is_heavy for parameter in parameters}
+    return [child for is_heavy, child, parameters in owned if is_heavy and not shared & {id(p) for p in parameters}]
+
+
+def _while_it_runs(layer: nn.Module) -> tuple[Any, Any]:
+    """Hooks that widen a layer's weights before it runs and put the old ones back after it, also where it raises."""
+    kept: list[tuple[nn.Parameter, Tensor]] = []
+
+    def widen(*_: Any) -> None:
+        for parameter in layer.parameters(recurse=False):
+            kept.append((parameter, parameter.data))
+            parameter.data = parameter.data.double()
+
+    def narrow(*_: Any) -> None:
+        while kept:
+            parameter, values = kept.pop()
+            parameter.data = values
+
+    return layer.register_forward_pre_hook(widen), layer.register_forward_hook(narrow, always_call=True)
 
 
 @contextmanager

@@ -68,7 +68,7 @@ class Reference:
         """Every batch once per precision; layers are kept for the batches named in `with_layers`."""
         with PlainSums(active=False) as sums:
             narrow = [self.ask(batch.tensors, batch.name in with_layers) for batch in batches]
-        noise = wide = narrow
+        noise = narrow
         shaken: list[list[Answers]] = []
         if self.precision == "fp32" and sums.longest > LONG:
             with PlainSums():
@@ -81,14 +81,21 @@ class Reference:
         if self.precision == "fp16":
             with rounded(self.module):
                 noise = [self.ask(_each(batch, _halve), batch.name in with_layers) for batch in batches]
-        try:
-            with widened(self.module):
-                wide = [self.ask(_each(batch, _widen), batch.name in with_layers) for batch in batches]
-        except Exception as error:  # a network may insist on float32 inside; then float32 is all there is
-            self.note = f"no float64 reference: {type(error.__cause__ or error).__name__}; PyTorch in float32 stands in for it"
+        wide = self._wide(batches, with_layers) or narrow
         if shaken:
             noise = [_farthest(truth, answers) for truth, *answers in zip(wide, noise, *shaken, strict=True)]
         return [Observation(*row) for row in zip(batches, wide, narrow, noise, strict=True)]
+
+    def _wide(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Answers] | None:
+        """In float64; `None` for a network that insists on float32 inside, for which float32 is all there is."""
+        for sparing in (True, False):
+            try:
+                with widened(self.module, sparing):
+                    return [self.ask(_each(batch, _widen), batch.name in with_layers) for batch in batches]
+            except Exception as error:  # whatever a network raises of types that it did not expect
+                kind = type(error.__cause__ or error).__name__
+        self.note = f"no float64 reference: {kind}; PyTorch in float32 stands in for it"
+        return None
 
     def ask(self, tensors: Sequence[Tensor], layers: bool = False) -> Answers:
         """One run with the weights as they are now. Raises `InputError` with what the network says of its inputs."""

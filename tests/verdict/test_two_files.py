@@ -74,6 +74,8 @@ def test_files_with_one_batch_size_are_compared_at_that_size(tmp_path):
     verdict = validate(fixed(tmp_path / "c.onnx", gain=2.001), against=str(original))
     assert verdict.verdict == "different"
     assert verdict.first_divergent_layer == "scaled"
+    assert validate(fixed(tmp_path / "open.onnx", batch="n"), against=str(original)).same, "any size holds the one size"
+    assert not validate(fixed(tmp_path / "open.onnx", batch="n", gain=2.001), against=str(original)).same
 
 
 def test_files_with_other_inputs_are_different_or_refused(tmp_path):

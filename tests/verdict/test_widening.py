@@ -1,0 +1,105 @@
+"""The float64 pass: as exact as with all weights widened, in place, and gone without a trace afterwards."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from deploykit.verdict.inputs import Batch
+from deploykit.verdict.precision import widened
+from deploykit.verdict.reference import Reference
+
+
+class Plain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.norm = nn.BatchNorm2d(8)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.head(self.norm(self.conv(x)).mean((2, 3)))
+
+
+class Borrowing(Plain):
+    """Uses a layer's weights without calling the layer."""
+
+    def forward(self, x):
+        return F.linear(self.norm(self.conv(x)).mean((2, 3)), self.head.weight, self.head.bias)
+
+
+class Tied(Plain):
+    def __init__(self):
+        super().__init__()
+        self.codes = nn.Embedding(4, 8)
+        self.head.weight = self.codes.weight
+
+    def forward(self, x):
+        return super().forward(x) + self.codes(torch.zeros(1, dtype=torch.long)).mean()
+
+
+class Attending(nn.Module):
+    """Its `out_proj` derives from Linear and is never called."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        return self.attention(x, x, x)[0]
+
+
+class Insisting(Plain):
+    def forward(self, x):
+        assert x.dtype == torch.float32
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("network", "inputs"),
+    [
+        (Plain, (2, 3, 6, 6)),
+        (Borrowing, (2, 3, 6, 6)),
+        (Tied, (2, 3, 6, 6)),
+        (Attending, (2, 5, 8)),
+    ],
+)
+def test_the_answers_are_those_of_the_whole_network_in_float64(network, inputs):
+    torch.manual_seed(0)
+    module = network().eval()
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    x = torch.randn(*inputs)
+    reference = Reference(module)
+    (seen,) = reference.observe([Batch("noise", (x,))], {"noise"})
+    assert reference.note == ""
+    assert all(value.dtype == "float64" for value in seen.wide.layers.values())
+    for name, tensor in module.state_dict().items():
+        assert tensor.dtype == before[name].dtype
+        assert torch.equal(tensor, before[name])
+    assert not any(child._forward_hooks or child._forward_pre_hooks for child in module.modules())
+    with torch.no_grad():
+        expected = module.double()(x.double())
+    assert torch.equal(torch.from_numpy(seen.wide.outputs[0]), expected)
+
+
+def test_the_weights_of_one_layer_at_a_time():
+    module = Plain().eval()
+    seen = []
+    module.norm.register_forward_hook(lambda *_: seen.append((module.conv.weight.dtype, module.head.weight.dtype)))
+    with widened(module), torch.no_grad():
+        module(torch.randn(1, 3, 6, 6, dtype=torch.float64))
+    assert seen == [(torch.float32, torch.float32)]
+
+
+def test_a_network_that_raises_gets_its_weights_back():
+    module = Insisting().eval()
+    reference = Reference(module)
+    (seen,) = reference.observe([Batch("noise", (torch.randn(2, 3, 6, 6),))], ())
+    assert "no float64 reference: AssertionError" in reference.note
+    assert seen.wide is seen.narrow
+    assert {tensor.dtype for tensor in module.parameters()} == {torch.float32}
+    with pytest.raises(RuntimeError), widened(module), torch.no_grad():
+        module.conv(torch.randn(1, 3, 6, 6))  # float32 into a layer in float64
+    assert {tensor.dtype for tensor in module.parameters()} == {torch.float32}
