@@ -220,7 +220,22 @@ def to_onnx(
             f"{network.target} could not be exported with opset {opset}: the exporter gave {onnx_file.opset(model)}",
             "choose another --opset",
         )
+    _require_dynamic(model, network, axes)
     return model
+
+
+def _require_dynamic(model: onnx.ModelProto, network: Network, axes: Sequence[Mapping[int, str]]) -> None:
+    """The exporter may take a size for a constant without a word. Raises `ExportError`."""
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in model.graph.input}
+    for spec, wanted in zip(network.inputs, axes, strict=True):
+        for axis, name in wanted.items():
+            if spec.name in shapes and shapes[spec.name][axis].HasField("dim_value"):
+                size = shapes[spec.name][axis].dim_value
+                problem = f"{network.target} cannot be exported with a dynamic {name}: axis {axis} of {spec.name} became {size}"
+                raise ExportError(
+                    problem,
+                    "leave it out of --dynamic, or write the forward pass without int() and comparisons of sizes",
+                )
 
 
 def run(network: Network, inputs: Sequence[Tensor]) -> Any:

@@ -104,6 +104,32 @@ class Counting(nn.Module):
         return self.body(x) * self.calls
 
 
+class Centred(nn.Module):
+    """What was centred has the mean zero."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.norm = nn.BatchNorm2d(8, affine=False, track_running_stats=False)
+
+    def forward(self, x):
+        return self.norm(self.conv(x)).mean((0, 2, 3), keepdim=True)
+
+
+class Chaotic(nn.Module):
+    """The logistic map: every step doubles an error."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = torch.sigmoid(self.body(x))
+        for _ in range(60):
+            x = 3.99 * x * (1 - x)
+        return x
+
+
 class Speechless(nn.Module):
     def forward(self, x):
         assert x.shape[1] == 4
@@ -254,3 +280,15 @@ def test_what_cannot_be_exported_is_one_line(user, tmp_path, name, options, mess
         export(f"{user}:{name}", out=tmp_path / "m.onnx", **options)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_outputs_that_are_zero_but_for_rounding_prove_nothing_and_the_layers_do(user, tmp_path):
+    result = export(f"{user}:Centred", input_shapes=[(3, 12, 12)], out=tmp_path / "m.onnx")
+    assert result.verdict.same, result.verdict
+    assert "prove nothing" in next(check.detail for check in result.verdict.checks if check.name == "evidence")
+
+
+def test_a_network_that_multiplies_its_own_rounding_is_not_proven(user, tmp_path):
+    result = export(f"{user}:Chaotic", input_shapes=[(6,)], out=tmp_path / "m.onnx")
+    assert not result.verdict.same
+    assert "nothing can be told" in next(check.detail for check in result.verdict.checks if check.name == "evidence")

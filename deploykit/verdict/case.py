@@ -20,6 +20,7 @@ from deploykit.verdict.originals import Original
 from deploykit.verdict.precision import Precision
 
 STEADY = 1e-4
+VANISHING = 1e-10  # float64 keeps 16 digits of a sum that is zero, float32 keeps 7
 
 
 class Case:
@@ -61,6 +62,13 @@ class Case:
         batches = [o.batch for o in self.usable]
         observed = self.original.observe(batches, {batch.name for batch in batches})
         return compare_layers(*self._named(self.deployed), observed, self.precision, "all", self.provider)
+
+    def vanishing(self) -> bool:
+        """Whether the outputs are zero but for rounding: nothing beside the values that they were computed from."""
+        watched = [o for o in self.usable if len(o.wide.layers)]
+        return bool(watched) and all(
+            max(map(_scale, o.wide.outputs)) <= VANISHING * max(map(_scale, o.wide.layers.values())) for o in watched
+        )
 
     def _named(self, deployed: Deployed) -> tuple[Deployed, Naming]:
         return deployed, self.original.naming(deployed)

@@ -42,5 +42,7 @@ def headline(verdict: Verdict) -> str:
     failed = next(check for check in verdict.checks if not check.passed)
     if verdict.verdict == "invalid":
         return f"verdict: invalid file ({failed.name}: {failed.detail})"
-    blame = f"; first divergent layer: {verdict.first_divergent_layer}" if verdict.first_divergent_layer else ""
-    return f"verdict: not the same network (step: {verdict.blamed_step}{blame}; {failed.name}: {failed.detail})"
+    # No step changed the numbers where the contract or the network itself is at fault.
+    step = [f"step: {verdict.blamed_step}"] if verdict.blamed_step not in (None, "unknown") else []
+    layer = [f"first divergent layer: {verdict.first_divergent_layer}"] if verdict.first_divergent_layer else []
+    return f"verdict: not the same network ({'; '.join([*step, *layer, f'{failed.name}: {failed.detail}'])})"
