@@ -10,6 +10,7 @@ A file in float16 is judged by the same rule: what PyTorch's own network loses w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,9 @@ from numpy.typing import NDArray
 
 from deploykit.verdict.precision import Precision
 
+_Wide = NDArray[np.float64]
+
+BLOCK = 1 << 20  # elements; an activation of a large network has hundreds of millions
 RATIO = 8.0
 # Units in the last place. Rounding to float16 dwarfs everything else, so there luck is rarer.
 FLOOR = {"fp32": 16.0 * float(np.finfo(np.float32).eps), "fp16": 4.0 * float(np.finfo(np.float16).eps)}
@@ -62,36 +66,77 @@ def compare(
     if reference.size == 0:
         return Difference(0.0, 0.0, 0.0, 0.0, 1.0, (0, 0), True)
     ref, t32, ort = (_by_sample(a) for a in (reference, torch32, onnx))
-    scale = np.max(np.abs(ref), axis=1, keepdims=True)
+    own = t32 if noise is None or noise is torch32 else _by_sample(noise)
+    scale = np.max([np.max(np.abs(r), axis=1) for (r,) in _blocks(ref)], axis=0)[:, None]
     whole = float(np.max(scale))
     # A sample that is all zero is judged on the scale of its batch.
     scale = np.where(scale > 0, scale, whole if whole > 0 else 1.0)
-    torch_error = float(np.max(np.abs(t32 - ref) / scale))
-    own_error = torch_error if noise is None or noise is torch32 else float(np.max(np.abs(_by_sample(noise) - ref) / scale))
-    apart = np.abs(ort - ref) / scale
-    worst = np.unravel_index(int(np.argmax(np.where(np.isnan(apart), np.inf, apart))), apart.shape)
-    onnx_error = float(np.max(apart))
-    tolerance = max(RATIO * own_error, FLOOR[precision]) if np.isfinite(own_error) else float("inf")
-    if rtol is not None or atol is not None:
-        excess = np.abs(ort - ref) / np.maximum((atol or 0.0) + (rtol or 0.0) * np.abs(ref), np.finfo(np.float64).tiny)
-        onnx_error, tolerance = float(np.max(excess)), 1.0
+    seen = _Seen()
+    for r, t, o, n in _blocks(ref, t32, ort, own):
+        allowed = None if rtol is None and atol is None else (atol or 0.0) + (rtol or 0.0) * np.abs(r)
+        seen.add(r, t, o, n, scale, allowed)
+    tolerance = max(RATIO * seen.own_error, FLOOR[precision]) if np.isfinite(seen.own_error) else float("inf")
+    given = rtol is not None or atol is not None
     return Difference(
-        torch_error=torch_error,
-        onnx_error=onnx_error,
-        onnx_vs_torch=float(np.max(np.abs(ort - t32) / scale)),
-        tolerance=tolerance,
-        cosine=_cosine(ref, ort),
-        worst=(int(worst[0]), int(worst[1])),
+        torch_error=seen.torch_error,
+        onnx_error=seen.excess if given else seen.onnx_error,
+        onnx_vs_torch=seen.onnx_vs_torch,
+        tolerance=1.0 if given else tolerance,
+        cosine=seen.cosine,
+        worst=seen.worst,
         empty=whole == 0.0,
     )
 
 
-def _by_sample(values: NDArray[Any]) -> NDArray[np.float64]:
-    wide = np.asarray(values, np.float64)
-    return wide.reshape(1, -1) if wide.ndim == 0 else wide.reshape(wide.shape[0], -1)
+class _Seen:
+    """Largest errors and sums over the blocks so far; NaN stays NaN, as in numpy."""
+
+    def __init__(self) -> None:
+        self.torch_error = self.own_error = self.onnx_error = self.onnx_vs_torch = self.excess = 0.0
+        self.worst = (0, 0)
+        self._farthest = -1.0
+        self._columns = 0
+        self._dot = self._left = self._right = 0.0
+
+    def add(self, ref: _Wide, torch32: _Wide, onnx: _Wide, noise: _Wide, scale: _Wide, allowed: _Wide | None) -> None:
+        apart = np.abs(onnx - ref)
+        if allowed is not None:
+            self.excess = _larger(self.excess, apart / np.maximum(allowed, np.finfo(np.float64).tiny))
+        apart /= scale
+        self.onnx_error = _larger(self.onnx_error, apart)
+        self._place(np.where(np.isnan(apart), np.inf, apart))
+        self.torch_error = _larger(self.torch_error, np.abs(torch32 - ref) / scale)
+        self.own_error = self.torch_error if noise is torch32 else _larger(self.own_error, np.abs(noise - ref) / scale)
+        self.onnx_vs_torch = _larger(self.onnx_vs_torch, np.abs(onnx - torch32) / scale)
+        self._dot += float(np.vdot(ref, onnx))
+        self._left += float(np.vdot(ref, ref))
+        self._right += float(np.vdot(onnx, onnx))
+
+    @property
+    def cosine(self) -> float:
+        """Of the two as long vectors; 1 where both are zero."""
+        norms = float(np.sqrt(self._left) * np.sqrt(self._right))
+        return self._dot / norms if norms else 1.0
+
+    def _place(self, apart: _Wide) -> None:
+        sample, column = np.unravel_index(int(np.argmax(apart)), apart.shape)
+        if apart[sample, column] > self._farthest:
+            self._farthest = float(apart[sample, column])
+            self.worst = (int(sample), self._columns + int(column))
+        self._columns += apart.shape[1]
 
 
-def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Of the two as long vectors; 1 where both are zero."""
-    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(np.vdot(a, b) / norms) if norms else 1.0
+def _larger(so_far: float, values: _Wide) -> float:
+    return float(np.maximum(so_far, np.max(values)))
+
+
+def _by_sample(values: NDArray[Any]) -> NDArray[Any]:
+    return values.reshape(1, -1) if values.ndim == 0 else values.reshape(values.shape[0], -1)
+
+
+def _blocks(*arrays: NDArray[Any]) -> Iterator[tuple[_Wide, ...]]:
+    """Columns of arrays (batch, elements) in float64, so many at once that the copies are small; equal arrays stay one."""
+    step = max(1, BLOCK // arrays[0].shape[0])
+    for start in range(0, arrays[0].shape[1], step):
+        wide = {id(array): np.asarray(array[:, start : start + step], np.float64) for array in arrays}
+        yield tuple(wide[id(array)] for array in arrays)
