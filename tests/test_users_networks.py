@@ -116,6 +116,13 @@ class Centred(nn.Module):
         return self.norm(self.conv(x)).mean((0, 2, 3), keepdim=True)
 
 
+class CentredAlone(Centred):
+    """Zero for a sample that is alone in its batch, and only for that."""
+
+    def forward(self, x):
+        return self.norm(self.conv(x)).mean((2, 3))
+
+
 class Chaotic(nn.Module):
     """The logistic map: every step doubles an error."""
 
@@ -286,6 +293,12 @@ def test_outputs_that_are_zero_but_for_rounding_prove_nothing_and_the_layers_do(
     result = export(f"{user}:Centred", input_shapes=[(3, 12, 12)], out=tmp_path / "m.onnx")
     assert result.verdict.same, result.verdict
     assert "prove nothing" in next(check.detail for check in result.verdict.checks if check.name == "evidence")
+
+
+def test_one_batch_of_mere_rounding_is_judged_on_the_scale_of_the_others(user, tmp_path):
+    result = export(f"{user}:CentredAlone", input_shapes=[(3, 12, 12)], out=tmp_path / "m.onnx")
+    assert result.verdict.same, result.verdict
+    assert result.verdict.errors.tolerance < 1e-4
 
 
 def test_a_network_that_multiplies_its_own_rounding_is_not_proven(user, tmp_path):

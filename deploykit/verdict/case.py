@@ -11,16 +11,15 @@ from numpy.typing import NDArray
 from deploykit import ort
 from deploykit.errors import ModelFileError
 from deploykit.verdict._types import Check, Errors
-from deploykit.verdict.comparison import Difference, compare
+from deploykit.verdict.comparison import VANISHING, Difference, compare
 from deploykit.verdict.deployed import Deployed
-from deploykit.verdict.inputs import CORNERS, Batch
+from deploykit.verdict.inputs import CORNERS, WITH_LARGE_VALUES, Batch
 from deploykit.verdict.layers import LayerDifference, compare_layers, first_divergent
 from deploykit.verdict.naming import Naming
 from deploykit.verdict.originals import Original
 from deploykit.verdict.precision import Precision
 
 STEADY = 1e-4
-VANISHING = 1e-10  # float64 keeps 16 digits of a sum that is zero, float32 keeps 7
 
 
 class Case:
@@ -46,7 +45,10 @@ class Case:
         self.precision: Precision = "fp16" if "fp16" in (deployed.precision, original.precision) else "fp32"
         self._layer_batches = {batches[min(1, len(batches) - 1)].name, "real samples"}
         self.seen = original.observe(batches, self._layer_batches)
-        self.steady = _alike(self.seen[0].narrow.outputs, original.again(batches[0]))
+        # Large values may make outputs so large that all others vanish beside them.
+        told = [o.wide.outputs for o in self.seen if o.batch.name not in WITH_LARGE_VALUES]
+        self._usual = [max(map(_scale, arrays)) for arrays in zip(*told, strict=True)]
+        self.steady = _alike(self.seen[0].narrow.outputs, original.again(batches[0]), self._usual)
         # Where the network itself is not finite there is nothing to compare; float16 may overflow on large values.
         self.usable = [o for o in self.seen if o.finite or (o.batch.name != CORNERS and _finite(o.wide.outputs))]
 
@@ -103,7 +105,8 @@ class Case:
                     shapes = f"{label} is {list(values[place].shape)}, the network gives {list(wide[place].shape)}"
                     return Check("outputs", False, f"{name}: {shapes}"), None
                 rows = (wide[place], narrow[place], values[place])
-                difference = compare(*rows, self.rtol, self.atol, noise=noise[place], precision=self.precision)
+                usual = self._usual[place]
+                difference = compare(*rows, self.rtol, self.atol, noise=noise[place], precision=self.precision, usual=usual)
                 found.append((f"{label} on {name}", difference))
         return self._summed_up(found)
 
@@ -128,10 +131,10 @@ def _excess(difference: Difference) -> float:
     return difference.onnx_error / difference.tolerance if difference.tolerance else float(difference.onnx_error > 0) * np.inf
 
 
-def _alike(first: Sequence[NDArray[Any]], second: Sequence[NDArray[Any]]) -> bool:
+def _alike(first: Sequence[NDArray[Any]], second: Sequence[NDArray[Any]], usual: Sequence[float]) -> bool:
     """Whether two answers to one question are the same, but for the order in which threads add up."""
-    for a, b in zip(first, second, strict=True):
-        if a.shape != b.shape or not np.allclose(a, b, STEADY, STEADY * _scale(a), equal_nan=True):
+    for a, b, scale in zip(first, second, usual, strict=True):
+        if a.shape != b.shape or not np.allclose(a, b, STEADY, STEADY * max(scale, _scale(a)), equal_nan=True):
             return False
     return True
 

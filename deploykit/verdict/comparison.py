@@ -22,6 +22,7 @@ from deploykit.verdict.precision import Precision
 _Wide = NDArray[np.float64]
 
 BLOCK = 1 << 20  # elements; an activation of a large network has hundreds of millions
+VANISHING = 1e-10  # of the usual scale: float64 keeps 16 digits of a sum that is zero, float32 keeps 7
 RATIO = 8.0
 # Units in the last place. Rounding to float16 dwarfs everything else, so there luck is rarer.
 FLOOR = {"fp32": 16.0 * float(np.finfo(np.float32).eps), "fp16": 4.0 * float(np.finfo(np.float16).eps)}
@@ -54,12 +55,14 @@ def compare(
     *,
     noise: NDArray[Any] | None = None,
     precision: Precision = "fp32",
+    usual: float = 0.0,
 ) -> Difference:
     """Compare onnxruntime's result with PyTorch's in float64 and float32, (batch, ...) each.
 
     `noise`: the network's own result in the file's `precision`, whose error decides the tolerance; float32 without it.
     `rtol` and `atol` replace the derived tolerance: every element must then lie within atol + rtol x |reference|. `empty` says
-    that the reference is all zero, and so proves nothing. Shapes that differ are infinitely far apart.
+    that the reference is all zero, and so proves nothing. `usual`: the scale of this output on other inputs, on which a sample
+    is judged that is zero but for rounding. Shapes that differ are infinitely far apart.
     """
     if reference.shape != onnx.shape:
         return Difference(0.0, float("inf"), float("inf"), 0.0, 0.0, (0, 0), False)
@@ -70,7 +73,7 @@ def compare(
     scale = np.max([np.max(np.abs(r), axis=1) for (r,) in _blocks(ref)], axis=0)[:, None]
     whole = float(np.max(scale))
     # A sample that is all zero is judged on the scale of its batch.
-    scale = np.where(scale > 0, scale, whole if whole > 0 else 1.0)
+    scale = np.where(scale > VANISHING * usual, scale, max(whole, usual) or 1.0)
     seen = _Seen()
     for r, t, o, n in _blocks(ref, t32, ort, own):
         allowed = None if rtol is None and atol is None else (atol or 0.0) + (rtol or 0.0) * np.abs(r)

@@ -23,6 +23,7 @@ LARGE = 100.0
 REAL = 4
 BATCHES = (1, 2, 5)
 CORNERS = "zeros, ones and large values"
+WITH_LARGE_VALUES = (CORNERS, "large values")
 FREE = 64  # pixels: few networks shrink an image by more
 
 
