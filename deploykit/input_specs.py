@@ -45,15 +45,15 @@ def of_module(
     """The inputs of a user's network, as many as it is called with.
 
     From the module's own `example_inputs` (tensors with a batch, by name or in order), with `shapes` and `dtypes` over them;
-    without examples from `shapes`, and last from `fallback`, what an exported file says. Raises `InputError` where nothing is
-    known, or where they do not fit together.
+    without examples from `shapes`, and last from `fallback`: the inputs of a file that was exported from it, whose sizes also go
+    over those of the examples. Raises `InputError` where nothing is known, or where they do not fit together.
     """
     known = _examples(module, target)
     if not known and shapes:
         names = _names(module, len(shapes))
         known = tuple(InputSpec(name, tuple(shape)) for name, shape in zip(names, shapes, strict=True))
-    if not known:
-        known = tuple(fallback)
+    if not known or (not shapes and [spec.name for spec in known] == [spec.name for spec in fallback]):
+        known = tuple(replace(spec, shape=other.shape) for spec, other in zip(known or fallback, fallback, strict=True))
     if not known:
         raise InputError(
             f"the input of {target} is not known",

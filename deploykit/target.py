@@ -82,7 +82,7 @@ def resolve(
 
     `weights`: a checkpoint to load instead of the default one. `untrained`: fresh weights from `seed` are fine.
     `arguments`: for the network's constructor. `input_shapes`, without the batch, and `input_dtypes`: per input, over what is
-    known. `fallback`: the inputs of a callable that says nothing of them itself.
+    known. `fallback`: what a file that was exported from it says of a callable's inputs.
 
     Raises `UnknownName` with the nearest names, `CheckpointError` for weights that are missing or do not fit, and
     `InputError` for a callable that cannot be used.

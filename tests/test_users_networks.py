@@ -58,6 +58,10 @@ class UNet(nn.Module):
         return self.head(torch.cat([x, self.up(self.down(x))], 1))
 
 
+class Exampled(UNet):
+    example_inputs = [torch.zeros(1, 3, 8, 8)]
+
+
 class Long(nn.Module):
     """A kernel that is longer than any size that one would guess."""
 
@@ -242,6 +246,12 @@ def test_the_size_it_was_exported_with_is_known_when_validating(user, tmp_path):
     with pytest.raises(InputError, match=r"cannot take an input of 1x2x8.*--input-shape"):
         validate(tmp_path / "foreign.onnx", against=f"{user}:Long")
     assert validate(tmp_path / "foreign.onnx", against=f"{user}:Long", input_shapes=[(2, 40)]).same
+
+
+def test_a_file_of_another_size_than_the_examples_is_compared_at_its_own(user, tmp_path):
+    file = tmp_path / "exampled.onnx"
+    assert export(f"{user}:Exampled", input_shapes=[(3, 16, 12)], out=file).verdict.same
+    assert validate(file, against=f"{user}:Exampled").same
 
 
 def test_nested_outputs_are_called_by_their_path(user, tmp_path):
