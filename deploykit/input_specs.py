@@ -25,10 +25,19 @@ class InputSpec:
     below: int = 2
 
     def random(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
-        """Standard normal values, or whole numbers from 0 to `below` - 1; shape (batch, *shape)."""
-        if self.dtype.is_floating_point:
-            return torch.randn(batch, *self.shape, generator=generator, dtype=self.dtype)
-        return torch.randint(0, self.below, (batch, *self.shape), generator=generator).to(self.dtype)
+        """Standard normal values, or whole numbers from 0 to `below` - 1; shape (batch, *shape).
+
+        Raises `InputError` for a shape that does not fit into memory.
+        """
+        shape = (batch, *self.shape)
+        try:
+            if self.dtype.is_floating_point:
+                return torch.randn(shape, generator=generator, dtype=self.dtype)
+            return torch.randint(0, self.below, shape, generator=generator).to(self.dtype)
+        except RuntimeError as error:  # torch's way to say that there is no memory
+            sizes = "x".join(map(str, shape))
+            problem = f"an input {self.name!r} of {sizes} does not fit into memory"
+            raise InputError(problem, "choose a smaller --input-shape or batch") from error
 
     def document(self) -> dict[str, Any]:
         """The public JSON form, for the contract."""
@@ -144,12 +153,12 @@ def _parameters(module: nn.Module) -> list[str]:
 
 def _bounded(module: nn.Module, specs: tuple[InputSpec, ...]) -> tuple[InputSpec, ...]:
     """Whole numbers up to the largest that the network takes as an index: with 0 and 1 alone, most of an embedding goes unseen."""
-    rows = sorted({child.num_embeddings for child in module.modules() if isinstance(child, nn.Embedding)}, reverse=True)
+    rows = {child.num_embeddings for child in module.modules() if isinstance(child, nn.Embedding)}
     found = list(specs)
     for place, spec in enumerate(specs):
-        if spec.dtype in (torch.int64, torch.int32):
-            wider = [replace(spec, below=below) for below in rows if below > spec.below]
-            found[place] = next((wide for wide in wider if _takes_largest(module, found, place, wide)), spec)
+        if rows and spec.dtype in (torch.int64, torch.int32):
+            ranges = [replace(spec, below=below) for below in sorted(rows | {spec.below}, reverse=True)]
+            found[place] = next((wide for wide in ranges if _takes_largest(module, found, place, wide)), spec)
     return tuple(found)
 
 

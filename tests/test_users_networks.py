@@ -281,6 +281,7 @@ def test_a_network_that_answers_differently_each_time_is_not_proven(user, tmp_pa
     [
         ("scripted", {"input_shapes": [(3, 8, 8)]}, "is a TorchScript module, which cannot be exported"),
         ("Text", {"input_shapes": [(3,)]}, "returns a str in name"),
+        ("UNet", {"input_shapes": [(3, 1 << 31, 1 << 31, 1 << 31)]}, "does not fit into memory; choose a smaller --input-shape"),
         ("Speechless", {"input_shapes": [(3,)]}, r"cannot take an input of 2x3.*--input-shape"),
         ("Tokens", {"input_shapes": [(3,)]}, r"at layer 'embed'.*--input-dtype"),
         ("Tokens", {"input_shapes": [(3,)], "input_dtypes": ["int65"]}, r"unknown type 'int65' of an input; choose one of"),

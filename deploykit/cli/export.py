@@ -42,7 +42,7 @@ def command(ctx: click.Context, /, target: TargetOptions, common: Common, out: P
         input_shapes=target.input_shapes,
         input_dtypes=target.input_dtypes,
         out=out,
-        dynamic=() if dynamic == "none" else tuple(dynamic.split(",")),
+        dynamic=() if dynamic == "none" else tuple(name.strip() for name in dynamic.split(",")),
         progress=common.progress(),
         **options,
     )

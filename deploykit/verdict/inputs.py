@@ -175,5 +175,6 @@ def sample_batches(network: Described, sizes: Sequence[int] = (1, 3)) -> list[di
 
 def _corners(spec: InputSpec, generator: torch.Generator) -> list[Tensor]:
     noise = spec.random(1, generator)
-    large = noise * LARGE if spec.dtype.is_floating_point else torch.full_like(noise, spec.below - 1)
-    return [torch.zeros_like(noise), torch.ones_like(noise), large]
+    if spec.dtype.is_floating_point:
+        return [torch.zeros_like(noise), torch.ones_like(noise), noise * LARGE]
+    return [torch.full_like(noise, min(value, spec.below - 1)) for value in (0, 1, spec.below - 1)]
