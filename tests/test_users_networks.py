@@ -11,6 +11,7 @@ import pytest
 from deploykit import onnx_file
 from deploykit.errors import InputError
 from deploykit.exporter import export
+from deploykit.profiler import profile
 from deploykit.runtime import Predictor
 from deploykit.verdict import validate
 
@@ -234,6 +235,8 @@ def test_open_sizes_are_open_in_the_contract_too(user, tmp_path):
     assert validate(file, against=f"{user}:UNet").same
     with Predictor(file, warm_up=1) as model:
         assert model.predict(np.zeros((3, 48, 20), np.float32)).values.shape == (2, 48, 20)
+    layers = profile(str(file), latency=False).table.layers
+    assert layers[0].input_shape == (1, 3, 32, 32), "counted at the size that it was exported with"
 
 
 def test_the_size_it_was_exported_with_is_known_when_validating(user, tmp_path):

@@ -31,7 +31,8 @@ class FixedInput:
 def fixed(model: onnx.ModelProto, batch: int | None, shapes: Sequence[Shape] | None = None) -> list[FixedInput]:
     """The inputs for one batch size: a free first axis takes `batch` (`None`: 1), other free axes take `shapes`.
 
-    `shapes`: per input, without the batch. A file that takes images of any size gets them in its contract's size by default.
+    `shapes`: per input, without the batch. By default free axes are as the contract has them: the size of the images, or the
+    sizes that the network was exported with.
     Raises `InputError` naming the axis whose size nobody knows, or the size that the file fixes otherwise.
     """
     require_text(model.graph)
@@ -39,21 +40,30 @@ def fixed(model: onnx.ModelProto, batch: int | None, shapes: Sequence[Shape] | N
     values = [value for value in model.graph.input if value.name not in stored]
     if shapes is not None and len(shapes) != len(values):
         raise InputError(f"the file has {len(values)} inputs, {len(shapes)} shapes were given", "give one --input-shape per input")
-    if shapes is None:
-        shapes = _contract_shapes(model)
-    return [_fixed(value, batch, shapes[index] if shapes else None) for index, value in enumerate(values)]
+    wanted = shapes if shapes is not None else _contract_shapes(model, values)
+    return [_fixed(value, batch, shape) for value, shape in zip(values, wanted, strict=True)]
 
 
-def _contract_shapes(model: onnx.ModelProto) -> list[Shape] | None:
-    """(height, width, channels) of the images for which a file with its preprocessing inside was made, else `None`."""
+def _contract_shapes(model: onnx.ModelProto, values: Sequence[onnx.ValueInfoProto]) -> list[Shape | None]:
+    """Per input; `None` where the contract says nothing that the graph would take."""
     try:
         contract = onnx_file.get_contract(model)
     except ContractError:
+        contract = None
+    if contract is None:
+        return [None] * len(values)
+    if contract.preprocessing_in_graph and isinstance(contract.input, ImageInput) and len(values) == 1:
+        rules = contract.input
+        return [(rules.height, rules.width, rules.channels)]
+    examples = contract.example_shapes()
+    return [_fitting(value, examples.get(value.name)) for value in values]
+
+
+def _fitting(value: onnx.ValueInfoProto, example: Shape | None) -> Shape | None:
+    dims = value.type.tensor_type.shape.dim[1:]
+    if example is None or len(example) != len(dims):
         return None
-    if contract is None or not contract.preprocessing_in_graph or not isinstance(contract.input, ImageInput):
-        return None
-    rules = contract.input
-    return [(rules.height, rules.width, rules.channels)]
+    return tuple(dim.dim_value if dim.dim_value > 0 else size for dim, size in zip(dims, example, strict=True))
 
 
 def require_text(graph: onnx.GraphProto) -> None:
