@@ -121,11 +121,15 @@ def load_checkpoint_or_none(path: Path) -> Checkpoint | None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors`, `.pt` or `.pth` file, whoever wrote it. Raises `CheckpointError`; never runs its code."""
+    """The tensors of a `.safetensors`, `.pt`, `.pth` or `.ckpt` file, whoever wrote it; its code is never run.
+
+    Raises `CheckpointError`.
+    """
     if path.suffix == ".safetensors":
         return _read_safetensors(path)[0]
-    if path.suffix not in (".pt", ".pth"):
-        raise CheckpointError(f"{path} is no checkpoint: it ends in {path.suffix!r}", "give a .safetensors, .pt or .pth file")
+    if path.suffix not in (".pt", ".pth", ".ckpt"):
+        problem = f"{path} is no checkpoint: it ends in {path.suffix!r}"
+        raise CheckpointError(problem, "give a .safetensors, .pt, .pth or .ckpt file")
     return _state_dict(_load_pickle(path), path)
 
 

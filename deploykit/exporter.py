@@ -23,6 +23,7 @@ from deploykit import (
     external_data,
     files,
     graph_preprocessing,
+    input_specs,
     network_outputs,
     onnx_file,
     onnx_names,
@@ -189,14 +190,16 @@ def to_onnx(
     axes = dynamic_axes.of_inputs(dynamic, network.inputs)
     batch = EXAMPLE_BATCH if "batch" in dynamic else 1
     examples = [spec.random(batch, torch.Generator().manual_seed(0)) for spec in network.inputs]
-    outputs = list(network_outputs.named(run(network, examples)))
+    for spec in network.inputs:
+        spec.require_numpy()
+    outputs = _output_names(network, run(network, examples))
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 tuple(examples),
                 dynamo=True,
-                dynamic_shapes=tuple({axis: torch.export.Dim(name) for axis, name in each.items()} for each in axes),
+                dynamic_shapes=_nested(module, [{axis: torch.export.Dim(name) for axis, name in each.items()} for each in axes]),
                 input_names=[spec.name for spec in network.inputs],
                 output_names=outputs,
                 opset_version=opset,
@@ -222,6 +225,25 @@ def to_onnx(
         )
     _require_dynamic(model, network, axes)
     return model
+
+
+def _output_names(network: Network, outputs: Any) -> list[str]:
+    """Inputs and outputs share one name space in ONNX: a recurrent network's `state` comes out as `state_out`."""
+    inputs = {spec.name for spec in network.inputs}
+    names = list(network_outputs.named(outputs))
+    taken = inputs | set(names)
+    for place, name in enumerate(names):
+        while names[place] in inputs or (names[place] != name and names[place] in taken):
+            names[place] += "_out"
+    return names
+
+
+def _nested(module: nn.Module, shapes: list[Any]) -> tuple[Any, ...]:
+    """As torch.export wants them: those of ``*args`` are one tuple."""
+    by_name = input_specs.parameters(module)
+    if len(shapes) > len(by_name) and input_specs.takes_more(module):
+        return (*shapes[: len(by_name)], tuple(shapes[len(by_name) :]))
+    return tuple(shapes)
 
 
 def _require_dynamic(model: onnx.ModelProto, network: Network, axes: Sequence[Mapping[int, str]]) -> None:

@@ -10,9 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deploykit.errors import InputError
+from deploykit.errors import InputError, reason
 
-DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
+# All that both PyTorch and numpy have.
+DTYPES = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
+BYTES = {torch.uint8: 256, torch.int8: 128}
+MOST_TABLES = 8  # each costs two runs of the network
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,15 @@ class InputSpec:
             if self.dtype.is_floating_point:
                 return torch.randn(shape, generator=generator, dtype=self.dtype)
             return torch.randint(0, self.below, shape, generator=generator).to(self.dtype)
-        except RuntimeError as error:  # torch's way to say that there is no memory
+        except (RuntimeError, ValueError, TypeError, OverflowError) as error:  # torch's ways to say that there is no memory
             sizes = "x".join(map(str, shape))
             problem = f"an input {self.name!r} of {sizes} does not fit into memory"
             raise InputError(problem, "choose a smaller --input-shape or batch") from error
+
+    def require_numpy(self) -> None:
+        """Raise `InputError` for a type that onnxruntime's Python interface cannot be given."""
+        if str(self.dtype).removeprefix("torch.") not in DTYPES:
+            raise InputError(f"the input {self.name!r} takes {self.dtype}, which numpy does not have", "use another type")
 
     def document(self) -> dict[str, Any]:
         """The public JSON form, for the contract."""
@@ -82,8 +90,12 @@ def changed(
     if shapes:
         specs = tuple(replace(spec, shape=tuple(shape)) for spec, shape in zip(specs, shapes, strict=True))
     if dtypes:
-        specs = tuple(replace(spec, dtype=_dtype(name)) for spec, name in zip(specs, dtypes, strict=True))
+        specs = tuple(_of_type(spec, _dtype(name)) for spec, name in zip(specs, dtypes, strict=True))
     return specs
+
+
+def _of_type(spec: InputSpec, dtype: torch.dtype) -> InputSpec:
+    return spec if spec.dtype == dtype else replace(spec, dtype=dtype, below=BYTES.get(dtype, 2))
 
 
 def _dtype(name: str) -> torch.dtype:
@@ -96,10 +108,13 @@ def _dtype(name: str) -> torch.dtype:
 def _examples(module: nn.Module, target: str) -> tuple[InputSpec, ...]:
     examples = getattr(module, "example_inputs", None)
     if callable(examples):
-        examples = examples()
+        try:
+            examples = examples()
+        except Exception as error:  # whatever the user's code raises
+            raise InputError(f"`example_inputs` of {target} raised {type(error).__name__}: {reason(error)}") from error
     if isinstance(examples, Tensor):
         examples = [examples]
-    if not examples:
+    if examples is None:
         return ()
     if isinstance(examples, Mapping):
         named = _in_order(module, examples, target)
@@ -108,24 +123,26 @@ def _examples(module: nn.Module, target: str) -> tuple[InputSpec, ...]:
     else:
         raise InputError(f"`example_inputs` of {target} is a {type(examples).__name__}", "make it a list or a dict of tensors")
     for name, value in named.items():
-        if not isinstance(value, Tensor) or not value.ndim:
-            problem = f"{name!r} in `example_inputs` of {target} is no tensor with a batch"
+        if not isinstance(value, Tensor) or not value.ndim or value.is_complex():
+            problem = f"{name!r} in `example_inputs` of {target} is no tensor of real numbers with a batch"
             raise InputError(problem, "give tensors whose first axis is the batch")
     return tuple(InputSpec(name, tuple(t.shape[1:]), t.dtype, _below(t)) for name, t in named.items())
 
 
 def _below(example: Tensor) -> int:
-    whole = not (example.dtype.is_floating_point or example.dtype.is_complex or example.dtype == torch.bool)
-    return max(2, int(example.max()) + 1) if whole and example.numel() else 2
+    """What the example's own numbers are below; bytes are images, and take all values."""
+    if example.dtype.is_floating_point or example.dtype == torch.bool or not example.numel():
+        return 2
+    return max(2, min(int(example.max()), 1 << 62) + 1, BYTES.get(example.dtype, 2))
 
 
 def _in_order(module: nn.Module, examples: Mapping[str, Any], target: str) -> dict[str, Any]:
     """By the parameters of `forward`, which gets them by position."""
-    parameters = _parameters(module)
-    if not set(examples) <= set(parameters):
+    places = parameters(module)
+    if not set(examples) <= set(places):
         return {str(name): value for name, value in examples.items()}
-    named = {name: examples[name] for name in parameters if name in examples}
-    skipped = next((name for name in parameters[: len(named)] if name not in named), None)
+    named = {name: examples[name] for name in places if name in examples}
+    skipped = next((name for name in places[: len(named)] if name not in named), None)
     if skipped is not None:
         raise InputError(
             f"`example_inputs` of {target} leaves out {skipped!r}, which comes before {list(named)[-1]!r} in forward()",
@@ -138,11 +155,21 @@ def _names(module: nn.Module, count: int) -> list[str]:
     """`input` for one; the parameters of `forward` for several, with numbers where it takes `*args`."""
     if count == 1:
         return ["input"]
-    names = _parameters(module)[:count]
+    names = parameters(module)[:count]
     return names + [f"input_{place}" for place in range(len(names), count)]
 
 
-def _parameters(module: nn.Module) -> list[str]:
+def takes_more(module: nn.Module) -> bool:
+    """Whether `forward` has ``*args``."""
+    try:
+        found = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in found)
+
+
+def parameters(module: nn.Module) -> list[str]:
+    """Names of what `forward` takes by position, without ``*args``."""
     by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     try:
         found = inspect.signature(module.forward).parameters.values()
@@ -152,21 +179,36 @@ def _parameters(module: nn.Module) -> list[str]:
 
 
 def _bounded(module: nn.Module, specs: tuple[InputSpec, ...]) -> tuple[InputSpec, ...]:
-    """Whole numbers up to the largest that the network takes as an index: with 0 and 1 alone, most of an embedding goes unseen."""
-    rows = {child.num_embeddings for child in module.modules() if isinstance(child, nn.Embedding)}
+    """Whole numbers that are an index up to the last row of their table: with 0 and 1 alone, most of it goes unseen.
+
+    An input is an index of a table if the network takes the number of its last row and refuses the next one; a mask is none.
+    """
     found = list(specs)
     for place, spec in enumerate(specs):
-        if rows and spec.dtype in (torch.int64, torch.int32):
-            ranges = [replace(spec, below=below) for below in sorted(rows | {spec.below}, reverse=True)]
-            found[place] = next((wide for wide in ranges if _takes_largest(module, found, place, wide)), spec)
+        if spec.dtype in (torch.int64, torch.int32):
+            found[place] = next((wide for rows in _rows(module) if (wide := _index(module, found, place, rows))), spec)
     return tuple(found)
 
 
-def _takes_largest(module: nn.Module, specs: Sequence[InputSpec], place: int, wanted: InputSpec) -> bool:
-    """Whether the network takes the largest value of `wanted` in its place, beside zeros in the other inputs."""
+def _rows(module: nn.Module) -> list[int]:
+    """Rows of all that may be a table: of embeddings, largest first, then of other matrices."""
+    tables = (nn.Embedding, nn.EmbeddingBag)
+    sure = {child.num_embeddings for child in module.modules() if isinstance(child, tables)}
+    maybe = {tensor.shape[0] for tensor in (*module.parameters(), *module.buffers()) if tensor.ndim == 2} - sure
+    return sorted(sure, reverse=True) + sorted(maybe, reverse=True)[:MOST_TABLES]
+
+
+def _index(module: nn.Module, specs: Sequence[InputSpec], place: int, rows: int) -> InputSpec | None:
+    if _takes(module, specs, place, rows - 1) and not _takes(module, specs, place, rows):
+        return replace(specs[place], below=rows)
+    return None
+
+
+def _takes(module: nn.Module, specs: Sequence[InputSpec], place: int, value: int) -> bool:
+    """Whether the network takes `value` in one input, beside zeros in the others."""
     try:
         inputs = [torch.zeros(1, *spec.shape, dtype=spec.dtype) for spec in specs]
-        inputs[place] += wanted.below - 1
+        inputs[place] += value
         with torch.no_grad():
             module(*inputs)
     except Exception:  # an index out of range, or whatever else the network says of it

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
@@ -127,3 +129,12 @@ def operators(model: onnx.ModelProto) -> dict[str, int]:
                 if attribute.type == onnx.AttributeProto.GRAPH:
                     pending.append(attribute.g)
     return dict(sorted(found.items()))
+
+
+def number_type(elem_type: int) -> np.dtype[Any] | None:
+    """The type that numpy has for a type of ONNX, `None` for texts, for types that it does not have, and for what is no type."""
+    try:
+        found = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem_type))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return found if found.kind in "fiub" else None

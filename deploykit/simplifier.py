@@ -122,12 +122,8 @@ def random_batches(model: onnx.ModelProto, sizes: Sequence[int] = (1, 3)) -> lis
 
 
 def _dtype(value: onnx.ValueInfoProto) -> np.dtype[Any]:
-    kind = value.type.tensor_type.elem_type
-    try:
-        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind))
-    except (KeyError, TypeError, ValueError):
-        dtype = np.dtype(object)
-    if dtype.kind not in "fiub":
+    dtype = onnx_file.number_type(value.type.tensor_type.elem_type)
+    if dtype is None:
         raise ModelFileError(f"the input {str(value.name)[:80]!r} takes no numbers that numpy has", "it cannot be tried out")
     return dtype
 

@@ -22,7 +22,7 @@ from deploykit.errors import CheckpointError, DependencyMissing, InputError, Unk
 from deploykit.input_specs import InputSpec
 from deploykit.runtime.contract import ArrayInput, ImageInput, Output
 
-WEIGHTS = (".safetensors", ".pt", ".pth")
+WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt")
 
 
 @dataclass(frozen=True)
@@ -189,13 +189,13 @@ def _from_torchvision(target: str, weights: Path | None, untrained: bool, argume
         )
     tensors = checkpoint.read_weights(weights) if weights is not None else None
     entry = torchvision_zoo.published(name, weights)
-    given = {**torchvision_zoo.keywords(name, entry), **(arguments or {})}
+    given = {**torchvision_zoo.keywords(name, entry, tensors), **(arguments or {})}
     module = _call(torchvision_zoo.builder(name), given, target)
     if tensors is not None:
         spelled = checkpoint.spelled_like(tensors, module.state_dict())
         checkpoint.load_weights(module, torchvision_zoo.as_built_today(spelled, module.state_dict()), str(weights))
-    entry = entry or torchvision_zoo.usual(name)
-    rules = torchvision_zoo.rules(entry)
+    entry = entry or torchvision_zoo.usual(name, given)
+    rules = torchvision_zoo.rules(entry, given.get("image_size"))
     labels = tuple(entry.meta["categories"]) if "num_classes" not in (arguments or {}) else None
     shape = (3, rules.height, rules.width)
     return Network(target, name, module, (InputSpec("input", shape),), rules, Output("softmax", labels), None, weights)
@@ -240,6 +240,8 @@ def _import(module_name: str, attribute: str, target: str) -> Any:
 
 def _call(factory: Any, arguments: Mapping[str, Any], target: str) -> nn.Module:
     if isinstance(factory, nn.Module):
+        if arguments:
+            raise InputError(f"{target} is a network already: --arg has nothing to go to", "drop --arg")
         return _unwrapped(factory, target)
     if not callable(factory):
         raise InputError(

@@ -6,6 +6,7 @@ now: `resnet50` has two, which were trained with different preprocessing.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from deploykit.runtime.contract import ImageInput
 
 # Their auxiliary heads exist for training alone; torchvision builds them by default.
 WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+VIT_SIZE = 224
 _HEADS = ("aux1.", "aux2.", "AuxLogits.")
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 
@@ -43,21 +45,34 @@ def published(name: str, file: Path | None) -> Any | None:
     return None
 
 
-def usual(name: str) -> Any:
-    """Torchvision's own choice among its weights, for files that it does not know."""
+def usual(name: str, given: Mapping[str, Any]) -> Any:
+    """The entry for files that torchvision does not know: its own choice, or one for images of the size given."""
     from torchvision import models
 
-    return models.get_model_weights(name).DEFAULT
+    entries = models.get_model_weights(name)
+    size = given.get("image_size")
+    return next((entry for entry in (entries.DEFAULT, *entries) if size in (None, rules(entry).height)), entries.DEFAULT)
 
 
-def keywords(name: str, entry: Any | None) -> dict[str, Any]:
-    """For the constructor, as torchvision sets them itself where it loads the weights of `entry`."""
+def keywords(name: str, entry: Any | None, tensors: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+    """For the constructor, as torchvision sets them itself where it loads the weights of `entry`.
+
+    A vision transformer is made for one size of image: that of the entry, else that of its `tensors`, else torchvision's 224.
+    """
     found: dict[str, Any] = {"aux_logits": False, "init_weights": True} if name in WITH_AUXILIARY_HEADS else {}
     if entry is not None and name in WITH_AUXILIARY_HEADS:
         found["transform_input"] = True  # these weights were trained with another mean and std than their transforms state
-    if entry is not None and name.startswith("vit_"):
-        found["image_size"] = entry.meta["min_size"][0]
+    if name.startswith("vit_"):
+        found["image_size"] = entry.meta["min_size"][0] if entry is not None else _image_size(name, tensors or {})
     return found
+
+
+def _image_size(name: str, tensors: Mapping[str, Tensor]) -> int:
+    """A position per patch and one for the class; the size of a patch is the last part of the name."""
+    positions = tensors.get("encoder.pos_embedding")
+    if positions is None or positions.ndim != 3:
+        return VIT_SIZE
+    return math.isqrt(max(positions.shape[1] - 1, 1)) * int(name.rpartition("_")[2])
 
 
 def builder(name: str) -> Any:
@@ -73,17 +88,17 @@ def as_built_today(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) 
     return {name: tensor for name, tensor in today.items() if name in wanted or not name.startswith(_HEADS)}
 
 
-def rules(entry: Any) -> ImageInput:
-    """The preprocessing of an entry's transforms."""
+def rules(entry: Any, side: int | None = None) -> ImageInput:
+    """The preprocessing of an entry's transforms; for images of another `side` they are resized to it, and nothing is cut off."""
     transforms = entry.transforms()
-    side = transforms.crop_size[0]
+    own = transforms.crop_size[0]
     return ImageInput(
         channels=3,
-        height=side,
-        width=side,
+        height=side or own,
+        width=side or own,
         interpolation=transforms.interpolation.value,
         fit="center-crop",
-        resize=transforms.resize_size[0],
+        resize=transforms.resize_size[0] if side in (None, own) else side,
         mean=tuple(transforms.mean),
         std=tuple(transforms.std),
     )

@@ -61,7 +61,12 @@ def test_weights_for_larger_images_make_a_larger_vision_transformer():
     entry = models.ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1
     assert torchvision_zoo.keywords("vit_b_16", entry) == {"image_size": 384}
     assert torchvision_zoo.rules(entry).height == 384
-    assert torchvision_zoo.keywords("vit_b_16", None) == {}
+    assert torchvision_zoo.keywords("vit_b_16", None) == {"image_size": 224}
+    positions = {"encoder.pos_embedding": torch.zeros(1, 1 + 24 * 24, 768)}
+    assert torchvision_zoo.keywords("vit_b_16", None, positions) == {"image_size": 384}
+    assert torchvision_zoo.usual("vit_b_16", {"image_size": 384}) is entry
+    assert torchvision_zoo.rules(torchvision_zoo.usual("vit_h_14", {"image_size": 224})).height == 224, "its default is for 518"
+    assert torchvision_zoo.rules(torchvision_zoo.usual("vit_b_16", {"image_size": 96}), 96).resize == 96
 
 
 @pytest.mark.parametrize(

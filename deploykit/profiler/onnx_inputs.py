@@ -86,7 +86,7 @@ def _fixed(value: onnx.ValueInfoProto, batch: int | None, wanted: Shape | None) 
     if kind != "tensor_type":
         raise InputError(f"the input {value.name!r} is a {(kind or 'value without a type').removesuffix('_type')}, not a tensor")
     tensor = value.type.tensor_type
-    dtype = _dtype(tensor.elem_type)
+    dtype = onnx_file.number_type(tensor.elem_type)
     if not tensor.HasField("shape"):
         if wanted is None:
             raise InputError(f"the input {value.name!r} has no shape in the file", "give --input-shape, without the batch")
@@ -120,11 +120,3 @@ def _sizes(name: str, axes: list[int | str], batch: int | None, wanted: Shape | 
     if prod(found) > MOST_ELEMENTS:
         raise InputError(f"the input {name!r} would have {prod(found):,} elements", "is it the right file, and the right shape?")
     return tuple(found)
-
-
-def _dtype(kind: int) -> np.dtype[Any] | None:
-    try:
-        found = onnx.helper.tensor_dtype_to_np_dtype(kind)
-    except (KeyError, TypeError, ValueError):
-        return None
-    return found if found.kind in "fiub" else None

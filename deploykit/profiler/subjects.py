@@ -35,7 +35,7 @@ def network(subject: Subject) -> Network:
 
 
 def inputs(subject: Subject, batch: int | None, seed: int = 0) -> list[NDArray[Any]]:
-    """Standard normal values, or 0 and 1 where it takes integers; one array (batch, ...) per input, the same for a seed."""
+    """Standard normal values, or whole numbers where it takes those; one array (batch, ...) per input, the same for a seed."""
     if subject.is_file:
         return of_file(Path(subject.target), batch, subject.input_shapes, seed)
     return of_network(network(subject), batch, seed)

@@ -20,6 +20,7 @@ MAX_BYTES = 4 << 20
 MAX_SIDE = 16_384
 MAX_AREA = 1 << 26
 MAX_LABELS = 100_000
+MAX_EXAMPLE = 1 << 24  # elements of a sample that the file asks to be tried with
 # Bounds of scale, mean and std: within them no pixel becomes infinite in float32.
 SMALLEST, LARGEST = 1e-9, 1e9
 
@@ -118,12 +119,14 @@ class Contract:
     verdict: Mapping[str, Any] | None = None
 
     def example_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes without the batch that the network was exported with, by input; what is no such record is left out."""
+        """Shapes without the batch that the network was exported with, by input, without what is no such record, or too large."""
         recorded = self.provenance.get("inputs")
         found: dict[str, tuple[int, ...]] = {}
         for entry in recorded if isinstance(recorded, list) else ():
             name, shape = (entry.get("name"), entry.get("shape")) if isinstance(entry, dict) else (None, None)
-            if isinstance(name, str) and isinstance(shape, list) and len(shape) <= 8 and all(map(_is_size, shape)):
+            if not isinstance(name, str) or not isinstance(shape, list) or len(shape) > 8:
+                continue
+            if all(_is_int(size) and size >= 1 for size in shape) and math.prod(shape) <= MAX_EXAMPLE:
                 found[name] = tuple(shape)
         return found
 
@@ -210,10 +213,6 @@ def _short(value: object) -> str:
 
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_AREA
 
 
 def _is_real(value: object) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deploykit import datasets
+from deploykit import datasets, onnx_file
 from deploykit.datasets import Split
 from deploykit.errors import DatasetError, InputError, UnknownName
-from deploykit.input_specs import InputSpec
+from deploykit.input_specs import BYTES, InputSpec
 from deploykit.runtime.contract import MAX_AREA, ArrayInput, Contract, ImageInput, Output
+from deploykit.verdict.deployed import Deployed
 
 LARGE = 100.0
 REAL = 4
@@ -88,31 +89,41 @@ def batches_of_one_size(network: Described, size: int, seed: int = 0) -> list[Ba
     return found
 
 
-def batch_of_another_size(network: Described, values: Sequence[onnx.ValueInfoProto], seed: int = 1) -> Batch | None:
-    """Noise, half as large again along every axis besides the batch that the graph leaves open; `None` if it leaves none."""
-    specs = []
-    for spec, value in zip(network.inputs, values, strict=True):
-        dims = value.type.tensor_type.shape.dim
-        free = [not dim.HasField("dim_value") for dim in dims[1:]] if len(dims) == len(spec.shape) + 1 else []
-        grown = tuple(size + size // 2 if any_ else size for size, any_ in zip(spec.shape, free, strict=False))
-        specs.append(replace(spec, shape=grown if free else spec.shape))
-    if [spec.shape for spec in specs] == [spec.shape for spec in network.inputs]:
-        return None
+def batches_of_other_sizes(network: Described, values: Sequence[onnx.ValueInfoProto], seed: int = 1) -> list[Batch]:
+    """Noise, half as large again along every axis besides the batch that the graph leaves open, and noise half as large.
+
+    The first one that the network takes is enough. `[]` if the graph leaves no axis open.
+    """
     generator = torch.Generator().manual_seed(seed)
-    sizes = ", ".join("x".join(map(str, spec.shape)) for spec in specs)
-    return Batch(f"noise of another size ({sizes})", tuple(spec.random(2, generator) for spec in specs))
+    found = []
+    for change in (lambda size: size + size // 2, lambda size: max(1, size // 2)):
+        specs = [_resized(spec, value, change) for spec, value in zip(network.inputs, values, strict=True)]
+        if [spec.shape for spec in specs] != [spec.shape for spec in network.inputs]:
+            sizes = ", ".join("x".join(map(str, spec.shape)) for spec in specs)
+            found.append(Batch(f"noise of another size ({sizes})", tuple(spec.random(2, generator) for spec in specs)))
+    return found
 
 
-def specs_of(values: Sequence[onnx.ValueInfoProto], contract: Contract | None) -> tuple[InputSpec, ...]:
+def _resized(spec: InputSpec, value: onnx.ValueInfoProto, change: Callable[[int], int]) -> InputSpec:
+    dims = value.type.tensor_type.shape.dim
+    if len(dims) != len(spec.shape) + 1:
+        return spec
+    sizes = zip(spec.shape, dims[1:], strict=True)
+    return replace(spec, shape=tuple(size if dim.HasField("dim_value") else change(size) for size, dim in sizes))
+
+
+def specs_of(deployed: Deployed, contract: Contract | None) -> tuple[InputSpec, ...]:
     """The inputs of a graph without the batch; free sizes are the contract's, else `FREE` for images and 8 for the rest.
 
-    Raises `InputError` for an input for which no values can be made up.
+    Whole numbers that pick rows of a table are tried up to its last row. Raises `InputError` for an input for which no values
+    can be made up.
     """
     examples = contract.example_shapes() if contract else {}
     rules = contract.input if contract else None
     image = (rules.channels, rules.height, rules.width) if isinstance(rules, ImageInput) else ()
+    rows = _rows_picked(deployed.model.graph)
     found = []
-    for value in values:
+    for value in deployed.inputs:
         dims = value.type.tensor_type.shape.dim
         if not dims:
             raise InputError(f"the input {value.name[:80]!r} has no batch, so the files cannot be compared at several sizes")
@@ -121,11 +132,27 @@ def specs_of(values: Sequence[onnx.ValueInfoProto], contract: Contract | None) -
         shape = tuple(d.dim_value if d.HasField("dim_value") else u for d, u in zip(dims[1:], usual, strict=True))
         if math.prod(shape) > MAX_AREA:
             raise InputError(f"a sample for the input {value.name[:80]!r} would have {math.prod(shape):,} elements")
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-        if dtype.kind not in "fiub":
-            raise InputError(f"the input {value.name[:80]!r} takes {dtype}, for which no values can be made up")
-        found.append(InputSpec(value.name, shape, torch.from_numpy(np.zeros(0, dtype)).dtype))
+        numbers = onnx_file.number_type(value.type.tensor_type.elem_type)
+        if numbers is None:
+            raise InputError(f"the input {value.name[:80]!r} takes no numbers that numpy has", "no values can be made up for it")
+        dtype = torch.from_numpy(np.zeros(0, numbers)).dtype
+        found.append(InputSpec(value.name, shape, dtype, rows.get(value.name, BYTES.get(dtype, 2))))
     return tuple(found)
+
+
+def _rows_picked(graph: onnx.GraphProto) -> dict[str, int]:
+    """Inputs that are indices of a stored table, as they are or in another type or shape -> its number of rows."""
+    tables = {tensor.name: tensor.dims[0] for tensor in graph.initializer if tensor.dims}
+    origin = {value.name: value.name for value in graph.input}
+    found: dict[str, int] = {}
+    for node in graph.node:
+        first, second = (*node.input, "", "")[:2]
+        if node.op_type in ("Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze") and first in origin:
+            origin.update((output, origin[first]) for output in node.output)
+        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+        if node.op_type == "Gather" and axis == 0 and first in tables and second in origin:
+            found[origin[second]] = max(1, min(found.get(origin[second], 1 << 31), tables[first]))
+    return found
 
 
 def labelled_split(network: Described, data: str | None = None) -> tuple[Split, bool] | None:

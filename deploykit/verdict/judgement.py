@@ -24,9 +24,9 @@ from deploykit.verdict.inputs import (
     BATCHES,
     Batch,
     absent_dataset,
-    batch_of_another_size,
     batches_for,
     batches_of_one_size,
+    batches_of_other_sizes,
     labelled_split,
     photographs,
 )
@@ -91,7 +91,7 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
     found.append(_inputs(deployed, original))
     if not found[-1].passed:
         return Verdict(ask.file, original.name, "different", tuple(found), blamed_step="export")
-    batches = _batches(deployed, original, ask.labelled[0] if ask.labelled else None, ask.sizes)
+    batches, untried = _batches(deployed, original, ask.labelled[0] if ask.labelled else None, ask.sizes)
     case = Case(deployed, original, batches, ask.rtol, ask.atol, ask.provider)
     outputs, errors = case.outputs()
     layers = case.layers()
@@ -101,7 +101,7 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
     weights, wrong_weight = original.weights(deployed, right)
     found += [outputs, _layers(layers), weights, _contract(deployed, original), _evidence(errors, layers, case)]
     decisions = None
-    if ask.labelled and ask.labelled[1] and original.rules is not None:
+    if ask.labelled and ask.labelled[1] and original.rules is not None and len(original.inputs) == 1:
         decisions = decide(deployed, ask.provider, original.logits, original.rules, ask.labelled[0])
         found.append(_decisions(decisions))
     same = all(check.passed for check in found)
@@ -119,7 +119,7 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
         blamed_step=None if same else blame.blamed_step(made_by, case.agrees, ask.provider),
         first_divergent_layer=None if same else layer,
         notes=tuple(
-            filter(None, [original.note, legal.traces(deployed.model), None if ask.labelled else absent_dataset(original)])
+            filter(None, [original.note, untried, legal.traces(deployed.model), None if ask.labelled else absent_dataset(original)])
         ),
     )
 
@@ -132,18 +132,22 @@ def _first_illegal(ask: _Questions, deployed: Deployed) -> str | None:
     return None
 
 
-def _batches(deployed: Deployed, original: Original, split: Split | None, sizes: Sequence[int]) -> list[Batch]:
-    """A file that takes one batch size is at fault where the network takes any, unless that size alone was asked for."""
+def _batches(deployed: Deployed, original: Original, split: Split | None, sizes: Sequence[int]) -> tuple[list[Batch], str]:
+    """A file that takes one batch size is at fault where the network takes any, unless that size alone was asked for.
+
+    With a remark where the file leaves an axis open for which no other size could be tried.
+    """
     if split is None and original.trained:
         split = photographs(original)
     fixed = deployed.fixed_batch or original.fixed_batch
     if fixed is not None and (not isinstance(original, TorchOriginal) or tuple(sizes) == (fixed,)):
-        return batches_of_one_size(original, fixed)
+        return batches_of_one_size(original, fixed), ""
     found = batches_for(original, split, sizes)
-    another = batch_of_another_size(original, deployed.inputs)
-    if another is not None and _takes(original, another):
-        found.append(another)
-    return found
+    others = batches_of_other_sizes(original, deployed.inputs)
+    taken = next((batch for batch in others if _takes(original, batch)), None)
+    if taken is not None:
+        return [*found, taken], ""
+    return found, "the file leaves sizes open of which the network takes no other: they were not tried" if others else ""
 
 
 def _takes(original: Original, batch: Batch) -> bool:
@@ -206,13 +210,12 @@ def _layers(layers: Sequence[LayerDifference]) -> Check:
 
 def _evidence(errors: Errors | None, layers: Sequence[LayerDifference], case: Case) -> Check:
     """Outputs that are all zero agree with anything, and random ones cannot be compared at all."""
-    if not case.steady and not case.vanishing():
+    if not case.steady:
         answer = "the network gives another answer each time it is asked: random numbers or dropout in its forward pass?"
         return Check("evidence", False, answer)
-    loose = errors.tolerance if errors is not None and case.derived else 0.0
-    nothing = LOOSEST < loose < np.inf
+    nothing = case.derived and LOOSEST < case.loosest < np.inf
     if nothing and not case.vanishing():
-        answer = f"PyTorch's own answers in float32 are up to {loose / RATIO:.0%} off: nothing can be told from them"
+        answer = f"PyTorch's own answers in {case.precision} are {case.loosest / RATIO:.0%} off: nothing can be told from them"
         return Check("evidence", False, answer)
     empty = nothing or all(not np.any(array) for seen in case.usable for array in seen.wide.outputs)
     telling = sum(not layer.difference.empty and layer.difference.tolerance < LOOSEST for layer in layers)

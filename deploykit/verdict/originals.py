@@ -64,6 +64,8 @@ class TorchOriginal:
     """A PyTorch network."""
 
     def __init__(self, network: Network, precision: Precision) -> None:
+        for spec in network.inputs:
+            spec.require_numpy()
         self.network = network
         self.name = network.target
         self.precision = precision
@@ -127,7 +129,7 @@ class OnnxOriginal:
         self.dataset = dataset if isinstance(dataset, str) else None
         self.data: str | None = None
         self.trained = bool(contract and contract.provenance.get("checkpoint_sha256"))
-        self.inputs = specs_of(deployed.inputs, contract)
+        self.inputs = specs_of(deployed, contract)
         self.fixed_batch: int | None = deployed.fixed_batch
         self._session = deployed.session()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -34,20 +34,33 @@ def widened(module: nn.Module, sparing: bool = True) -> Iterator[None]:
     apart = {id(parameter) for layer in heavy for parameter in layer.parameters(recurse=False)}
     light = [(p, p.dtype) for p in module.parameters() if id(p) not in apart and p.dtype.is_floating_point]
     buffers = [(owner._buffers, name, buffer) for owner in module.modules() for name, buffer in owner._buffers.items()]
-    for parameter, _ in light:
-        parameter.data = parameter.data.double()
-    for home, name, buffer in buffers:
-        home[name] = buffer.double() if buffer is not None and buffer.dtype.is_floating_point else buffer
-    hooks = [hook for layer in heavy for hook in _while_it_runs(layer)]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+    usual = torch.get_default_dtype()
+    with ExitStack() as stack:
+        stack.callback(torch.set_default_dtype, usual)
+        torch.set_default_dtype(torch.float64)
         for parameter, dtype in light:
-            parameter.data = parameter.data.to(dtype)
+            stack.callback(_set_dtype, parameter, dtype)
+            parameter.data = parameter.data.double()
         for home, name, buffer in buffers:
-            home[name] = buffer
+            stack.callback(home.__setitem__, name, buffer)
+            home[name] = buffer.double() if buffer is not None and buffer.dtype.is_floating_point else buffer
+        for layer in heavy:
+            for hook in _while_it_runs(layer):
+                stack.callback(hook.remove)
+        with _Widening():
+            yield
+
+
+def _set_dtype(parameter: nn.Parameter, dtype: torch.dtype) -> None:
+    parameter.data = parameter.data.to(dtype)
+
+
+class _Widening(TorchDispatchMode):
+    """What the network itself makes or turns into float32, such as ``x.float()`` of bytes, is float64."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        wide = {key: torch.float64 if value is torch.float32 else value for key, value in (kwargs or {}).items()}
+        return func(*(torch.float64 if value is torch.float32 else value for value in args), **wide)
 
 
 def _heavy(module: nn.Module) -> list[nn.Module]:

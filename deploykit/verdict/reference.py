@@ -69,22 +69,25 @@ class Reference:
         with PlainSums(active=False) as sums:
             narrow = [self.ask(batch.tensors, batch.name in with_layers) for batch in batches]
         noise = narrow
-        shaken: list[list[Answers]] = []
         if self.precision == "fp32" and sums.longest > LONG:
             with PlainSums():
                 noise = [self.ask(batch.tensors, batch.name in with_layers) for batch in batches]
-        if self.precision == "fp32" and sum(array.size for answers in narrow for array in answers.outputs) < FEW:
-            shaken = [
-                [self.ask(_each(batch, partial(_shake, seed)), batch.name in with_layers) for batch in batches]
-                for seed in range(SHAKEN)
-            ]
         if self.precision == "fp16":
             with rounded(self.module):
                 noise = [self.ask(_each(batch, _halve), batch.name in with_layers) for batch in batches]
-        wide = self._wide(batches, with_layers) or narrow
-        if shaken:
-            noise = [_farthest(truth, answers) for truth, *answers in zip(wide, noise, *shaken, strict=True)]
-        return [Observation(*row) for row in zip(batches, wide, narrow, noise, strict=True)]
+        wide = self._wide(batches, with_layers)
+        few = sum(array.size for answers in narrow for array in answers.outputs) < FEW
+        if self.precision == "fp32" and (few or wide is None):
+            shaken = self._shaken(batches, with_layers)
+            noise = [_farthest(truth, answers) for truth, *answers in zip(wide or narrow, noise, *shaken, strict=True)]
+        return [Observation(*row) for row in zip(batches, wide or narrow, narrow, noise, strict=True)]
+
+    def _shaken(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[list[Answers]]:
+        """In float32, to inputs that differ in their last bit."""
+        return [
+            [self.ask(_each(batch, partial(_shake, seed)), batch.name in with_layers) for batch in batches]
+            for seed in range(SHAKEN)
+        ]
 
     def _wide(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Answers] | None:
         """In float64; `None` for a network that insists on float32 inside, for which float32 is all there is."""
@@ -149,7 +152,7 @@ def _widen(tensor: Tensor) -> Tensor:
 def _shake(seed: int, tensor: Tensor) -> Tensor:
     """Each value moved by its last bit, up or down: what this changes in the answer is nothing but rounding."""
     signs = torch.randint(0, 2, tensor.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-    return tensor * (1 + signs * torch.finfo(tensor.dtype).eps)
+    return tensor * (1 + signs * torch.finfo(tensor.dtype).eps).to(tensor.dtype)
 
 
 def _farthest(truth: Answers, several: Sequence[Answers]) -> Answers:
@@ -173,4 +176,4 @@ def _far(truth: NDArray[Any], several: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 def _halve(tensor: Tensor) -> Tensor:
-    return tensor.half().float()
+    return tensor.half().to(tensor.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,10 @@ def validate(
         network = OnnxOriginal(against, _network_in(Path(against)), preprocessing.network_in(Deployed(model, folder)))
     elif against is not None:
         network = asked.resolve(against, fallback=_inputs_in(Deployed(model, folder)))
+        with contextlib.suppress(ContractError):  # the verdict's own check of the contract says why
+            provenance = _provenance(file)
+            if provenance.get("network") == network.name:
+                _require_same_inputs(file, provenance, network, asked)
     else:
         network = _origin(file, asked)
     return judge(model, network, file=str(file), folder=folder, data=data, sizes=batches, rtol=rtol, atol=atol, device=device)
@@ -108,7 +113,7 @@ def _inputs_in(deployed: Deployed) -> tuple[InputSpec, ...]:
     inner = preprocessing.network_in(deployed)
     try:
         contract = onnx_file.get_contract(inner.model)
-        return specs_of(inner.inputs, contract)
+        return specs_of(inner, contract)
     except (InputError, ContractError):
         return ()
 
@@ -120,8 +125,7 @@ def _is_shipped(name: str) -> bool:
 
 def _origin(file: Path, asked: _Asked) -> Network:
     """The network that the file says it was made from."""
-    contract = onnx_file.get_contract(onnx_file.read(file))
-    provenance: dict[str, Any] = dict(contract.provenance) if contract else {}
+    provenance = _provenance(file)
     name = provenance.get("network")
     if not isinstance(name, str) or not _is_shipped(name):
         raise InputError(f"{file} does not say which network it is", "name it: deploykit validate FILE --against TARGET")
@@ -130,16 +134,21 @@ def _origin(file: Path, asked: _Asked) -> Network:
     if digest is None and asked.checkpoint is None:
         seed = provenance.get("seed")
         known = seed if isinstance(seed, int) and 0 <= seed < 1 << 32 else 0
-        return _same_inputs(file, provenance, asked.resolve(name, untrained=True, seed=known), asked)
+        return _require_same_inputs(file, provenance, asked.resolve(name, untrained=True, seed=known), asked)
     given = asked.checkpoint
     candidates = [given] if given else [file.with_name(checkpoints.NAME), checkpoints.folder_of(name) / checkpoints.NAME]
     for candidate in candidates:
         if candidate.is_file() and (given or files.sha256(candidate) == digest):
-            return _same_inputs(file, provenance, asked.resolve(name, weights=candidate), asked)
+            return _require_same_inputs(file, provenance, asked.resolve(name, weights=candidate), asked)
     raise InputError(
         f"{file} was made from a checkpoint of {name} that is not here (sha256 {str(digest)[:12]}...)",
         f"give it with --checkpoint FILE, or compare with another network: --against {name}",
     )
+
+
+def _provenance(file: Path) -> dict[str, Any]:
+    contract = onnx_file.get_contract(onnx_file.read(file))
+    return dict(contract.provenance) if contract else {}
 
 
 def _require_arguments(file: Path, provenance: Mapping[str, Any], asked: _Asked) -> None:
@@ -150,7 +159,7 @@ def _require_arguments(file: Path, provenance: Mapping[str, Any], asked: _Asked)
         raise InputError(f"{file} was exported with arguments that it does not hold", f"give them again: {shown}")
 
 
-def _same_inputs(file: Path, provenance: Mapping[str, Any], network: Network, asked: _Asked) -> Network:
+def _require_same_inputs(file: Path, provenance: Mapping[str, Any], network: Network, asked: _Asked) -> Network:
     """Nor does it choose the size of the inputs, which its contract must state as the network has it."""
     recorded = provenance.get("inputs")
     if isinstance(recorded, list) and not asked.input_shapes and recorded != [spec.document() for spec in network.inputs]:

@@ -283,6 +283,9 @@ def test_validate_wants_again_what_the_file_was_exported_with(cli):
     assert refused.exit_code == 2
     one_line(refused, "exported for other inputs", "--input-shape 1x9x11")
     assert cli("validate", "edges.onnx", "--input-shape", "1x9x11").exit_code == 0
+    refused = cli("validate", "edges.onnx", "--against", "edge-kernel", "--untrained")
+    assert refused.exit_code == 2
+    one_line(refused, "exported for other inputs", "--input-shape 1x9x11")
     refused = cli("validate", "edges.onnx", "--against", "seven.onnx", "--input-shape", "1x9x11")
     assert refused.exit_code == 2
     one_line(refused, "--input-shape does not go with it")

@@ -57,6 +57,29 @@ class Insisting(Plain):
         return super().forward(x)
 
 
+class Bytes(Plain):
+    """Turns its input into float32 itself, and makes numbers of its own."""
+
+    def forward(self, x):
+        return super().forward(x.float() / 255) + torch.ones(1) / 3
+
+
+def test_what_the_network_itself_turns_into_float32_is_float64_too():
+    module = Bytes().eval()
+    reference = Reference(module)
+    (seen,) = reference.observe([Batch("noise", (torch.randint(0, 256, (2, 3, 6, 6), dtype=torch.uint8),))], {"noise"})
+    assert reference.note == ""
+    assert seen.wide.outputs[0].dtype == "float64"
+    assert 0 < abs(seen.wide.outputs[0] - seen.narrow.outputs[0]).max() < 1e-5
+
+
+def test_without_float64_rounding_is_measured_by_asking_again():
+    module = Insisting().eval()
+    (seen,) = Reference(module).observe([Batch("noise", (torch.randn(40, 3, 6, 6),))], ())
+    assert seen.wide is seen.narrow
+    assert 0 < abs(seen.noise.outputs[0] - seen.narrow.outputs[0]).max() < 1e-4
+
+
 @pytest.mark.parametrize(
     ("network", "inputs"),
     [
@@ -100,6 +123,8 @@ def test_a_network_that_raises_gets_its_weights_back():
     assert "no float64 reference: AssertionError" in reference.note
     assert seen.wide is seen.narrow
     assert {tensor.dtype for tensor in module.parameters()} == {torch.float32}
+    narrow = torch.randn(1, 3, 6, 6)
     with pytest.raises(RuntimeError), widened(module), torch.no_grad():
-        module.conv(torch.randn(1, 3, 6, 6))  # float32 into a layer in float64
+        module.conv(narrow)  # float32 into a layer in float64
+    assert torch.get_default_dtype() == torch.float32
     assert {tensor.dtype for tensor in module.parameters()} == {torch.float32}
