@@ -215,7 +215,10 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
 
 def test_ctrl_c_is_quiet_and_exit_130(tmp_path):
     command = [sys.executable, "-m", "deploykit", "train", "lenet5", "--epochs", "500"]
+    # A shell that starts the tests in the background lets them, and so their children, ignore Ctrl-C.
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
     child = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, heard)
     deadline = time.monotonic() + 120
     while not (tmp_path / "trained" / "lenet5" / "resume.pt").exists():
         assert child.poll() is None, child.communicate()
