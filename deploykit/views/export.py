@@ -5,6 +5,7 @@ from __future__ import annotations
 from deploykit.exporter import ExportResult
 from deploykit.reports import Report
 from deploykit.reports._values import human_bytes
+from deploykit.runtime.contract import ImageInput
 from deploykit.views import verdict as verdict_view
 
 
@@ -21,7 +22,7 @@ def report(result: ExportResult) -> Report:
     ]
     notes = [*judged.notes]
     if result.verdict.same:
-        notes.append(f"next: deploykit profile {result.target}, or deploykit predict {result.file} IMAGE...")
+        notes.append(f"next: deploykit profile {result.target}{_predict(result)}")
     else:
         notes.append("the file was set aside under this name, so that nobody deploys it by mistake")
     return Report(
@@ -33,3 +34,11 @@ def report(result: ExportResult) -> Report:
         tables=judged.tables,
         notes=notes,
     )
+
+
+def _predict(result: ExportResult) -> str:
+    """What to type for an answer; a file with several inputs is asked from Python."""
+    if len(result.contract.example_shapes()) > 1:
+        return ""
+    sample = "IMAGE" if isinstance(result.contract.input, ImageInput) else "ARRAY.npy"
+    return f", or deploykit predict {result.file} {sample}..."
