@@ -6,9 +6,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from deploykit.errors import InputError
+import onnx
+import torch
+from torch import nn
+
+from deploykit import input_specs
+from deploykit.errors import ExportError, InputError
 from deploykit.input_specs import InputSpec
 
 IMAGE_AXES = {"batch": 0, "height": 2, "width": 3}
@@ -28,6 +34,28 @@ def of_inputs(wanted: Sequence[str], specs: Sequence[InputSpec]) -> list[dict[in
                 both = f"{found[place][axis]!r} and {name!r}"
                 raise InputError(f"axis {axis} of the input {specs[place].name!r} has two names: {both}", "give it one")
     return found
+
+
+def for_torch(module: nn.Module, axes: Sequence[Mapping[int, str]]) -> tuple[Any, ...]:
+    """As `torch.export` wants them, by the parameters of `forward`: those of ``*args`` are one tuple."""
+    shapes: list[Any] = [{axis: torch.export.Dim(name) for axis, name in each.items()} for each in axes]
+    by_name = len(input_specs.parameters(module))
+    if len(shapes) > by_name and input_specs.takes_more(module):
+        return (*shapes[:by_name], tuple(shapes[by_name:]))
+    return tuple(shapes)
+
+
+def require(model: onnx.ModelProto, specs: Sequence[InputSpec], axes: Sequence[Mapping[int, str]], target: str) -> None:
+    """Raise `ExportError` where the exporter took an axis for a constant, which it does without a word."""
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in model.graph.input}
+    for spec, wanted in zip(specs, axes, strict=True):
+        for axis, name in wanted.items():
+            if spec.name in shapes and shapes[spec.name][axis].HasField("dim_value"):
+                size = shapes[spec.name][axis].dim_value
+                raise ExportError(
+                    f"{target} cannot be exported with a dynamic {name}: axis {axis} of {spec.name} became {size}",
+                    "leave it out of --dynamic, or write the forward pass without int() and comparisons of sizes",
+                )
 
 
 def _read(entry: str, specs: Sequence[InputSpec]) -> tuple[str, str, int]:

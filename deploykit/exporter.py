@@ -15,15 +15,15 @@ from typing import Any, get_args
 import onnx
 import onnx_ir as ir
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deploykit import (
     __version__,
     dynamic_axes,
+    export_errors,
     external_data,
     files,
     graph_preprocessing,
-    input_specs,
     network_outputs,
     onnx_file,
     onnx_names,
@@ -33,7 +33,7 @@ from deploykit import (
 )
 from deploykit import checkpoint as checkpoints
 from deploykit import target as targets
-from deploykit.errors import ExportError, InputError, reason
+from deploykit.errors import ExportError, InputError
 from deploykit.float16 import to_float16
 from deploykit.progress import SILENT, Progress
 from deploykit.runtime.contract import ArrayInput, Contract, ImageInput
@@ -192,14 +192,14 @@ def to_onnx(
     examples = [spec.random(batch, torch.Generator().manual_seed(0)) for spec in network.inputs]
     for spec in network.inputs:
         spec.require_numpy()
-    outputs = _output_names(network, run(network, examples))
+    outputs = network_outputs.names(run(network, examples), {spec.name for spec in network.inputs})
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 tuple(examples),
                 dynamo=True,
-                dynamic_shapes=_nested(module, [{axis: torch.export.Dim(name) for axis, name in each.items()} for each in axes]),
+                dynamic_shapes=dynamic_axes.for_torch(module, axes),
                 input_names=[spec.name for spec in network.inputs],
                 output_names=outputs,
                 opset_version=opset,
@@ -207,7 +207,7 @@ def to_onnx(
                 verbose=False,
             )
     except Exception as error:  # torch.export raises whatever the traced code raises
-        raise _explain(error, network) from error
+        raise export_errors.of_export(error, network) from error
     if program is None or program.exported_program is None:
         raise ExportError(f"{network.target}: torch.onnx gave no program")
     onnx_names.rename(program.model, program.exported_program, module)
@@ -223,41 +223,8 @@ def to_onnx(
             f"{network.target} could not be exported with opset {opset}: the exporter gave {onnx_file.opset(model)}",
             "choose another --opset",
         )
-    _require_dynamic(model, network, axes)
+    dynamic_axes.require(model, network.inputs, axes, network.target)
     return model
-
-
-def _output_names(network: Network, outputs: Any) -> list[str]:
-    """Inputs and outputs share one name space in ONNX: a recurrent network's `state` comes out as `state_out`."""
-    inputs = {spec.name for spec in network.inputs}
-    names = list(network_outputs.named(outputs))
-    taken = inputs | set(names)
-    for place, name in enumerate(names):
-        while names[place] in inputs or (names[place] != name and names[place] in taken):
-            names[place] += "_out"
-    return names
-
-
-def _nested(module: nn.Module, shapes: list[Any]) -> tuple[Any, ...]:
-    """As torch.export wants them: those of ``*args`` are one tuple."""
-    by_name = input_specs.parameters(module)
-    if len(shapes) > len(by_name) and input_specs.takes_more(module):
-        return (*shapes[: len(by_name)], tuple(shapes[len(by_name) :]))
-    return tuple(shapes)
-
-
-def _require_dynamic(model: onnx.ModelProto, network: Network, axes: Sequence[Mapping[int, str]]) -> None:
-    """The exporter may take a size for a constant without a word. Raises `ExportError`."""
-    shapes = {value.name: value.type.tensor_type.shape.dim for value in model.graph.input}
-    for spec, wanted in zip(network.inputs, axes, strict=True):
-        for axis, name in wanted.items():
-            if spec.name in shapes and shapes[spec.name][axis].HasField("dim_value"):
-                size = shapes[spec.name][axis].dim_value
-                problem = f"{network.target} cannot be exported with a dynamic {name}: axis {axis} of {spec.name} became {size}"
-                raise ExportError(
-                    problem,
-                    "leave it out of --dynamic, or write the forward pass without int() and comparisons of sizes",
-                )
 
 
 def run(network: Network, inputs: Sequence[Tensor]) -> Any:
@@ -265,13 +232,8 @@ def run(network: Network, inputs: Sequence[Tensor]) -> Any:
     try:
         with torch.no_grad():
             return network.module(*inputs)
-    except Exception as error:
-        shapes = ", ".join("x".join(map(str, tensor.shape)) for tensor in inputs)
-        where = _failing_module(network.module, inputs)
-        at = f" at layer {where!r}" if where else ""
-        raise InputError(
-            f"{network.target} cannot take an input of {shapes}{at}: {error}", "choose another --input-shape or --input-dtype"
-        ) from error
+    except Exception as error:  # whatever the network's own code raises
+        raise export_errors.of_inputs(error, network, inputs) from error
 
 
 def contract_of(network: Network, opset: int, precision: Precision = "fp32", dynamic: Sequence[str] = ("batch",)) -> Contract:
@@ -284,52 +246,6 @@ def contract_of(network: Network, opset: int, precision: Precision = "fp32", dyn
     versions = {"deploykit": __version__, **{name: metadata.version(name) for name in packages}}
     provenance = {**network.provenance(), "dataset": network.dataset, "opset": opset, "precision": precision, "versions": versions}
     return Contract(rules, network.output, provenance=provenance)
-
-
-def _failing_module(module: nn.Module, inputs: Sequence[Tensor]) -> str:
-    """The path of the innermost module whose forward raised."""
-    entered: list[str] = []
-
-    def leave(*_: Any) -> None:
-        entered.pop()  # a hook that gives something back would replace the module's output
-
-    hooks = []
-    for path, child in module.named_modules():
-        hooks.append(child.register_forward_pre_hook(lambda *_, path=path: entered.append(path)))
-        hooks.append(child.register_forward_hook(leave))
-    try:
-        with torch.no_grad():
-            module(*inputs)
-    except Exception:
-        return entered[-1] if entered else ""
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return ""
-
-
-def _explain(error: Exception, network: Network) -> ExportError:
-    """The first line of the innermost cause; control flow on values is the fault that people meet most."""
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    text = f"{type(cause).__name__}: {reason(cause)}"
-    hint = "see --debug for torch's own report"
-    whole = f"{error} {cause}"
-    if "data-dependent" in whole or "GuardOnDataDependent" in whole or "Eq(" in text:
-        line = _user_line(whole)
-        hint = f"{line}use torch.where, torch.cond or torch.while_loop instead of Python's if and while on tensor values"
-    elif "Constraints violated" in whole or "specialized" in whole:
-        hint = "the network fixes that size itself; leave it out of --dynamic, or write the forward pass without int() on sizes"
-    return ExportError(f"{network.target} cannot be exported to ONNX ({text[:300]})", hint)
-
-
-def _user_line(report: str) -> str:
-    import re
-
-    found = re.findall(r'File "([^"]+)", line (\d+), in (\w+)', report)
-    mine = [(Path(f).name, line) for f, line, _ in found if "torch" not in Path(f).parts and "site-packages" not in f]
-    return f"at {mine[-1][0]} line {mine[-1][1]}: " if mine else ""
 
 
 @contextlib.contextmanager

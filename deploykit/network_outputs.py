@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,15 @@ def named(outputs: Any) -> dict[str, Tensor]:
         found[name] = tensor
     if not found:
         raise InputError("the network returns no tensor", "return a tensor, or lists and dicts of tensors")
+    return found
+
+
+def names(outputs: Any, inputs: Collection[str]) -> list[str]:
+    """Those of `named`, beside the `inputs`, with which they share one name space: a `state` comes out as `state_out`."""
+    found = list(named(outputs))
+    for place in range(len(found)):
+        while found[place] in inputs or found.count(found[place]) > 1:
+            found[place] += "_out"
     return found
 
 

@@ -37,7 +37,7 @@ LAYERS = (
         "torchvision_zoo",
     },
     {"target"},
-    {"backends", "simplifier"},
+    {"backends", "export_errors", "simplifier"},
     {"verdict", "training"},
     {"exporter"},
     {"profiler"},
