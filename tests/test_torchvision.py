@@ -23,7 +23,7 @@ FAMILIES = {
     "shufflenet_v2_x0_5": SMALL,
     "squeezenet1_1": SMALL,
     "swin_t": SMALL,
-    "vit_b_16": None,
+    "vit_b_32": None,
 }
 
 
