@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 
 from deploykit import onnx_file
-from deploykit.errors import InputError
+from deploykit.errors import ExportError, InputError
 from deploykit.exporter import export
 from deploykit.profiler import profile
 from deploykit.runtime import Predictor
@@ -255,6 +255,12 @@ def test_a_file_of_another_size_than_the_examples_is_compared_at_its_own(user, t
     file = tmp_path / "exampled.onnx"
     assert export(f"{user}:Exampled", input_shapes=[(3, 16, 12)], out=file).verdict.same
     assert validate(file, against=f"{user}:Exampled").same
+
+
+def test_an_axis_that_the_exporter_took_for_a_constant_is_said(user, tmp_path):
+    with pytest.raises(ExportError, match=r"with a dynamic length: axis 1 of input became 6; leave it out of --dynamic"):
+        export(f"{user}:Nested", input_shapes=[(6,)], dynamic=("batch", "length=1"), out=tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_nested_outputs_are_called_by_their_path(user, tmp_path):
