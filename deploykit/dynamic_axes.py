@@ -45,7 +45,7 @@ def for_torch(module: nn.Module, axes: Sequence[Mapping[int, str]]) -> tuple[Any
     return tuple(shapes)
 
 
-def require(model: onnx.ModelProto, specs: Sequence[InputSpec], axes: Sequence[Mapping[int, str]], target: str) -> None:
+def require_dynamic(model: onnx.ModelProto, specs: Sequence[InputSpec], axes: Sequence[Mapping[int, str]], target: str) -> None:
     """Raise `ExportError` where the exporter took an axis for a constant, which it does without a word."""
     shapes = {value.name: value.type.tensor_type.shape.dim for value in model.graph.input}
     for spec, wanted in zip(specs, axes, strict=True):

@@ -48,7 +48,7 @@ def _plain(text: str) -> str:
     return line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
-def reason(error: BaseException, length: int = 300) -> str:
+def first_line(error: BaseException, length: int = 300) -> str:
     """What somebody else's exception says, for a message of ours: its first line, or its type where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0][:length] if lines else type(error).__name__

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deploykit.errors import ExportError, InputError, reason
+from deploykit.errors import ExportError, InputError, first_line
 from deploykit.target import Network
 
 
@@ -28,7 +28,7 @@ def of_export(error: Exception, network: Network) -> ExportError:
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
-    text = f"{type(cause).__name__}: {reason(cause)}"
+    text = f"{type(cause).__name__}: {first_line(cause)}"
     hint = "see --debug for torch's own report"
     whole = f"{error} {cause}"
     if "data-dependent" in whole or "GuardOnDataDependent" in whole or "Eq(" in text:

@@ -223,7 +223,7 @@ def to_onnx(
             f"{network.target} could not be exported with opset {opset}: the exporter gave {onnx_file.opset(model)}",
             "choose another --opset",
         )
-    dynamic_axes.require(model, network.inputs, axes, network.target)
+    dynamic_axes.require_dynamic(model, network.inputs, axes, network.target)
     return model
 
 

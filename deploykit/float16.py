@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 
-from deploykit.errors import DependencyMissing, ExportError, reason
+from deploykit.errors import DependencyMissing, ExportError, first_line
 
 
 def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -23,7 +23,9 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         half: onnx.ModelProto = float16.convert_float_to_float16(copy, keep_io_types=True)
     except Exception as error:  # the converter asserts, indexes and infers shapes in native code
-        raise ExportError(f"the network cannot be converted to float16 ({type(error).__name__}: {reason(error, 200)})") from error
+        raise ExportError(
+            f"the network cannot be converted to float16 ({type(error).__name__}: {first_line(error, 200)})"
+        ) from error
     return _tidied(half)
 
 

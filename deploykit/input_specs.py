@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deploykit.errors import InputError, reason
+from deploykit.errors import InputError, first_line
 
 # All that both PyTorch and numpy have.
 DTYPES = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
@@ -111,7 +111,7 @@ def _examples(module: nn.Module, target: str) -> tuple[InputSpec, ...]:
         try:
             examples = examples()
         except Exception as error:  # whatever the user's code raises
-            raise InputError(f"`example_inputs` of {target} raised {type(error).__name__}: {reason(error)}") from error
+            raise InputError(f"`example_inputs` of {target} raised {type(error).__name__}: {first_line(error)}") from error
     if isinstance(examples, Tensor):
         examples = [examples]
     if examples is None:

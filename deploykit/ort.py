@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from deploykit.errors import DeviceUnavailable, ModelFileError
+from deploykit.errors import DeviceUnavailable, ModelFileError, first_line
 from deploykit.runtime import session as sessions
 
 CPU, CUDA = sessions.CPU, sessions.CUDA
@@ -57,7 +57,7 @@ def open_session(
         session = onnxruntime.InferenceSession(model, options, providers=chosen, enable_fallback=0)
     except Exception as error:  # the exceptions of the native module have no common base
         raise ModelFileError(
-            f"onnxruntime cannot load the model: {_first_line(error)}", "is every operator and opset supported?"
+            f"onnxruntime cannot load the model: {first_line(error)}", "is every operator and opset supported?"
         ) from error
     if provider not in session.get_providers():
         raise ModelFileError(f"onnxruntime did not load {provider}", "run `deploykit doctor`")
@@ -103,9 +103,4 @@ def run(
     try:
         return [np.asarray(value) for value in session.run(list(outputs) if outputs else None, dict(feeds))]
     except Exception as error:
-        raise ModelFileError(f"onnxruntime cannot run the model: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return text[0][:300] if text else type(error).__name__
+        raise ModelFileError(f"onnxruntime cannot run the model: {first_line(error)}") from error

@@ -19,7 +19,7 @@ import onnx
 from numpy.typing import NDArray
 
 from deploykit import external_data, onnx_file, onnx_guard, ort
-from deploykit.errors import DependencyMissing, ModelFileError, reason
+from deploykit.errors import DependencyMissing, ModelFileError, first_line
 from deploykit.runtime.isolation import isolated
 
 Feeds = Mapping[str, NDArray[Any]]
@@ -89,7 +89,7 @@ def simplified(model: onnx.ModelProto, batches: Sequence[Feeds], file: Path | No
     except DependencyMissing:
         raise
     except Exception as error:  # native code with many ways to fail; the original stays good
-        return untouched(model, f"onnxsim failed: {type(error).__name__}: {reason(error, 200)}")
+        return untouched(model, f"onnxsim failed: {type(error).__name__}: {first_line(error, 200)}")
     after = onnx_file.operators(candidate)
     if [o.name for o in candidate.graph.output] != [o.name for o in model.graph.output]:
         return untouched(model, "onnxsim changed the outputs' names")

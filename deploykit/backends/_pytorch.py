@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deploykit import network_outputs
 from deploykit.backends._types import Arrays, Engine, TensorSpec, own
-from deploykit.errors import DeviceUnavailable, InputError, reason
+from deploykit.errors import DeviceUnavailable, InputError, first_line
 from deploykit.runtime.cores import cores
 from deploykit.runtime.session import parse_device
 from deploykit.target import Network
@@ -48,7 +48,7 @@ class PyTorchEngine(Engine):
                 outputs = self._forward(*tensors)
         except Exception as error:  # whatever the network's own code raises
             shapes = ", ".join("x".join(map(str, a.shape)) for a in arrays)
-            raise InputError(f"the network cannot take an input of {shapes}: {reason(error)}") from error
+            raise InputError(f"the network cannot take an input of {shapes}: {first_line(error)}") from error
         return [own(array, arrays) for array in network_outputs.arrays(outputs)]
 
     def _close(self) -> None:

@@ -155,7 +155,10 @@ shape_option = click.option(
     "--input-shape", type=Shape(), multiple=True, help="Such as 3x224x224, without the batch; once per input."
 )
 dtype_option = click.option(
-    "--input-dtype", metavar="TYPE", multiple=True, help="Such as int64; once per input.  [default: float32]"
+    "--input-dtype",
+    metavar="TYPE",
+    multiple=True,
+    help="Such as int64; once per input. Without it float32, where nothing else is known.",
 )
 arg_option = click.option("--arg", multiple=True, metavar="KEY=VALUE", help="An argument for the network's constructor.")
 checkpoint_option = click.option("--checkpoint", type=FILE, help="Weights to use (.safetensors, .pt, .pth, .ckpt).")

@@ -194,8 +194,9 @@ class Predictor:
             number = session.get_provider_options().get(CUDA, {}).get("device_id", "0")
             self._session_run = BoundRunner(session, self.device, number, graph).run
         contract = self.contract
-        alone = contract is not None and len(self.inputs) == 1
-        self._network = Network(self._run_batch, self.inputs[0], self.outputs[0], contract) if contract and alone else None
+        self._network = None
+        if contract is not None and len(self.inputs) == 1:
+            self._network = Network(self._run_batch, self.inputs[0], self.outputs[0], contract)
 
     def _run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
         try:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from deploykit import external_data, files, onnx_file
-from deploykit.errors import ExportError, ModelFileError, OutputError
+from deploykit.errors import ExportError, ModelFileError, OutputError, first_line
 from deploykit.runtime.isolation import isolated
 from deploykit.verdict._types import Check
 from deploykit.verdict.deployed import Deployed
@@ -42,7 +42,7 @@ def _structure(deployed: Deployed) -> Check:
                 path.write_bytes(onnx_file.to_bytes(deployed.model))
                 onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ExportError, OutputError, ValueError) as error:
-        return Check("legal", False, _first_line(error))
+        return Check("legal", False, first_line(error))
     return Check("legal", True, f"onnx checker and strict shape inference, opset {onnx_file.opset(deployed.model)}")
 
 
@@ -78,8 +78,3 @@ def _loads(deployed: Deployed) -> Check:
     except (ModelFileError, ExportError) as error:
         return Check("loads", False, error.problem)
     return Check("loads", True, f"onnxruntime, {session.get_providers()[0]}")
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deploykit import network_outputs
-from deploykit.errors import InputError, reason
+from deploykit.errors import InputError, first_line
 from deploykit.verdict.inputs import Batch
 from deploykit.verdict.precision import PlainSums, Precision, rounded, widened
 from deploykit.verdict.values import Values
@@ -112,7 +112,7 @@ class Reference:
             return self.module(*tensors)
         except Exception as error:  # whatever the network's own code raises
             shapes = ", ".join("x".join(map(str, tensor.shape)) for tensor in tensors)
-            problem = f"the network cannot take an input of {shapes}: {reason(error)}"
+            problem = f"the network cannot take an input of {shapes}: {first_line(error)}"
             raise InputError(problem, "choose another --input-shape or --input-dtype") from error
 
 
