@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -32,15 +33,16 @@ class Errors:
     cosine: float
     worst: str
 
-    def document(self) -> dict[str, float]:
-        """The three errors of the public JSON form."""
-        return {
+    def document(self) -> dict[str, float | None]:
+        """The three errors of the public JSON form; `None` for what is no finite number, which JSON does not have."""
+        figures = {
             "torch32_vs_64": self.torch32_vs_64,
             "onnx_vs_64": self.onnx_vs_64,
             "onnx_vs_torch32": self.onnx_vs_torch32,
             "tolerance": self.tolerance,
             "cosine": self.cosine,
         }
+        return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Verdict:
         errors = self.errors.document() if self.errors else {}
         found: dict[str, Any] = {
             "verdict": self.verdict,
-            "errors": {name: float(f"{value:.2g}") for name, value in errors.items() if name != "cosine"},
+            "errors": {k: None if v is None else float(f"{v:.2g}") for k, v in errors.items() if k != "cosine"},
             "layers_compared": self.layers_compared,
             "checks": {check.name: check.passed for check in self.checks},
         }

@@ -14,7 +14,7 @@ from deploykit.errors import ModelFileError
 from deploykit.verdict._types import Check, Errors
 from deploykit.verdict.comparison import VANISHING, Difference, compare
 from deploykit.verdict.deployed import Deployed
-from deploykit.verdict.inputs import CORNERS, WITH_LARGE_VALUES, Batch
+from deploykit.verdict.inputs import WITH_LARGE_VALUES, Batch
 from deploykit.verdict.layers import LayerDifference, compare_layers, first_divergent
 from deploykit.verdict.naming import Naming
 from deploykit.verdict.originals import Original
@@ -52,7 +52,7 @@ class Case:
         self.steady = _alike(original.again(batches[0]), original.again(batches[0]))
         self.loosest = 0.0  # of the outputs: the tolerance of the one of which least is known, on the batch that tells most
         # Where the network itself is not finite there is nothing to compare; float16 may overflow on large values.
-        self.usable = [o for o in self.seen if o.finite or (o.batch.name != CORNERS and _finite(o.wide.outputs))]
+        self.usable = [o for o in self.seen if o.finite or (o.batch.name not in WITH_LARGE_VALUES and _finite(o.wide.outputs))]
 
     def layers(
         self, deployed: Deployed | None = None, level: ort.Level = "all", provider: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import numpy as np
@@ -135,6 +136,20 @@ class Brain(nn.Module):
     example_inputs = [torch.zeros(1, 6, dtype=torch.bfloat16)]
 
 
+class Large(nn.Module):
+    """Its hidden values reach `size`; float16 ends at 65,504."""
+
+    def __init__(self, size):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.head = nn.Linear(8, 16), nn.Linear(16, 4)
+        with torch.no_grad():
+            self.body.weight.mul_(size)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.body(x)))
+
+
 class Raising(nn.Module):
     def example_inputs(self):
         raise KeyError("no examples today")
@@ -218,6 +233,18 @@ def test_any_number_of_inputs(tmp_path):
 def test_a_network_in_half_precision(tmp_path):
     result = export("traps:halved", input_shapes=[(6,)], input_dtypes=["float16"], out=tmp_path / "m.onnx")
     assert result.verdict.same, result.verdict
+
+
+@pytest.mark.parametrize("dynamic", [("batch",), ()])
+def test_float16_may_overflow_on_large_values_and_not_on_usual_ones(tmp_path, dynamic):
+    options = {"input_shapes": [(8,)], "precision": "fp16", "dynamic": dynamic}
+    verdict = export("traps:Large", arguments={"size": 1500}, out=tmp_path / "m.onnx", **options).verdict
+    assert verdict.same, verdict
+    assert "not finite in fp16 on" in detail(verdict, "outputs")
+    result = export("traps:Large", arguments={"size": 60_000}, out=tmp_path / "n.onnx", **options)
+    assert result.verdict.verdict == "different"
+    assert result.file.name == "n.rejected.onnx"
+    json.dumps(result.document(), allow_nan=False)
 
 
 @pytest.mark.parametrize(
