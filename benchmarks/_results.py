@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from deploykit import reports
-from deploykit.profiler import conditions
+from deploykit.profiler.benchmark import conditions
 from deploykit.reports import Report
 
 RESULTS = Path(__file__).parent / "results"

@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from deploykit import architectures, simplifier, verdict
-from deploykit import target as targets
 from deploykit.exporter import to_onnx
 from deploykit.files import write_text
+from deploykit.network import target as targets
 
 RESULTS = Path(__file__).parent / "results" / "false_alarms.json"
 # Too large to be exported ten times; the sweep over torchvision's networks has larger ones.

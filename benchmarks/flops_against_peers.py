@@ -26,7 +26,7 @@ import torch
 from _results import keep
 from torchvision import models
 
-from deploykit.profiler import layers
+from deploykit.profiler.pytorch import layers
 from deploykit.reports import Column, Report, Table
 
 TOLERANCE = 0.001  # G

@@ -24,8 +24,8 @@ import numpy as np
 import torch
 
 from deploykit.exporter import export
+from deploykit.network.target import Network, resolve
 from deploykit.runtime.session import Options, open_session
-from deploykit.target import Network, resolve
 
 Call = Callable[[], torch.Tensor]
 CALLS = 20  # per turn

@@ -19,9 +19,10 @@ import torch
 from _results import keep
 from torch import nn
 
-from deploykit import exporter, onnx_file, target
+from deploykit import exporter, onnx_file
+from deploykit.network import target
 from deploykit.profiler import Subject, compare_latency
-from deploykit.profiler.latency import inputs_of, measure
+from deploykit.profiler.benchmark.latency import inputs_of, measure
 from deploykit.reports import Column, Report, Table
 
 BLOCKS = 20  # and one more is 5 % of extra work

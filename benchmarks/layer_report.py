@@ -24,8 +24,12 @@ import onnx
 import torch
 from _results import keep
 
-from deploykit import exporter, onnx_file, target
-from deploykit.profiler import layers, onnx_times, profile, torch_times
+from deploykit import exporter, onnx_file
+from deploykit.network import target
+from deploykit.profiler import profile
+from deploykit.profiler.onnx import times as onnx_times
+from deploykit.profiler.pytorch import layers
+from deploykit.profiler.pytorch import times as torch_times
 from deploykit.reports import Column, Report, Table
 
 NETWORKS = ("resnet18", "vgg11", "torchvision:vit_b_16")

@@ -16,8 +16,11 @@ from typing import Any
 
 from _results import keep
 
-from deploykit import architectures, exporter, onnx_file, target
-from deploykit.profiler import joining, layers, onnx_layers
+from deploykit import architectures, exporter, onnx_file
+from deploykit.network import target
+from deploykit.profiler import joining
+from deploykit.profiler.onnx import layers as onnx_layers
+from deploykit.profiler.pytorch import layers
 from deploykit.reports import Column, Report, Table
 
 DOZEN = (

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from deploykit import datasets, files
-from deploykit.checkpoint import NAME
 from deploykit.errors import OutputError
 from deploykit.exporter import ExportResult, export
+from deploykit.network.checkpoint import NAME
 from deploykit.profiler import Profile, profile
 from deploykit.progress import SILENT, Progress
 from deploykit.runtime import Prediction, Predictor

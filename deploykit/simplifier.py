@@ -18,8 +18,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from deploykit import external_data, onnx_file, onnx_guard, ort
+from deploykit import onnx_file
 from deploykit.errors import DependencyMissing, ModelFileError, first_line
+from deploykit.onnx_file import external_data
+from deploykit.onnx_file import guard as onnx_guard
+from deploykit.onnx_file import sessions as ort
 from deploykit.runtime.isolation import isolated
 
 Feeds = Mapping[str, NDArray[Any]]

@@ -14,7 +14,7 @@ from deploykit.backends._types import Engine, Source, TensorSpec
 from deploykit.errors import InputError
 
 if TYPE_CHECKING:
-    from deploykit.target import Network
+    from deploykit.network.target import Network
 
 __all__ = ["Engine", "Source", "TensorSpec", "names", "source_of", "start"]
 

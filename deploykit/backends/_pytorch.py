@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deploykit import network_outputs
 from deploykit.backends._types import Arrays, Engine, TensorSpec, own
 from deploykit.errors import DeviceUnavailable, InputError, first_line
+from deploykit.network import outputs as network_outputs
+from deploykit.network.target import Network
 from deploykit.runtime.cores import cores
 from deploykit.runtime.session import parse_device
-from deploykit.target import Network
 
 
 class PyTorchEngine(Engine):

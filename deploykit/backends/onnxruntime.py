@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from deploykit.backends._types import Arrays, Engine, Source, own
 from deploykit.errors import InputError, ModelFileError
-from deploykit.runtime._onnxfile import check_external_data, read_model
 from deploykit.runtime.cores import cores
+from deploykit.runtime.onnx_bytes import check_external_data, read_model
 from deploykit.runtime.session import SPIN_MICROSECONDS, Options, open_session, reason, specs
 
 SOURCE: Source = "onnx"

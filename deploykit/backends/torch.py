@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploykit.backends._pytorch import PyTorchEngine
 from deploykit.backends._types import Engine, Source
-from deploykit.target import Network
+from deploykit.network.target import Network
 
 SOURCE: Source = "network"
 

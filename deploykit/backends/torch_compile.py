@@ -9,7 +9,7 @@ import torch
 from deploykit.backends._pytorch import PyTorchEngine
 from deploykit.backends._types import Engine, Source
 from deploykit.errors import DependencyMissing
-from deploykit.target import Network
+from deploykit.network.target import Network
 
 SOURCE: Source = "network"
 

@@ -20,8 +20,8 @@ from PIL import Image
 from deploykit.datasets._local import hold_out
 from deploykit.datasets._types import Dataset, Split
 from deploykit.errors import DatasetError, ImageError
-from deploykit.runtime._reading import shown
 from deploykit.runtime.images import image_mode, open_image
+from deploykit.runtime.reading import shown
 
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
 TRAIN, VALIDATION, TEST = ("train", "training"), ("validation", "val", "valid"), ("test", "testing")

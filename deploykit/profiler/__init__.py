@@ -9,22 +9,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from deploykit.profiler._types import Layer, LayerTable, Totals
-    from deploykit.profiler.latency import Comparison, Latency, LatencyReport, compare_latency
+    from deploykit.profiler.benchmark.latency import Comparison, Latency, LatencyReport, compare_latency
+    from deploykit.profiler.benchmark.worker import Subject
+    from deploykit.profiler.layer_table import Layer, LayerTable, Totals
     from deploykit.profiler.profiling import Profile, profile
-    from deploykit.profiler.worker import Subject
 
 # Where each public name lives; resolved on first use (PEP 562).
 _HOME = {
-    "Comparison": "latency",
-    "Latency": "latency",
-    "LatencyReport": "latency",
-    "Layer": "_types",
-    "LayerTable": "_types",
+    "Comparison": "benchmark.latency",
+    "Latency": "benchmark.latency",
+    "LatencyReport": "benchmark.latency",
+    "Layer": "layer_table",
+    "LayerTable": "layer_table",
     "Profile": "profiling",
-    "Subject": "worker",
-    "Totals": "_types",
-    "compare_latency": "latency",
+    "Subject": "benchmark.worker",
+    "Totals": "layer_table",
+    "compare_latency": "benchmark.latency",
     "profile": "profiling",
 }
 

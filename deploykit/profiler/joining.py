@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import onnx
 
-from deploykit.profiler._types import Layer, LayerTable
-from deploykit.profiler.onnx_times import NodeTimes
+from deploykit.profiler.layer_table import Layer, LayerTable
+from deploykit.profiler.onnx.times import NodeTimes
 
 RUNTIME = "(onnxruntime)"
 

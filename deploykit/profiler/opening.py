@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from deploykit import backends as engines
 from deploykit import exporter, files, onnx_file
 from deploykit.errors import ExportError, InputError
-from deploykit.profiler import onnx_inputs, subjects
-from deploykit.profiler._options import Options
-from deploykit.profiler.worker import Subject
+from deploykit.network.target import Network
+from deploykit.profiler import subjects
+from deploykit.profiler.benchmark.worker import Subject
+from deploykit.profiler.onnx import inputs as onnx_inputs
+from deploykit.profiler.options import Options
 from deploykit.progress import Progress
-from deploykit.target import Network
 
 
 @dataclass(frozen=True)

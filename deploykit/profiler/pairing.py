@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deploykit import checkpoint, target
 from deploykit.errors import CheckpointError
+from deploykit.network import checkpoint, target
 from deploykit.profiler import subjects
-from deploykit.profiler.worker import Subject
+from deploykit.profiler.benchmark.worker import Subject
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from deploykit import files
 from deploykit.errors import DependencyMissing, InputError
 from deploykit.profiler import conventions
-from deploykit.profiler._types import Layer
+from deploykit.profiler.layer_table import Layer
 
 if TYPE_CHECKING:
     from deploykit.profiler.profiling import Profile

@@ -10,16 +10,18 @@ from typing import Any
 
 from deploykit import files
 from deploykit.errors import InputError, ModelFileError
-from deploykit.profiler import documents, pairing, roofline
-from deploykit.profiler._device import require_device
-from deploykit.profiler._options import BACKENDS, Options, checked
-from deploykit.profiler._types import LayerTable
-from deploykit.profiler.latency import Comparison, Latency, LatencyReport, measure
-from deploykit.profiler.layers import Depth
+from deploykit.profiler import pairing
+from deploykit.profiler import result as documents
+from deploykit.profiler.benchmark import roofline
+from deploykit.profiler.benchmark.device import require_device
+from deploykit.profiler.benchmark.latency import Comparison, Latency, LatencyReport, measure
+from deploykit.profiler.benchmark.roofline import Peak
+from deploykit.profiler.benchmark.worker import Subject
+from deploykit.profiler.layer_table import LayerTable
 from deploykit.profiler.opening import Opened, read
-from deploykit.profiler.roofline import Peak
+from deploykit.profiler.options import BACKENDS, Options, checked
+from deploykit.profiler.pytorch.layers import Depth
 from deploykit.profiler.tables import table_of
-from deploykit.profiler.worker import Subject
 from deploykit.progress import SILENT, Progress
 from deploykit.runtime.cores import cores
 

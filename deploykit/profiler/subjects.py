@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploykit.errors import InputError
-from deploykit.profiler.worker import Subject
+from deploykit.profiler.benchmark.worker import Subject
 
 if TYPE_CHECKING:
     import torch
 
-    from deploykit.profiler.onnx_inputs import FixedInput
-    from deploykit.target import Network
+    from deploykit.network.target import Network
+    from deploykit.profiler.onnx.inputs import FixedInput
 
 
 def network(subject: Subject) -> Network:
     """The PyTorch network of a subject. Raises what `deploykit.target.resolve` raises."""
-    from deploykit import target as targets
+    from deploykit.network import target as targets
 
     return targets.resolve(
         subject.target,
@@ -70,7 +70,7 @@ def of_file(
     Without `values` they take no memory, and an input that takes no numbers is no error.
     """
     from deploykit import onnx_file
-    from deploykit.profiler import onnx_inputs
+    from deploykit.profiler.onnx import inputs as onnx_inputs
 
     found = onnx_inputs.fixed(onnx_file.read(file), batch, shapes)
     if not values:

@@ -12,11 +12,15 @@ import torch
 from deploykit import backends as engines
 from deploykit import onnx_file
 from deploykit.errors import InputError, ModelFileError
-from deploykit.profiler import joining, layers, onnx_layers, onnx_times, subjects, torch_times
-from deploykit.profiler._options import Options
-from deploykit.profiler._types import LayerTable
+from deploykit.network.target import Network
+from deploykit.profiler import joining, subjects
+from deploykit.profiler.layer_table import LayerTable
+from deploykit.profiler.onnx import layers as onnx_layers
+from deploykit.profiler.onnx import times as onnx_times
 from deploykit.profiler.opening import Opened
-from deploykit.target import Network
+from deploykit.profiler.options import Options
+from deploykit.profiler.pytorch import layers
+from deploykit.profiler.pytorch import times as torch_times
 
 
 def table_of(opened: Opened, options: Options) -> LayerTable:

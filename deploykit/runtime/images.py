@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from deploykit.errors import DeploykitError, ImageError
-from deploykit.runtime._reading import read_file, shown
+from deploykit.runtime.reading import read_file, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,7 +107,7 @@ def _loaded(image: Image, name: str, max_pixels: int) -> Image:
     _check_size(image.size, name, max_pixels)
     try:
         if any(tile[0] == "libtiff" for tile in getattr(image, "tile", ())):
-            from deploykit.runtime._quiet import LIBTIFF, held_stderr
+            from deploykit.runtime.quiet import LIBTIFF, held_stderr
 
             with held_stderr(LIBTIFF):
                 image.load()

@@ -68,7 +68,7 @@ def rehearse(path: str | os.PathLike[str], meanwhile: Callable[[], object] | Non
 
     Raises `ModelFileError` where the child died of it; a file that is refused in an orderly way is refused again by `Predictor`.
     """
-    from deploykit.runtime._onnxfile import check_external_data, read_model
+    from deploykit.runtime.onnx_bytes import check_external_data, read_model
 
     data = read_model(path)
     size = len(data) + check_external_data(data, Path(path))

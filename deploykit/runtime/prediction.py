@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deploykit.errors import ModelFileError
-from deploykit.runtime._reading import shown
+from deploykit.runtime.reading import shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,12 +13,12 @@ import onnxruntime
 
 from deploykit.errors import ContractError, DeploykitError, InputError, ModelFileError
 from deploykit.runtime import contract as contracts
-from deploykit.runtime._onnxfile import check_external_data, read_model
-from deploykit.runtime._reading import shown
 from deploykit.runtime.answering import Network, answer_all, answer_batch
 from deploykit.runtime.checks import check_array, check_contract
 from deploykit.runtime.contract import Contract, ImageInput
+from deploykit.runtime.onnx_bytes import check_external_data, read_model
 from deploykit.runtime.prediction import Prediction
+from deploykit.runtime.reading import shown
 from deploykit.runtime.samples import sample_of
 from deploykit.runtime.session import CUDA, Options, TensorSpec, open_session, reason, specs
 

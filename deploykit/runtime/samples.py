@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deploykit.errors import ImageError, InputError
-from deploykit.runtime._reading import read_file, shown
 from deploykit.runtime.checks import check_finite
 from deploykit.runtime.contract import ArrayInput, Contract, ImageInput
+from deploykit.runtime.reading import read_file, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

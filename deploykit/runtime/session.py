@@ -112,7 +112,7 @@ def cuda_obstacle(thorough: bool) -> str | None:
     """
     if CUDA not in onnxruntime.get_available_providers():
         return NO_CUDA
-    from deploykit.runtime import _libraries
+    from deploykit.runtime import libraries as _libraries
 
     if not thorough and _libraries.load_driver() is not None:
         return f"{_libraries.DRIVER}, the NVIDIA driver's library, cannot be loaded"
@@ -126,7 +126,7 @@ def cuda_obstacle(thorough: bool) -> str | None:
 
 
 def _has_driver() -> bool:
-    from deploykit.runtime import _libraries
+    from deploykit.runtime import libraries as _libraries
 
     return _libraries.load_driver() is None and CUDA in onnxruntime.get_available_providers()
 
@@ -145,7 +145,7 @@ def reason(error: BaseException) -> str:
 def _make_on_cuda(model: bytes, name: str, folder: Path | None, options: Options, number: int) -> Opened | str:
     """The session, or why there is none."""
     cuda = {"device_id": number, "use_tf32": int(options.tf32), "enable_cuda_graph": int(options.cuda_graph)}
-    from deploykit.runtime._quiet import held_stderr
+    from deploykit.runtime.quiet import held_stderr
 
     failure = ""
     session = None

@@ -12,8 +12,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from deploykit import checkpoint
 from deploykit.errors import OutputError
+from deploykit.network import checkpoint
 from deploykit.training import record
 
 FOLDER = "previous-"

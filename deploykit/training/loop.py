@@ -19,9 +19,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
-from deploykit import architectures, checkpoint, datasets, files
+from deploykit import architectures, datasets, files
 from deploykit.architectures import ImageInput
 from deploykit.errors import DatasetError, TrainingDiverged
+from deploykit.network import checkpoint
 from deploykit.progress import SILENT, Progress
 from deploykit.training import record
 from deploykit.training.augment import augment

@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import nn
 
-from deploykit import checkpoint
 from deploykit.architectures import Architecture, ImageInput, Recipe
 from deploykit.datasets import Dataset
 from deploykit.errors import DatasetError, InputError
+from deploykit.network import checkpoint
 from deploykit.training import record
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deploykit import checkpoint, files
+from deploykit import files
 from deploykit.errors import InputError
+from deploykit.network import checkpoint
 from deploykit.training import earlier, record
 from deploykit.training.plan import Plan, checkpoint_of
 from deploykit.training.result import TrainingResult

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from deploykit.verdict._types import Check, Decisions, Errors, Verdict
 from deploykit.verdict.inputs import BATCHES, sample_batches
 from deploykit.verdict.judgement import judge
 from deploykit.verdict.precision import Precision
+from deploykit.verdict.result import Check, Decisions, Errors, Verdict
 from deploykit.verdict.validation import validate
 
 __all__ = ["BATCHES", "Check", "Decisions", "Errors", "Precision", "Verdict", "judge", "sample_batches", "validate"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from deploykit import ort
+from deploykit.onnx_file import sessions as ort
 from deploykit.verdict.deployed import Deployed
 
 Judge = Callable[[Deployed, ort.Level, str], bool]

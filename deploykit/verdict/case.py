@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploykit import ort
 from deploykit.errors import ModelFileError
-from deploykit.verdict._types import Check, Errors
+from deploykit.onnx_file import sessions as ort
 from deploykit.verdict.comparison import VANISHING, Difference, compare
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.inputs import WITH_LARGE_VALUES, Batch
@@ -19,6 +18,7 @@ from deploykit.verdict.layers import LayerDifference, compare_layers, first_dive
 from deploykit.verdict.naming import Naming
 from deploykit.verdict.originals import Original
 from deploykit.verdict.precision import Precision
+from deploykit.verdict.result import Check, Errors
 
 STEADY = 1e-4
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor, nn
 
-from deploykit import external_data
+from deploykit.onnx_file import external_data
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.folding import close, expected, one_factor_per_channel, wide
 from deploykit.verdict.naming import Naming

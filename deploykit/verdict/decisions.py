@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploykit import ort
 from deploykit.datasets import Split
+from deploykit.onnx_file import sessions as ort
 from deploykit.runtime.contract import ArrayInput, ImageInput
-from deploykit.verdict._types import Decisions
 from deploykit.verdict.deployed import Deployed
+from deploykit.verdict.result import Decisions
 
 MOST = 1000
 BATCH = 50

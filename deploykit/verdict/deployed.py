@@ -12,7 +12,9 @@ from pathlib import Path
 import onnx
 import onnxruntime
 
-from deploykit import external_data, onnx_file, ort
+from deploykit import onnx_file
+from deploykit.onnx_file import external_data
+from deploykit.onnx_file import sessions as ort
 from deploykit.verdict.precision import Precision
 
 

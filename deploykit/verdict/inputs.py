@@ -16,7 +16,7 @@ from torch import Tensor
 from deploykit import datasets, onnx_file
 from deploykit.datasets import Split
 from deploykit.errors import DatasetError, InputError, UnknownName
-from deploykit.input_specs import BYTES, InputSpec
+from deploykit.network.input_specs import BYTES, InputSpec
 from deploykit.runtime.contract import MAX_AREA, ArrayInput, Contract, ImageInput, Output
 from deploykit.verdict.deployed import Deployed
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from deploykit import onnx_file, ort
+from deploykit import onnx_file
 from deploykit.datasets import Split
 from deploykit.errors import ContractError
+from deploykit.network.target import Network
+from deploykit.onnx_file import sessions as ort
 from deploykit.runtime.contract import ArrayInput, ImageInput
-from deploykit.target import Network
 from deploykit.verdict import blame, legal, preprocessing
-from deploykit.verdict._types import Check, Decisions, Errors, Verdict
 from deploykit.verdict.case import Case
 from deploykit.verdict.comparison import RATIO
 from deploykit.verdict.decisions import decide
@@ -32,6 +32,7 @@ from deploykit.verdict.inputs import (
 )
 from deploykit.verdict.layers import LayerDifference, first_divergent
 from deploykit.verdict.originals import Original, TorchOriginal
+from deploykit.verdict.result import Check, Decisions, Errors, Verdict
 
 LEAST_AGREEMENT = 0.99
 LOOSEST = 0.5  # of the scale of the outputs: a file that may be that far off is not known to be the same

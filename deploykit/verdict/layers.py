@@ -13,8 +13,8 @@ from functools import partial
 
 import onnxruntime
 
-from deploykit import ort
 from deploykit.errors import ModelFileError
+from deploykit.onnx_file import sessions as ort
 from deploykit.verdict.comparison import Difference, compare
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.naming import Naming

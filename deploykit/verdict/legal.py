@@ -8,11 +8,12 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 
-from deploykit import external_data, files, onnx_file
+from deploykit import files, onnx_file
 from deploykit.errors import ExportError, ModelFileError, OutputError, first_line
+from deploykit.onnx_file import external_data
 from deploykit.runtime.isolation import isolated
-from deploykit.verdict._types import Check
 from deploykit.verdict.deployed import Deployed
+from deploykit.verdict.result import Check
 
 _MULTIPLYING = frozenset({"BatchNormalization", "Conv", "ConvTranspose", "Einsum", "Gemm", "LayerNormalization", "MatMul", "Mul"})
 

@@ -17,8 +17,9 @@ import numpy as np
 import onnx
 from torch import nn
 
-from deploykit import external_data, onnx_file
-from deploykit.onnx_names import SCOPES
+from deploykit import onnx_file
+from deploykit.exporter.names import SCOPES
+from deploykit.onnx_file import external_data
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.folding import expected, wide
 

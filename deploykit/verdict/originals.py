@@ -9,18 +9,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deploykit import external_data, network_outputs, onnx_file, ort
+from deploykit import onnx_file
 from deploykit.errors import ModelFileError
-from deploykit.input_specs import InputSpec
+from deploykit.network import outputs as network_outputs
+from deploykit.network.input_specs import InputSpec
+from deploykit.network.target import Network
+from deploykit.onnx_file import external_data
+from deploykit.onnx_file import sessions as ort
 from deploykit.runtime.contract import ArrayInput, ImageInput, Output
-from deploykit.target import Network
-from deploykit.verdict._types import Check
 from deploykit.verdict.culprit import culprit
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.inputs import Batch, specs_of
 from deploykit.verdict.naming import Naming, name_layers
 from deploykit.verdict.precision import Precision
 from deploykit.verdict.reference import Answers, Observation, Reference
+from deploykit.verdict.result import Check
 from deploykit.verdict.values import Values
 from deploykit.verdict.weights import compare_weights
 

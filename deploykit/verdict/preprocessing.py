@@ -15,16 +15,18 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
-from deploykit import graph_preprocessing, onnx_file, ort
+from deploykit import onnx_file
 from deploykit.datasets import Split
 from deploykit.errors import ContractError, DeploykitError, ModelFileError
-from deploykit.graph_preprocessing import Parts
+from deploykit.onnx_file import preprocessing as graph_preprocessing
+from deploykit.onnx_file import sessions as ort
+from deploykit.onnx_file.preprocessing import Parts
 from deploykit.runtime.contract import ImageInput
 from deploykit.runtime.preprocessing import flatten, preprocess
 from deploykit.verdict import legal
-from deploykit.verdict._types import Check, Verdict
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.originals import Original
+from deploykit.verdict.result import Check, Verdict
 
 NAME = "preprocessing"
 MOST_SAMPLES = 200

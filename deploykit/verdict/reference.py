@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deploykit import network_outputs
 from deploykit.errors import InputError, first_line
+from deploykit.network import outputs as network_outputs
 from deploykit.verdict.inputs import Batch
 from deploykit.verdict.precision import PlainSums, Precision, rounded, widened
 from deploykit.verdict.values import Values

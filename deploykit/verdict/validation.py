@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from deploykit import architectures, files, onnx_file
-from deploykit import checkpoint as checkpoints
-from deploykit import target as targets
 from deploykit.errors import ContractError, InputError
-from deploykit.input_specs import InputSpec
-from deploykit.target import Network
+from deploykit.network import checkpoint as checkpoints
+from deploykit.network import target as targets
+from deploykit.network.input_specs import InputSpec
+from deploykit.network.target import Network
 from deploykit.verdict import preprocessing
-from deploykit.verdict._types import Verdict
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.inputs import BATCHES, specs_of
 from deploykit.verdict.judgement import judge
 from deploykit.verdict.originals import OnnxOriginal
+from deploykit.verdict.result import Verdict
 
 
 def validate(

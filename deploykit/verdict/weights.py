@@ -7,11 +7,11 @@ from collections.abc import Container
 import numpy as np
 from torch import nn
 
-from deploykit import external_data
-from deploykit.verdict._types import Check
+from deploykit.onnx_file import external_data
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.folding import TOLERANCE, close, expected, wide
 from deploykit.verdict.naming import Naming
+from deploykit.verdict.result import Check
 
 
 def compare_weights(deployed: Deployed, module: nn.Module, naming: Naming, proven: Container[str]) -> tuple[Check, str | None]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from deploykit.reports import Column, Report, Table
-from deploykit.runtime._reading import shown
+from deploykit.runtime.reading import shown
 
 # For types only: this view must not cost the import of onnxruntime a second time, nor anything else before the first answer.
 if TYPE_CHECKING:

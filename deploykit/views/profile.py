@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from deploykit.profiler import Latency, Layer, LayerTable, Profile, conventions
-from deploykit.profiler.documents import layer_document, total_ms
+from deploykit.profiler.result import layer_document, total_ms
 from deploykit.reports import Bars, Column, Report, Spread, Table
 
 _LAYERS = (

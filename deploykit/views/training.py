@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploykit import checkpoint
+from deploykit.network import checkpoint
 from deploykit.reports import Column, Report, Table
 from deploykit.reports._values import show
 from deploykit.training import TrainingResult

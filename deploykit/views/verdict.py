@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from deploykit.network.target import is_onnx
 from deploykit.reports import Column, Report, Table
-from deploykit.target import is_onnx
 from deploykit.verdict import Verdict
 
 _CHECKS = (Column("passed", ""), Column("name", "check"), Column("detail", "what was found"))

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from deploykit import architectures, datasets
-from deploykit.checkpoint import load_checkpoint
 from deploykit.exporter import export
+from deploykit.network.checkpoint import load_checkpoint
 from deploykit.profiler import profile
 from deploykit.runtime import Predictor
 from deploykit.training import train

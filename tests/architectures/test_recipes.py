@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deploykit import architectures, datasets
-from deploykit.checkpoint import load_checkpoint
+from deploykit.network.checkpoint import load_checkpoint
 from deploykit.training import train
 
 

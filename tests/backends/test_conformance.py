@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from deploykit import backends, exporter, onnx_file, target
+from deploykit import backends, exporter, onnx_file
 from deploykit.backends import Engine
 from deploykit.errors import DeviceUnavailable, InputError, UnknownName
-from deploykit.input_specs import InputSpec
+from deploykit.network import target
+from deploykit.network.input_specs import InputSpec
 
 NAMES = [
     pytest.param(name, marks=[pytest.mark.slow, pytest.mark.skipif(not shutil.which("c++"), reason="no C++ compiler")])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from warm import Finished, Job, Warm
 
-from deploykit.checkpoint import load_checkpoint, read_resume
+from deploykit.network.checkpoint import load_checkpoint, read_resume
 
 TRAIN = ("train", "lenet5", "--epochs", "4", "--limit", "200", "--device", "cpu", "--quiet")
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)

@@ -43,7 +43,7 @@ def set_share(kind: str, factor: float) -> None:
 
 
 def _checkpoint(rng: random.Random, seeds: Seeds, folder: Path) -> Work:
-    from deploykit import target
+    from deploykit.network import target
 
     data = seeds["seed.safetensors"]
     if rng.random() < 0.6:  # the JSON inside, or the one around it
@@ -64,7 +64,7 @@ def _checkpoint(rng: random.Random, seeds: Seeds, folder: Path) -> Work:
 
 
 def _weights(rng: random.Random, seeds: Seeds, folder: Path) -> Work:
-    from deploykit import target
+    from deploykit.network import target
 
     name = rng.choice(("seed.pt", "seed.pt", "old.pt"))
     path = _write(folder / rng.choice(("bad.pt", "bad.pth")), mutate_bytes(seeds[name], rng, 3000))
@@ -72,7 +72,7 @@ def _weights(rng: random.Random, seeds: Seeds, folder: Path) -> Work:
 
 
 def _resume(rng: random.Random, seeds: Seeds, folder: Path) -> Work:
-    from deploykit import checkpoint
+    from deploykit.network import checkpoint
 
     path = _write(folder / "resume.pt", mutate_bytes(seeds["resume.pt"], rng, 3000))
     return lambda: checkpoint.read_resume(path)

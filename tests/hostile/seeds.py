@@ -16,7 +16,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from deploykit import architectures, checkpoint
+from deploykit import architectures
+from deploykit.network import checkpoint
 from deploykit.runtime.contract import KEY, ArrayInput, Contract, ImageInput, Output
 
 NETWORK = "cnn2"

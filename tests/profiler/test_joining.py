@@ -9,8 +9,9 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from deploykit.profiler import Layer, LayerTable, Totals, joining, torch_times
-from deploykit.profiler.onnx_times import NodeTimes, charge
+from deploykit.profiler import Layer, LayerTable, Totals, joining
+from deploykit.profiler.onnx.times import NodeTimes, charge
+from deploykit.profiler.pytorch import times as torch_times
 
 
 def table(*paths, own=()):

@@ -9,10 +9,12 @@ import sys
 import numpy as np
 import pytest
 
-from deploykit import exporter, onnx_file, target
+from deploykit import exporter, onnx_file
 from deploykit.errors import CheckpointError, DeviceUnavailable, InputError, ModelFileError
-from deploykit.profiler import Comparison, Subject, compare_latency, latency
-from deploykit.profiler.process import TimedProcess
+from deploykit.network import target
+from deploykit.profiler import Comparison, Subject, compare_latency
+from deploykit.profiler.benchmark import latency
+from deploykit.profiler.benchmark.process import TimedProcess
 from deploykit.profiler.subjects import inputs
 
 LENET = Subject("lenet5", untrained=True)

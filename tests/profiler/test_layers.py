@@ -14,9 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from deploykit import architectures, reports, target
+from deploykit import architectures, reports
 from deploykit.errors import InputError, UnknownName
-from deploykit.profiler import Profile, layers, profile
+from deploykit.network import target
+from deploykit.profiler import Profile, profile
+from deploykit.profiler.pytorch import layers
 from deploykit.views.profile import report
 
 DATA = Path(__file__).parent.parent / "data"
@@ -299,8 +301,8 @@ def test_unknown_convention_names_the_nearest():
 
 def test_counting_a_large_network_takes_no_memory_for_weights():
     """vgg11 has 515 MB of weights; built for its counts alone it has none."""
+    from deploykit.profiler.benchmark.worker import Subject
     from deploykit.profiler.opening import _weightless
-    from deploykit.profiler.worker import Subject
 
     network = _weightless(Subject("vgg11", untrained=True))
     assert all(p.is_meta for p in network.module.parameters())

@@ -7,9 +7,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from deploykit import architectures, exporter, onnx_file, target
+from deploykit import architectures, exporter, onnx_file
 from deploykit.errors import InputError
-from deploykit.profiler import layers, onnx_layers, precision, profile
+from deploykit.network import target
+from deploykit.profiler import profile
+from deploykit.profiler.onnx import layers as onnx_layers
+from deploykit.profiler.onnx import precision
+from deploykit.profiler.pytorch import layers
 
 
 def model_of(nodes, inputs, outputs, weights=(), domains=(), functions=()):

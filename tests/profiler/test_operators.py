@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deploykit.profiler import operators
+from deploykit.profiler.pytorch import operators
 
 ATEN = {
     name.split(".")[0].removeprefix("aten::").strip("_")

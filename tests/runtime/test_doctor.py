@@ -11,9 +11,10 @@ import onnxruntime
 import pytest
 
 from deploykit.errors import DeviceUnavailable, InputError
-from deploykit.runtime import Predictor, _libraries, cores, diagnosis, doctor
-from deploykit.runtime._identity import IDENTITY_MODEL
+from deploykit.runtime import Predictor, cores, diagnosis, doctor
+from deploykit.runtime import libraries as _libraries
 from deploykit.runtime.diagnosis import require
+from deploykit.runtime.identity import IDENTITY_MODEL
 
 CUDA = "CUDAExecutionProvider"
 

@@ -33,7 +33,7 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, 
     import torch
 
     from deploykit.exporter import export
-    from deploykit.target import resolve
+    from deploykit.network.target import resolve
 
     folder = tmp_path_factory.mktemp("resnet18")
     file = export("torchvision:resnet18", untrained=True, out=folder / "model.onnx").file

@@ -16,8 +16,8 @@ from small_models import DIGITS, LABELS, build, linear
 
 from deploykit.errors import ContractError, DeviceUnavailable, ImageError, InputError, ModelFileError
 from deploykit.runtime import Prediction, Predictor
-from deploykit.runtime._libraries import load_driver
 from deploykit.runtime.contract import ArrayInput, Contract, ImageInput, Output
+from deploykit.runtime.libraries import load_driver
 
 NO_CUDA_HERE = load_driver() is not None or sys.platform != "linux"
 without_cuda = pytest.mark.skipif(not NO_CUDA_HERE, reason="this machine has an NVIDIA driver")
@@ -506,7 +506,7 @@ def test_a_provider_that_fails_late_is_found_out_and_quiet(
 
 
 def test_lines_of_others_survive_while_stderr_is_held(capfd: pytest.CaptureFixture[str]) -> None:
-    from deploykit.runtime._quiet import held_stderr
+    from deploykit.runtime.quiet import held_stderr
 
     with held_stderr() as held:
         os.write(2, b"theirs\n\x1b[1;31m2026-01-01 [E:onnxruntime:Default, x.cc:1 f] with error: libx.so.1: no such file\x1b[m\n")

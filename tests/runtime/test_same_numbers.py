@@ -53,7 +53,7 @@ def pipeline(trained: Path, exported: Path) -> tuple[Predictor, list[Image.Image
     """The deployed file, the test images, and PyTorch's probabilities on the training pipeline's own arrays."""
     import torch
 
-    from deploykit.checkpoint import load_checkpoint
+    from deploykit.network.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(trained / "model.safetensors")
     split = datasets.load("digits").test

@@ -6,10 +6,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from deploykit import ort
-from deploykit import target as targets
 from deploykit.exporter import to_onnx
-from deploykit.float16 import to_float16
+from deploykit.exporter.float16 import to_float16
+from deploykit.network import target as targets
+from deploykit.onnx_file import sessions as ort
 from deploykit.verdict import judge
 
 

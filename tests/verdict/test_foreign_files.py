@@ -12,7 +12,7 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from deploykit import target as targets
+from deploykit.network import target as targets
 from deploykit.verdict import judge
 
 

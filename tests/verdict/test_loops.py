@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from deploykit import target as targets
 from deploykit.exporter import to_onnx
-from deploykit.input_specs import InputSpec
+from deploykit.network import target as targets
+from deploykit.network.input_specs import InputSpec
 from deploykit.verdict import judge
 from deploykit.verdict.inputs import Batch
 from deploykit.verdict.reference import Reference

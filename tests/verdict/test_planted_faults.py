@@ -13,8 +13,8 @@ from onnx import numpy_helper
 from torch import nn
 
 from deploykit import onnx_file
-from deploykit import target as targets
 from deploykit.exporter import contract_of, to_onnx
+from deploykit.network import target as targets
 from deploykit.verdict import judge
 
 NETWORKS = ("lenet5", "cnn4", "resnet18", "nest-mlp", "fixed-hidden-mlp")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deploykit import target as targets
 from deploykit.errors import DatasetError
 from deploykit.exporter import export
+from deploykit.network import target as targets
 from deploykit.training import train
 from deploykit.verdict.inputs import labelled_split
 

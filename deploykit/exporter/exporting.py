@@ -1,0 +1,265 @@
+"""Export: a PyTorch network becomes one self-contained ONNX file, named by module path, proven, with its contract inside."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, get_args
+
+import onnx
+import onnx_ir as ir
+import torch
+from torch import Tensor
+
+from deploykit import files, onnx_file, simplifier, verdict
+from deploykit._version import __version__
+from deploykit.errors import ExportError, InputError
+from deploykit.exporter import dynamic_axes
+from deploykit.exporter import errors as export_errors
+from deploykit.exporter import names as onnx_names
+from deploykit.exporter.float16 import to_float16
+from deploykit.network import checkpoint as checkpoints
+from deploykit.network import outputs as network_outputs
+from deploykit.network import target as targets
+from deploykit.network.target import Network
+from deploykit.onnx_file import external_data
+from deploykit.onnx_file import preprocessing as graph_preprocessing
+from deploykit.onnx_file import sessions as ort
+from deploykit.progress import SILENT, Progress
+from deploykit.runtime.contract import ArrayInput, Contract, ImageInput
+from deploykit.simplifier import Simplified
+from deploykit.verdict import Precision, Verdict
+
+OPSET = 20
+OPSETS = range(18, onnx.defs.onnx_opset_version() + 1)
+EXAMPLE_BATCH = 2  # a batch of 1 is taken for a constant by torch.export
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export made. `written` is false where the verdict was no: the file then lies beside as `rejected`."""
+
+    target: str
+    file: Path
+    opset: int
+    precision: Precision
+    bytes: int
+    nodes: int
+    seconds: Mapping[str, float]
+    simplified: Simplified
+    verdict: Verdict
+    contract: Contract = field(repr=False)
+
+    def document(self) -> dict[str, Any]:
+        """The public JSON form."""
+        return {
+            "target": self.target,
+            "file": str(self.file),
+            "opset": self.opset,
+            "precision": self.precision,
+            "bytes": self.bytes,
+            "nodes": self.nodes,
+            "seconds": dict(self.seconds),
+            "simplify": self.simplified.document(),
+            "verdict": self.verdict.document(),
+        }
+
+
+def export(
+    target: str,
+    *,
+    checkpoint: Path | None = None,
+    untrained: bool = False,
+    seed: int = 0,
+    arguments: Mapping[str, Any] | None = None,
+    input_shapes: Sequence[tuple[int, ...]] | None = None,
+    input_dtypes: Sequence[str] | None = None,
+    out: Path | None = None,
+    opset: int = OPSET,
+    dynamic: Sequence[str] = ("batch",),
+    precision: Precision = "fp32",
+    simplify: bool = True,
+    with_preprocessing: bool = False,
+    progress: Progress = SILENT,
+) -> ExportResult:
+    """Export a TARGET to ONNX, simplify it, prove it is the same network, and write it to `out`.
+
+    `out` defaults to ``trained/<name>/model.onnx``. `dynamic`: the axes that may vary, see `dynamic_axes`. `precision`: of the
+    weights and the arithmetic; inputs and outputs stay float32. Weights above 2 GB lie beside it. A file that is not
+    the same network does not replace `out`: it is written beside it as ``<stem>.rejected.onnx``, and the result's verdict says
+    why. `with_preprocessing`: the file takes raw uint8 images (batch, height, width, channels) of any size, and resizes, crops
+    and normalizes them itself. Raises `UnknownName`, `CheckpointError`, `InputError`, `ExportError`, `OutputError`; then nothing
+    is written.
+    """
+    if opset not in OPSETS:
+        raise InputError(f"opset {opset} cannot be had", f"choose {OPSETS.start} to {OPSETS.stop - 1}")
+    newest = ort.newest_opset()
+    if opset > newest:
+        raise InputError(
+            f"opset {opset} cannot be had: the installed onnxruntime runs up to {newest}", "choose that or a lower one"
+        )
+    if precision not in get_args(Precision):
+        raise InputError(f"unknown precision {precision!r}", f"choose one of {', '.join(get_args(Precision))}")
+    network = targets.resolve(
+        target, weights=checkpoint, untrained=untrained, seed=seed, arguments=arguments, input_shapes=input_shapes,
+        input_dtypes=input_dtypes,
+    )  # fmt: skip
+    if with_preprocessing and not isinstance(network.rules, ImageInput):
+        raise InputError(
+            f"{target} has no image preprocessing to put into the graph: its input is an array", "drop --with-preprocessing"
+        )
+    file = out or default_file(network)
+    files.writable_folder(file.parent)
+    sizes = verdict.BATCHES if "batch" in dynamic else (1,)
+    seconds: dict[str, float] = {}
+    progress.start(f"exporting {network.name}", 3)
+    with contextlib.ExitStack() as stack:
+        with _timed(seconds, "export"):
+            model = to_onnx(network, opset, dynamic, lambda: stack.enter_context(files.temporary(file)))
+        weights = next((file.parent / name for name in external_data.locations(model)), None)
+        folder = weights.parent if weights else None
+        progress.advance(note="simplifying")
+        with _timed(seconds, "simplify"):
+            simplified = _simplified(model, network, folder is None, simplify, sizes)
+        steps = [("export", model), ("simplify", simplified.model)]
+        if precision == "fp16":
+            steps.append(("precision", _halved(simplified.model, network, folder is None)))
+        final = steps[-1][1]
+        progress.advance(note="validating")
+        contract = contract_of(network, opset, precision, dynamic)
+        if with_preprocessing and isinstance(network.rules, ImageInput):
+            contract = replace(contract, preprocessing_in_graph=True)
+            final = graph_preprocessing.embed(final, network.rules)
+        onnx_file.set_contract(final, contract)
+        with _timed(seconds, "validate"):
+            judged = verdict.judge(final, network, folder=folder, steps=steps, sizes=sizes)
+        contract = replace(contract, verdict=judged.summary())
+        onnx_file.set_contract(final, contract)
+        file = file if judged.same else file.with_name(f"{file.stem}.rejected.onnx")
+        size = onnx_file.write(final, file, weights)
+    nodes = sum(onnx_file.operators(final).values())
+    return ExportResult(target, file, opset, precision, size, nodes, seconds, simplified, replace(judged, file=str(file)), contract)
+
+
+def _simplified(model: onnx.ModelProto, network: Network, whole: bool, wanted: bool, sizes: Sequence[int]) -> Simplified:
+    if not wanted:
+        return simplifier.untouched(model)
+    if not whole:
+        return simplifier.untouched(model, "the weights lie beside the file, where onnxsim cannot follow")
+    return simplifier.simplified(model, verdict.sample_batches(network, (1, 3) if len(sizes) > 1 else (1, 1)))
+
+
+def _halved(model: onnx.ModelProto, network: Network, whole: bool) -> onnx.ModelProto:
+    if not whole:
+        raise ExportError(
+            f"{network.target} is too large for --precision fp16: its weights take more than {external_data.LIMIT / 1e9:.0f} GB",
+            "export it in fp32",
+        )
+    return to_float16(model)
+
+
+def default_file(network: Network) -> Path:
+    """Beside the checkpoint it came from if that is a deploykit folder, else ``trained/<name>/model.onnx``."""
+    if network.checkpoint is not None and network.checkpoint.name == checkpoints.NAME:
+        return network.checkpoint.with_name("model.onnx")
+    return checkpoints.folder_of(network.name) / "model.onnx"
+
+
+def to_onnx(
+    network: Network,
+    opset: int = OPSET,
+    dynamic: Sequence[str] = ("batch",),
+    weights: Callable[[], Path] | None = None,
+) -> onnx.ModelProto:
+    """The network as an ONNX model, named by module path. Raises `ExportError` with the reason in one line.
+
+    `weights` gives a file for the weights if they are too many for one message; the model then names it.
+    """
+    module = network.module.eval()
+    axes = dynamic_axes.of_inputs(dynamic, network.inputs)
+    batch = EXAMPLE_BATCH if "batch" in dynamic else 1
+    examples = [spec.random(batch, torch.Generator().manual_seed(0)) for spec in network.inputs]
+    for spec in network.inputs:
+        spec.require_numpy()
+    outputs = network_outputs.names(run(network, examples), {spec.name for spec in network.inputs})
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                module,
+                tuple(examples),
+                dynamo=True,
+                dynamic_shapes=dynamic_axes.for_torch(module, axes),
+                input_names=[spec.name for spec in network.inputs],
+                output_names=outputs,
+                opset_version=opset,
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:  # torch.export raises whatever the traced code raises
+        raise export_errors.of_export(error, network) from error
+    if program is None or program.exported_program is None:
+        raise ExportError(f"{network.target}: torch.onnx gave no program")
+    onnx_names.rename(program.model, program.exported_program, module)
+    program.model.producer_name, program.model.producer_version = "deploykit", __version__
+    program.model.graph.name = network.name
+    if external_data.weight_bytes(program.model) > external_data.LIMIT:
+        if weights is None:
+            raise ExportError(f"{network.target} has more weights than fit into one ONNX file")
+        external_data.move_out(program.model, weights())
+    model = ir.serde.serialize_model(program.model)
+    if onnx_file.opset(model) != opset:
+        raise ExportError(
+            f"{network.target} could not be exported with opset {opset}: the exporter gave {onnx_file.opset(model)}",
+            "choose another --opset",
+        )
+    dynamic_axes.require_dynamic(model, network.inputs, axes, network.target)
+    return model
+
+
+def run(network: Network, inputs: Sequence[Tensor]) -> Any:
+    """One forward pass in eval mode without gradients. Raises `InputError` for a shape that the network cannot take."""
+    try:
+        with torch.no_grad():
+            return network.module(*inputs)
+    except Exception as error:  # whatever the network's own code raises
+        raise export_errors.of_inputs(error, network, inputs) from error
+
+
+def contract_of(network: Network, opset: int, precision: Precision = "fp32", dynamic: Sequence[str] = ("batch",)) -> Contract:
+    """What the file is to say about itself, before it has a verdict."""
+    rules = network.rules
+    if isinstance(rules, ArrayInput):
+        free = dynamic_axes.of_inputs(dynamic, network.inputs)[0]
+        rules = replace(rules, shape=tuple(None if axis in free else size for axis, size in enumerate(rules.shape, 1)))
+    packages = ("torch", "onnx", "onnxscript", "onnxsim")
+    versions = {"deploykit": __version__, **{name: metadata.version(name) for name in packages}}
+    provenance = {**network.provenance(), "dataset": network.dataset, "opset": opset, "precision": precision, "versions": versions}
+    return Contract(rules, network.output, provenance=provenance)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's remarks from the user's terminal; what matters of them is checked on the result."""
+    import logging
+
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextlib.contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - began

@@ -1,0 +1,1 @@
+"""The PyTorch network: how a user names it, its inputs and outputs, its checkpoint."""

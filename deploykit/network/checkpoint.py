@@ -1,0 +1,290 @@
+"""A checkpoint: weights as safetensors, and in its header all that is needed to rebuild the network.
+
+`.pt` and `.pth` files are read with ``weights_only=True`` and never otherwise: a pickle that carries code is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save as serialize
+from torch import Tensor, nn
+
+from deploykit import architectures, files
+from deploykit.architectures import Architecture
+from deploykit.errors import CheckpointError, ContractError, InputError
+from deploykit.network import checkpoint_guard
+from deploykit.runtime.contract import ArrayInput, ImageInput, input_from_dict
+
+KEY = "deploykit"
+FORMAT = 1
+MAX_HEADER = 4 << 20
+MAX_SAMPLE = 1 << 22  # elements of one input
+NAME = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights and where they came from. `tensors`: parameters and buffers by name, as `state_dict` gives them."""
+
+    architecture: str
+    arguments: Mapping[str, Any]
+    input: ImageInput | ArrayInput
+    tensors: Mapping[str, Tensor] = field(repr=False)
+    classes: tuple[str, ...] | None = None
+    loss: str = "cross-entropy"
+    dataset: str = ""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def build(self) -> nn.Module:
+        """The network with these weights, in eval mode. Raises `CheckpointError` naming the first tensor that does not fit."""
+        source = f"the checkpoint of {self.architecture}"
+        architecture = architectures.get(self.architecture)
+        with checkpoint_guard.building_within(self.tensors, source):
+            self._require_fit(architecture, source)
+        with checkpoint_guard.building_within(self.tensors, source):
+            network = architecture.create(self.arguments)
+        load_weights(network, self.tensors, source)
+        return network.eval()
+
+    def _require_fit(self, architecture: Architecture, source: str) -> None:
+        """Compare the shapes before memory is asked for: on the meta device tensors have no values."""
+        try:
+            with torch.device("meta"):
+                described = architecture.create(self.arguments)
+        except CheckpointError:
+            raise
+        except (InputError, NotImplementedError):
+            return  # it needs values to be built, or cannot be built at all; the real construction tells
+        require_shapes(described.state_dict(), self.tensors, source)
+
+
+def folder_of(name: str) -> Path:
+    """Where the checkpoint and export of a shipped architecture lie by default."""
+    return Path("trained") / name
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write it, whole or not at all. Raises `OutputError`."""
+    header = {k: v for k, v in vars(checkpoint).items() if k != "tensors"}
+    header = {"format": FORMAT, **header, "input": asdict(checkpoint.input)}
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    tensors = {name: _own_memory(tensor) for name, tensor in checkpoint.tensors.items()}
+    files.write_bytes(path, serialize(tensors, metadata={KEY: text}))
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint that `save_checkpoint` wrote. Raises `CheckpointError` with the file's name and what is wrong."""
+    found = load_checkpoint_or_none(path)
+    if found is None:
+        raise CheckpointError(
+            f"{path} has weights but not deploykit's header, so the network is not known",
+            "name the architecture: deploykit export ARCH --checkpoint FILE",
+        )
+    return found
+
+
+def load_checkpoint_or_none(path: Path) -> Checkpoint | None:
+    """As `load_checkpoint`, but `None` for a safetensors file that somebody else wrote: weights without a header."""
+    tensors, metadata = _read_safetensors(path)
+    text = metadata.get(KEY)
+    if text is None:
+        return None
+    header = _header(text, path)
+    try:
+        return Checkpoint(
+            architecture=_text(header["architecture"]),
+            arguments=dict(header["arguments"]),
+            input=_input(header["input"]),
+            tensors=tensors,
+            classes=None if header["classes"] is None else tuple(_text(c) for c in header["classes"]),
+            loss=_text(header["loss"]),
+            dataset=_text(header["dataset"]),
+            recipe=dict(header["recipe"]),
+            seed=_seed(header["seed"]),
+            metrics=dict(header["metrics"]),
+            versions=dict(header["versions"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, ContractError) as error:
+        raise CheckpointError(f"the header of {path} is damaged ({type(error).__name__}: {error})", "train it again") from error
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors`, `.pt`, `.pth` or `.ckpt` file, whoever wrote it; its code is never run.
+
+    Raises `CheckpointError`.
+    """
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)[0]
+    if path.suffix not in (".pt", ".pth", ".ckpt"):
+        problem = f"{path} is no checkpoint: it ends in {path.suffix!r}"
+        raise CheckpointError(problem, "give a .safetensors, .pt, .pth or .ckpt file")
+    return _state_dict(_load_pickle(path), path)
+
+
+def read_resume(path: Path) -> dict[str, Any]:
+    """The state of an interrupted training run, read with the same caution. Raises `CheckpointError`."""
+    content = _load_pickle(path)
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is no training state", "train without --resume")
+    return content
+
+
+def _load_pickle(path: Path) -> object:
+    _require_file(path)
+    checkpoint_guard.require_bearable_archive(path)
+    try:
+        with warnings.catch_warnings():  # of pickle protocols; what cannot be read is refused below, in one line
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = (
+            "it wants to run code" if "weights_only" in str(error).lower() or "global" in str(error).lower() else "it is damaged"
+        )
+        raise CheckpointError(
+            f"{path} was refused: {reason}; only tensors are read",
+            "save model.state_dict() with torch.save or safetensors",
+        ) from error
+    except Exception as error:  # what a damaged archive or pickle makes torch raise is not for counting up
+        raise CheckpointError(
+            f"{path} cannot be read as a PyTorch checkpoint ({type(error).__name__})", "is the file whole?"
+        ) from error
+
+
+def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Copy `tensors` into `network`. Raises `CheckpointError` naming the first one that is missing, extra or of another shape."""
+    wanted = network.state_dict()
+    tensors = spelled_like(tensors, wanted)
+    # Files from before PyTorch 0.4.1 do not have this counter, and evaluation does not read it.
+    counters = {name: value for name, value in wanted.items() if name.endswith("num_batches_tracked")}
+    complete = {**counters, **tensors}
+    require_shapes(wanted, complete, source)
+    network.load_state_dict(complete)
+
+
+def spelled_like(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The spelling of the names that most of the network's own agree with.
+
+    `torch.compile` puts ``_orig_mod.`` wherever it was used; `DataParallel` (``module.``) and PyTorch Lightning (``model.``) put
+    one prefix before all names, and may be put around each other.
+    """
+    if not tensors:
+        return tensors
+    spellings = [tensors, {name.replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}]
+    for _ in range(3):
+        prefixes = {"".join(name.partition(".")[:2]) for name in spellings[-1]}
+        prefix = prefixes.pop()
+        if prefixes or not prefix.endswith("."):
+            break
+        spellings.append({name.removeprefix(prefix): tensor for name, tensor in spellings[-1].items()})
+    return max(spellings, key=lambda spelling: sum(name in wanted for name in spelling))
+
+
+def require_shapes(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str) -> None:
+    """Raise `CheckpointError` naming the first tensor that is missing, of another shape or kind, or that nobody wants."""
+    for name, tensor in wanted.items():
+        if name not in tensors:
+            raise CheckpointError(f"{source} has no tensor {name!r}, which the network needs", "is it of another architecture?")
+        found = tensors[name]
+        if found.shape != tensor.shape:
+            raise CheckpointError(
+                f"{source} has {name!r} of shape {list(found.shape)}, the network needs {list(tensor.shape)}",
+                "is it of another architecture, or were other arguments used?",
+            )
+        checkpoint_guard.require_dense(name, found, source)
+    extra = sorted(set(tensors) - set(wanted))
+    if extra:
+        raise CheckpointError(
+            f"{source} has a tensor {extra[0][:80]!r} that the network does not know", "is it of another architecture?"
+        )
+
+
+def with_metrics(checkpoint: Checkpoint, metrics: Mapping[str, Any]) -> Checkpoint:
+    """The same checkpoint with other metrics."""
+    return replace(checkpoint, metrics=dict(metrics))
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    _require_file(path)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError, ValueError, RuntimeError, TypeError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file ({error})", "is the file whole?") from error
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}", "check the path, or train the network first")
+
+
+def _header(text: str, path: Path) -> dict[str, Any]:
+    if len(text) > MAX_HEADER:
+        raise CheckpointError(f"the header of {path} is larger than {MAX_HEADER} bytes", "was the file made by deploykit?")
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"the header of {path} is not valid JSON", "is the file whole?") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        found = header.get("format") if isinstance(header, dict) else None
+        raise CheckpointError(f"{path} has header format {found!r}, this deploykit reads {FORMAT}", "update deploykit")
+    return header
+
+
+def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
+    """The tensors themselves, also when they lie under the usual wrappers ("state_dict", "model", "model_state_dict")."""
+    if isinstance(content, nn.Module):
+        raise CheckpointError(f"{path} holds a whole module, not weights", "save model.state_dict() instead")
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not content:
+        raise CheckpointError(f"{path} holds no state dict", "save model.state_dict() with torch.save")
+    if not all(isinstance(key, str) for key in content):
+        raise CheckpointError(f"{path} holds a dict whose keys are no names", "save model.state_dict() with torch.save")
+    tensors = dict(content)
+    for name, value in tensors.items():
+        if isinstance(value, Tensor):
+            checkpoint_guard.require_dense(name, value, str(path))
+        else:
+            raise CheckpointError(f"{path} holds {name[:80]!r}, which is no tensor", "save model.state_dict() alone")
+    return tensors
+
+
+def _own_memory(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
+def _input(value: Mapping[str, Any]) -> ImageInput | ArrayInput:
+    """The input's rules; every command makes a few samples of that size, so the size is bounded."""
+    rules = input_from_dict(value)
+    shape = (rules.channels, rules.height, rules.width) if isinstance(rules, ImageInput) else rules.shape
+    if prod(size or 1 for size in shape) > MAX_SAMPLE:
+        raise ValueError(f"a sample of more than {MAX_SAMPLE:,} elements")
+    return rules
+
+
+def _seed(value: object) -> int | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 64):
+        return value
+    raise ValueError(f"{str(value)[:40]!r} is no seed")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:40]!r} is not a text")
+    value.encode()  # JSON can smuggle in halves of surrogate pairs
+    return value

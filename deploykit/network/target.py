@@ -1,0 +1,285 @@
+"""How a user names a network, everywhere: the TARGET of every command becomes a `Network` here.
+
+`lenet5` · `torchvision:mobilenet_v3_small` · `package.module:callable` · a checkpoint (`.safetensors`, `.pt`, `.pth`).
+An `.onnx` file is a TARGET too, but no PyTorch network: `is_onnx` tells, and the stages that take one read it themselves.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from deploykit import architectures, files
+from deploykit.errors import CheckpointError, DependencyMissing, InputError, UnknownName
+from deploykit.network import checkpoint, input_specs
+from deploykit.network import torchvision as torchvision_zoo
+from deploykit.network.input_specs import InputSpec
+from deploykit.runtime.contract import ArrayInput, ImageInput, Output
+
+WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A PyTorch network, ready to run: in eval mode, with its weights, and all that is known about its input and output.
+
+    `dataset` names what it was trained on; `data` is where that was read from, as the user typed it, and stays on this machine.
+    `arguments`: names of those given to its constructor, beside those that its checkpoint records.
+    """
+
+    target: str
+    name: str
+    module: nn.Module
+    inputs: tuple[InputSpec, ...]
+    rules: ImageInput | ArrayInput
+    output: Output
+    dataset: str | None = None
+    checkpoint: Path | None = None
+    seed: int | None = None
+    data: str | None = None
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def trained(self) -> bool:
+        """False where the weights are fresh random numbers."""
+        return self.checkpoint is not None
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the weights came from, for the contract; no path of this machine, so no value of an argument either."""
+        digest = files.sha256(self.checkpoint) if self.checkpoint else None
+        return {
+            "network": self.name,
+            "arguments": list(self.arguments),
+            "inputs": [spec.document() for spec in self.inputs],
+            "checkpoint_sha256": digest,
+            "seed": None if self.checkpoint else self.seed,
+        }
+
+
+def is_onnx(target: str) -> bool:
+    """Whether a TARGET names an ONNX file."""
+    return target.lower().endswith(".onnx")
+
+
+def resolve(
+    target: str,
+    *,
+    weights: Path | None = None,
+    untrained: bool = False,
+    seed: int = 0,
+    arguments: Mapping[str, Any] | None = None,
+    input_shapes: Sequence[tuple[int, ...]] | None = None,
+    input_dtypes: Sequence[str] | None = None,
+    fallback: Sequence[InputSpec] = (),
+) -> Network:
+    """Build the network that `target` names.
+
+    `weights`: a checkpoint to load instead of the default one. `untrained`: fresh weights from `seed` are fine.
+    `arguments`: for the network's constructor. `input_shapes`, without the batch, and `input_dtypes`: per input, over what is
+    known. `fallback`: what a file that was exported from it says of a callable's inputs.
+
+    Raises `UnknownName` with the nearest names, `CheckpointError` for weights that are missing or do not fit, and
+    `InputError` for a callable that cannot be used.
+    """
+    if is_onnx(target):
+        raise InputError(f"{target} is an ONNX file; a PyTorch network is needed here", "name an architecture or a checkpoint")
+    torch.manual_seed(seed)
+    if target.endswith(WEIGHTS):
+        network = _from_checkpoint(target, weights, arguments)
+    elif target.startswith("torchvision:"):
+        network = _from_torchvision(target, weights, untrained, arguments)
+    elif ":" in target:
+        network = _from_callable(
+            target, weights, arguments, lambda m: input_specs.of_module(m, input_shapes, input_dtypes, fallback, target)
+        )
+    else:
+        network = _from_architecture(target, weights, untrained, arguments)
+    network.module.eval()
+    specs = input_specs.changed(network.inputs, input_shapes, input_dtypes, target)
+    rules = network.rules if specs == network.inputs else _rules_for(network.rules, specs[0])
+    return replace(network, inputs=specs, rules=rules, seed=seed, arguments=tuple(sorted(arguments or {})))
+
+
+def _from_architecture(name: str, weights: Path | None, untrained: bool, arguments: Mapping[str, Any] | None) -> Network:
+    architecture = architectures.get(name) if name in architectures.names() else None
+    if architecture is None:
+        raise UnknownName.among("network", name, architectures.names(), "`deploykit list architectures` shows all")
+    default = checkpoint.folder_of(name) / checkpoint.NAME
+    if weights is None and not untrained:
+        if not default.is_file():
+            raise CheckpointError(
+                f"{name} has no checkpoint: {default} is not there",
+                f"run `deploykit train {name}`, or add --untrained for fresh weights",
+            )
+        weights = default
+    if weights is not None and weights.suffix == ".safetensors":
+        with_header = checkpoint.load_checkpoint_or_none(weights)
+        if with_header is not None:
+            return _rebuilt(with_header, weights, name, arguments)
+    complete = {**architecture.defaults, **(arguments or {})}
+    module = architecture.create(complete)
+    if weights is not None:
+        checkpoint.load_weights(module, checkpoint.read_weights(weights), str(weights))
+    rules = architecture.input_for(complete)
+    output = Output("softmax" if architecture.recipe.loss == "cross-entropy" else "none")
+    return Network(name, name, module, _one_input(rules), rules, output, architecture.recipe.dataset, weights)
+
+
+def _from_checkpoint(target: str, weights: Path | None, arguments: Mapping[str, Any] | None) -> Network:
+    path = Path(target)
+    if weights is not None:
+        raise InputError(f"{target} is a checkpoint already; --checkpoint {weights} makes it two", "give one of them")
+    if path.suffix != ".safetensors":
+        checkpoint.read_weights(path)
+        raise CheckpointError(
+            f"{path} holds weights only, so the network is not known",
+            f"name it: deploykit export ARCH --checkpoint {path}",
+        )
+    loaded = checkpoint.load_checkpoint(path)
+    return _rebuilt(loaded, path, None, arguments, target)
+
+
+def _rebuilt(
+    loaded: checkpoint.Checkpoint,
+    path: Path,
+    wanted: str | None,
+    arguments: Mapping[str, Any] | None,
+    target: str | None = None,
+) -> Network:
+    if wanted is not None and loaded.architecture != wanted:
+        raise CheckpointError(
+            f"{path} is a checkpoint of {loaded.architecture[:80]!r}, not of {wanted!r}",
+            f"run `deploykit train {wanted}`, or name the other network",
+        )
+    if arguments:
+        raise InputError(f"the arguments of {path} are recorded in it; --arg cannot change them", "drop --arg")
+    output = Output("softmax" if loaded.loss == "cross-entropy" else "none", loaded.classes)
+    name, rules, data = loaded.architecture, loaded.input, loaded.recipe.get("dataset")
+    return Network(
+        target or name, name, loaded.build(), _one_input(rules), rules, output, loaded.dataset or None, path,
+        data=data if isinstance(data, str) else None,
+    )  # fmt: skip
+
+
+def _one_input(rules: ImageInput | ArrayInput) -> tuple[InputSpec, ...]:
+    """The single input of a shipped network, by its preprocessing rules (free sizes become 1)."""
+    if isinstance(rules, ImageInput):
+        return (InputSpec("input", (rules.channels, rules.height, rules.width)),)
+    return (InputSpec("input", tuple(size or 1 for size in rules.shape)),)
+
+
+def _from_torchvision(target: str, weights: Path | None, untrained: bool, arguments: Mapping[str, Any] | None) -> Network:
+    name = target.removeprefix("torchvision:")
+    try:
+        known = torchvision_zoo.names()
+    except ImportError as error:
+        raise DependencyMissing.of("torchvision", "export") from error
+    if name not in known:
+        raise UnknownName.among("torchvision network", name, known)
+    if weights is None and not untrained:
+        raise CheckpointError(
+            f"{target} needs weights, and nothing is downloaded",
+            "give --checkpoint FILE, or add --untrained for fresh weights",
+        )
+    tensors = checkpoint.read_weights(weights) if weights is not None else None
+    entry = torchvision_zoo.published(name, weights)
+    given = {**torchvision_zoo.keywords(name, entry, tensors), **(arguments or {})}
+    module = _call(torchvision_zoo.builder(name), given, target)
+    if tensors is not None:
+        spelled = checkpoint.spelled_like(tensors, module.state_dict())
+        checkpoint.load_weights(module, torchvision_zoo.as_built_today(spelled, module.state_dict()), str(weights))
+    entry = entry or torchvision_zoo.usual(name, given)
+    rules = torchvision_zoo.rules(entry, given.get("image_size"))
+    labels = tuple(entry.meta["categories"]) if "num_classes" not in (arguments or {}) else None
+    shape = (3, rules.height, rules.width)
+    return Network(target, name, module, (InputSpec("input", shape),), rules, Output("softmax", labels), None, weights)
+
+
+def _from_callable(
+    target: str,
+    weights: Path | None,
+    arguments: Mapping[str, Any] | None,
+    specs_of: Callable[[nn.Module], tuple[InputSpec, ...]],
+) -> Network:
+    module_name, _, attribute = target.partition(":")
+    factory = _import(module_name, attribute, target)
+    module = _call(factory, arguments or {}, target)
+    # Without a checkpoint the callable's own weights are taken as they are: it may have loaded them itself.
+    if weights is not None:
+        checkpoint.load_weights(module, checkpoint.read_weights(weights), str(weights))
+    specs = specs_of(module.eval())
+    rules = ArrayInput(specs[0].shape, str(specs[0].dtype).removeprefix("torch."))
+    return Network(target, attribute, module, specs, rules, Output("none"), None, weights)
+
+
+def _import(module_name: str, attribute: str, target: str) -> Any:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name or module_name
+        if missing == module_name or module_name.startswith(f"{missing}."):
+            raise InputError(f"cannot import {module_name!r} for {target}", "is the file in this folder or installed?") from error
+        raise InputError(f"{target} needs the package {missing!r}, which is not installed", f"pip install {missing}") from error
+    except Exception as error:
+        raise InputError(f"importing {module_name!r} for {target} raised {type(error).__name__}: {error}") from error
+    if not hasattr(module, attribute):
+        public = [n for n in vars(module) if not n.startswith("_")]
+        near = difflib.get_close_matches(attribute, public, n=3)
+        raise InputError(f"{module_name!r} has no {attribute!r}", f"did you mean {', '.join(near)}?" if near else "")
+    return getattr(module, attribute)
+
+
+def _call(factory: Any, arguments: Mapping[str, Any], target: str) -> nn.Module:
+    if isinstance(factory, nn.Module):
+        if arguments:
+            raise InputError(f"{target} is a network already: --arg has nothing to go to", "drop --arg")
+        return _unwrapped(factory, target)
+    if not callable(factory):
+        raise InputError(
+            f"{target} is no callable but a {type(factory).__name__}", "name a class or function that returns a module"
+        )
+    try:
+        module = factory(**arguments)
+    except Exception as error:
+        raise InputError(
+            f"calling {target} raised {type(error).__name__}: {error}", "pass arguments with --arg key=value"
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise InputError(f"{target} returned a {type(module).__name__}, not a torch.nn.Module")
+    return _unwrapped(module, target)
+
+
+def _unwrapped(module: nn.Module, target: str) -> nn.Module:
+    """The network inside what training put around it: `torch.compile`, `DataParallel`, `DistributedDataParallel`."""
+    while True:
+        if isinstance(module, torch.jit.ScriptModule):
+            raise InputError(f"{target} is a TorchScript module, which cannot be exported", "return the module it was made from")
+        inner = getattr(module, "_orig_mod", None)  # torch.compile's wrapper, whose class only its compiler's import defines
+        if inner is None and isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            inner = module.module
+        if not isinstance(inner, nn.Module):
+            return module
+        module = inner
+
+
+def _rules_for(rules: ImageInput | ArrayInput, spec: InputSpec) -> ImageInput | ArrayInput:
+    """The preprocessing for another input shape: other sizes keep the rules, other channels or ranks do not."""
+    if isinstance(rules, ImageInput) and len(spec.shape) == 3 and spec.shape[0] == rules.channels:
+        channels, height, width = spec.shape
+        if (channels, height, width) == (rules.channels, rules.height, rules.width):
+            return rules
+        if rules.fit == "center-crop":
+            return replace(rules, height=height, width=width, resize=max(rules.resize or 0, height, width))
+        return replace(rules, height=height, width=width)
+    return ArrayInput(spec.shape, str(spec.dtype).removeprefix("torch."))

@@ -1,0 +1,176 @@
+"""Put the preprocessing in front of a graph, and take it off again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from deploykit.errors import ExportError, ModelFileError
+from deploykit.onnx_file.preprocessing.builder import Builder
+from deploykit.onnx_file.preprocessing.resize import Axis, resize
+from deploykit.runtime.contract import ImageInput
+
+PREFIX = "preprocessing"
+HEIGHT, WIDTH = "image_height", "image_width"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A file with its preprocessing, taken apart: `core` takes what the network takes; `boundary` is that value in the file."""
+
+    core: onnx.ModelProto
+    boundary: str
+
+
+def embed(model: onnx.ModelProto, rules: ImageInput) -> onnx.ModelProto:
+    """A copy of `model` whose only input is uint8 (batch, height, width, channels), images of any size, upright, 8 bits.
+
+    The result of the preprocessing is the value ``preprocessing``, its nodes are ``preprocessing/...``. Raises `ExportError`
+    where the graph's input is not the image that `rules` make.
+    """
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    graph = whole.graph
+    network_input = _only_input(graph)
+    _check(network_input, rules)
+    prefix = _free_prefix(graph)
+    b = Builder(prefix)
+    name = network_input.name
+    pixels = _pixels(b, name, rules)
+    _normalized(b, pixels, rules, prefix, network_input.type.tensor_type.elem_type)
+    _rename_uses(graph, name, prefix)
+    core_nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*b.nodes, *core_nodes])
+    graph.initializer.extend(b.constants.values())
+    boundary = graph.value_info.add()
+    boundary.CopyFrom(network_input)
+    boundary.name = prefix
+    batch = network_input.type.tensor_type.shape.dim[0]
+    network_input.CopyFrom(helper.make_tensor_value_info(name, TensorProto.UINT8, [None, HEIGHT, WIDTH, rules.channels]))
+    network_input.type.tensor_type.shape.dim[0].CopyFrom(batch)
+    return whole
+
+
+def split(model: onnx.ModelProto) -> Parts:
+    """Take the preprocessing that `embed` wrote off a copy of `model`. Raises `ModelFileError` where there is none."""
+    core = onnx.ModelProto()
+    core.CopyFrom(model)
+    graph = core.graph
+    graph_input = next(iter(_inputs(graph)), None)
+    prefix = _prefix_of(graph)
+    known = {value.name: value for value in graph.value_info}
+    if graph_input is None or prefix not in known or all(prefix not in node.output for node in graph.node):
+        raise ModelFileError("the preprocessing that the contract promises is not in the graph", "export the network again")
+    name = graph_input.name
+    graph_input.CopyFrom(known[prefix])
+    graph_input.name = name
+    repeated: Any
+    for repeated in (graph.node, graph.initializer, graph.value_info):
+        kept = [part for part in repeated if part.name != prefix and not part.name.startswith(f"{prefix}/")]
+        del repeated[:]
+        repeated.extend(kept)
+    _rename_uses(graph, prefix, name)
+    return Parts(core, prefix)
+
+
+def _pixels(b: Builder, image: str, rules: ImageInput) -> str:
+    """uint8 (batch, height, width, channels) of any size -> uint8 (batch, channels, rules.height, rules.width)."""
+    pixels = b.op("Transpose", image, perm=[0, 3, 1, 2])
+    size = b.op("Shape", image, start=1, end=3)
+    have = {name: b.op("Gather", size, b.number(index, np.int64)) for index, name in enumerate(("height", "width"))}
+    height = _axis(b.within("height"), have, "height", rules.height, rules)
+    width = _axis(b.within("width"), have, "width", rules.width, rules)
+    return resize(b, pixels, height, width, rules.interpolation)
+
+
+def _axis(b: Builder, have: dict[str, str], name: str, count: int, rules: ImageInput) -> Axis:
+    if rules.fit == "stretch":
+        return Axis(have[name], b.number(count, np.int64), b.number(0, np.int64), count, padded=False)
+    # The shorter side becomes `resize`, the other one is cut down to an integer; the offset is rounded half to even.
+    side = rules.resize or 0
+    shorter = b.op("Min", have["height"], have["width"])
+    resized = b.op("Div", b.op("Mul", have[name], b.number(side, np.int64)), shorter)
+    margin = b.cast(b.op("Sub", resized, b.number(count, np.int64)), np.float64)
+    first = b.cast(b.op("Round", b.op("Mul", margin, b.number(0.5))), np.int64)
+    return Axis(have[name], resized, first, count, padded=side < count)
+
+
+def _normalized(b: Builder, pixels: str, rules: ImageInput, output: str, elem_type: int) -> None:
+    """Scale, subtract mean, divide by std, folded into one factor and one offset per channel, as `normalize` does."""
+    std = np.asarray(rules.std, np.float32)
+    factor = np.float32(rules.scale) / std
+    offset = (np.asarray(rules.mean, np.float32) / std).astype(np.float32)
+    scaled = b.op("Mul", b.cast(pixels, np.float32), b.array(factor[:, None, None], "factor"))
+    narrow = elem_type != TensorProto.FLOAT
+    found = b.op("Sub", scaled, b.array(offset[:, None, None], "offset"), output=None if narrow else output)
+    if narrow:
+        b.op("Cast", found, output=output, to=elem_type)
+
+
+def _check(network_input: onnx.ValueInfoProto, rules: ImageInput) -> None:
+    tensor = network_input.type.tensor_type
+    sizes = [dim.dim_value or None for dim in tensor.shape.dim]
+    wanted = (None, rules.channels, rules.height, rules.width)
+    fits = len(sizes) == len(wanted) and all(want is None or have in (None, want) for have, want in zip(sizes, wanted, strict=True))
+    if not fits or tensor.elem_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
+        raise ExportError(
+            f"the preprocessing cannot be put in front of the input {network_input.name!r}: it does not take the contract's images",
+            "export without --with-preprocessing",
+        )
+
+
+def _only_input(graph: onnx.GraphProto) -> onnx.ValueInfoProto:
+    found = _inputs(graph)
+    if len(found) != 1:
+        raise ExportError(f"a network with {len(found)} inputs cannot have its preprocessing in the graph", "export without it")
+    return found[0]
+
+
+def _inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    stored = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in stored]
+
+
+def _free_prefix(graph: onnx.GraphProto) -> str:
+    """`preprocessing`, or with a number where the network itself has a module of that name."""
+    taken = {name.split("/")[0] for part in _graphs(graph) for name in _names(part)}
+    prefix, count = PREFIX, 0
+    while prefix in taken:
+        count += 1
+        prefix = f"{PREFIX}_{count}"
+    return prefix
+
+
+def _prefix_of(graph: onnx.GraphProto) -> str:
+    """The prefix of the node that takes the image; "" where it has none."""
+    names = {value.name for value in _inputs(graph)}
+    return next((node.name.split("/")[0] for node in graph.node if names & set(node.input) and "/" in node.name), "")
+
+
+def _rename_uses(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Let every node that takes `old` take `new`, bodies of loops and branches included."""
+    for part in _graphs(graph):
+        for node in part.node:
+            node.input[:] = [new if name == old else name for name in node.input]
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in (*attribute.graphs, *([attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else [])):
+                yield from _graphs(body)
+
+
+def _names(graph: onnx.GraphProto) -> Iterator[str]:
+    for node in graph.node:
+        yield node.name
+        yield from node.output
+    yield from (tensor.name for tensor in graph.initializer)
+    yield from (value.name for value in (*graph.input, *graph.value_info))

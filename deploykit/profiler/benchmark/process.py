@@ -1,0 +1,112 @@
+"""The parent's end of a worker: a process that is started, spoken to and always ended."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from numpy.typing import NDArray
+
+from deploykit.errors import DeploykitError, InputError
+from deploykit.profiler.benchmark.worker import Subject
+
+COMMAND = "from deploykit.profiler.benchmark.worker import main; main()"
+
+
+class TimedProcess:
+    """A process for the subjects of one backend. Use it as a context manager.
+
+    A fresh interpreter rather than a fork: a forked process would share torch's threads, and `multiprocessing` would run the
+    caller's script again. Commands are sent and answered apart, so that several processes can start side by side.
+    """
+
+    def __init__(self, backend: str, arrays: Sequence[NDArray[Any]]) -> None:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        self.backend = backend
+        self._opened = 0
+        self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
+            [sys.executable, "-c", COMMAND], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+        )
+        self.send("prepare", backend, list(arrays))
+        self._prepared = False
+
+    def open(self, subject: Subject, device: str, threads: int | None) -> Timed:
+        """Start one more subject in the process. Raises what starting and running it raises."""
+        if not self._prepared:
+            self.receive()
+            self._prepared = True
+        self.send("open", subject, device, threads)
+        about = self.receive()
+        self._opened += 1
+        return Timed(self, self._opened - 1, subject, about)
+
+    def send(self, name: str, *arguments: Any) -> None:
+        """Give a command; its answer is to be received."""
+        if self._process.stdin is None:
+            raise InputError("the process has no pipe")
+        try:
+            pickle.dump((name, arguments), self._process.stdin)
+            self._process.stdin.flush()
+        except OSError as error:
+            raise self._died() from error
+
+    def receive(self) -> Any:
+        """The next answer. Raises the error that the other side ran into, and `InputError` if it died."""
+        if self._process.stdout is None:
+            raise InputError("the process has no pipe")
+        try:
+            outcome, answer = pickle.load(self._process.stdout)  # noqa: S301  # from our own child, over its own pipe
+        except (EOFError, OSError, pickle.UnpicklingError) as error:
+            raise self._died() from error
+        if outcome == "failed":
+            problem: DeploykitError = answer
+            raise problem
+        return answer
+
+    def close(self) -> None:
+        """End the process; it has nothing to save."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _died(self) -> InputError:
+        try:
+            status = self._process.wait(timeout=5)
+            words = f"signal {-status}" if status < 0 else f"exit status {status}"
+        except subprocess.TimeoutExpired:
+            words = "it does not answer"
+        return InputError(f"the process that runs {self.backend} died ({words})", "is there enough memory?")
+
+
+class Timed:
+    """One subject in its process, ready to run. `outputs`: of its first run; `peak_memory`: of a process with it alone, bytes."""
+
+    def __init__(self, process: TimedProcess, index: int, subject: Subject, about: dict[str, Any]) -> None:
+        self.process, self._index, self.subject = process, index, subject
+        self.backend, self.label = subject.engine, subject.title
+        self.device: str = about["device"]
+        self.threads: int = about["threads"]
+        self.settings: dict[str, str] = about["settings"]
+        self.outputs: list[NDArray[Any]] = about["outputs"]
+        self.peak_memory: int = about["peak_memory"]
+
+    def time(self, runs: int) -> list[float]:
+        """The times of `runs` runs in ms."""
+        self.process.send("time", self._index, runs)
+        return [nanoseconds / 1e6 for nanoseconds in self.process.receive()]

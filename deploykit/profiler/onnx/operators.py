@@ -1,0 +1,196 @@
+"""What a node of an ONNX graph costs, from the shapes of its inputs and outputs (onnx.ai/onnx/operators).
+
+A formula gives multiply-accumulates. Every other operator of the standard is *excluded* by the conventions' definition
+(arithmetic) or moves data; operators of other domains, and nodes whose shapes nobody knows, are *uncounted*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import onnx
+
+from deploykit.profiler import conventions
+from deploykit.profiler.layer_table import Shape
+
+STANDARD = ("", "ai.onnx")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node with the shapes of its inputs and outputs; `None`: unknown, or an input that is left out."""
+
+    name: str
+    op_type: str
+    domain: str
+    inputs: Sequence[Shape | None]
+    outputs: Sequence[Shape | None]
+    attributes: Mapping[str, Any]
+    weight_stored: bool = False
+
+    def shape(self, index: int) -> Shape:
+        """The shape of an input. Raises `UnknownShape`."""
+        found = self.inputs[index] if index < len(self.inputs) else None
+        if found is None:
+            raise UnknownShape
+        return found
+
+    @property
+    def output(self) -> Shape:
+        """The shape of the first output. Raises `UnknownShape`."""
+        if not self.outputs or self.outputs[0] is None:
+            raise UnknownShape
+        return self.outputs[0]
+
+
+class UnknownShape(Exception):
+    """A size that the formula needs is not known."""
+
+
+Formula = Callable[[Node], int]
+MACS: dict[str, Formula] = {}
+
+
+def macs(*operators: str) -> Callable[[Formula], Formula]:
+    """Register the formula of operators: `Conv` of the standard, `com.microsoft.FusedConv` of another domain."""
+
+    def decorate(function: Formula) -> Formula:
+        for operator in operators:
+            if operator in MACS:
+                raise ValueError(f"{operator} has two formulas")
+            MACS[operator] = function
+        return function
+
+    return decorate
+
+
+def full_name(node: Node) -> str:
+    """`Conv`, or `com.microsoft.FusedConv` where the domain is not the standard's."""
+    return node.op_type if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
+
+
+def is_standard(node: Node) -> bool:
+    """Whether the ONNX standard defines the operator."""
+    return node.domain in STANDARD and onnx.defs.has(node.op_type)
+
+
+@macs("Conv", "ConvInteger", "DeformConv", "com.microsoft.FusedConv", "com.microsoft.NhwcFusedConv")
+def _conv(node: Node) -> int:
+    return prod(node.output) * prod(node.shape(1)[1:])
+
+
+@macs("QLinearConv")
+def _qlinear_conv(node: Node) -> int:
+    return prod(node.output) * prod(node.shape(3)[1:])
+
+
+@macs("ConvTranspose")
+def _conv_transpose(node: Node) -> int:
+    """Every input element meets the whole kernel of its channel (torch's convention; the output grid would count zeros)."""
+    return prod(node.shape(0)) * prod(node.shape(1)[1:])
+
+
+@macs("MatMul", "MatMulInteger", "com.microsoft.FusedMatMul")
+def _matmul(node: Node) -> int:
+    return prod(node.output) * node.shape(0)[-2 if node.attributes.get("transA") else -1]
+
+
+@macs("QLinearMatMul")
+def _qlinear_matmul(node: Node) -> int:
+    return prod(node.output) * node.shape(0)[-1]
+
+
+@macs("Gemm", "com.microsoft.FusedGemm")
+def _gemm(node: Node) -> int:
+    a = node.shape(0)
+    return prod(node.output) * (a[0] if node.attributes.get("transA") else a[1])
+
+
+@macs("RNN", "LSTM", "GRU")
+def _recurrent(node: Node) -> int:
+    """Both weights, at every step, for every sample; X is (steps, batch, features), or batch first with layout=1."""
+    return prod(node.shape(0)[:2]) * (prod(node.shape(1)) + prod(node.shape(2)))
+
+
+@macs("Attention")
+def _attention(node: Node) -> int:
+    """Scores and values. Q, K, V are (batch, heads, steps, size), or (batch, steps, heads x size); causal ones not halved."""
+    query, key, value = node.shape(0), node.shape(1), node.shape(2)
+    past = node.inputs[4] if len(node.inputs) > 4 else None
+    steps = key[-2] + (past[-2] if past else 0)
+    if len(query) == 4:
+        batch, heads, asked, size = query
+        return batch * heads * asked * steps * (size + value[-1])
+    heads, value_heads = node.attributes.get("q_num_heads", 1), node.attributes.get("kv_num_heads", 1)
+    return query[0] * query[1] * steps * (query[2] + heads * (value[2] // value_heads))
+
+
+@macs("Einsum")
+def _einsum(node: Node) -> int:
+    """Two operands: every combination of their indices is one multiply-accumulate. More are taken from left to right, and an
+    index that nobody needs any more is summed at once, as torch and onnxruntime do. One operand multiplies nothing.
+    """
+    equation = node.attributes.get("equation", b"")
+    text = (equation.decode() if isinstance(equation, bytes) else str(equation)).replace(" ", "")
+    left, arrow, result = text.partition("->")
+    sizes: dict[str, int] = {}
+    terms = []
+    for number, term in enumerate(left.split(",")):
+        letters = _spelled_out(term, len(node.shape(number)))
+        for letter, size in zip(letters, node.shape(number), strict=True):
+            sizes[letter] = max(size, sizes.get(letter, 1))
+        terms.append(letters)
+    hidden = {letter for letter in sizes if letter[0] == "."}
+    if arrow:
+        kept = set(result.replace(".", "")) | (hidden if "..." in result else set())
+    else:  # every index that occurs once
+        kept = {letter for letter in sizes if sum(term.count(letter) for term in terms) == 1} | hidden
+    found, current = 0, set(terms[0])
+    for number, letters in enumerate(terms[1:], 2):
+        pair = current | set(letters)
+        found += prod(sizes[letter] for letter in pair)
+        current = pair & kept.union(*terms[number:])
+    return found
+
+
+def _spelled_out(term: str, rank: int) -> list[str]:
+    """The indices of one term; an ellipsis stands for as many as are left, counted from the right: ".2", ".1"."""
+    before, dots, after = term.partition("...")
+    hidden = [f".{n}" for n in range(rank - len(before) - len(after), 0, -1)] if dots else []
+    return [*before, *hidden, *after]
+
+
+def operations(node: Node, rules: conventions.Convention) -> int | None:
+    """Operations under a convention; `None` where the operator has no formula. Raises `UnknownShape`."""
+    if rules.per_mac is None:
+        return _paddle(node)
+    formula = MACS.get(full_name(node))
+    return None if formula is None else rules.per_mac * formula(node)
+
+
+def _paddle(node: Node) -> int | None:
+    """The `paddle` convention by operator: products of two activations, ReLU, additions and the rest are no layers to it."""
+    match full_name(node):
+        case "Conv":
+            return conventions.paddle_convolution(prod(node.output), prod(node.shape(1)[1:]), _has(node, 2))
+        case "ConvTranspose":
+            channels = node.shape(1)[0] // node.attributes.get("group", 1)
+            return conventions.paddle_convolution(prod(node.output), channels * prod(node.shape(1)[2:]), _has(node, 2))
+        case "Gemm" | "MatMul" if node.weight_stored:
+            return MACS[node.op_type](node)
+        case "BatchNormalization" if len(node.shape(0)) == 4:
+            return conventions.paddle_batch_norm(prod(node.shape(0)))
+        case "AveragePool":
+            return conventions.paddle_average_pool(prod(node.output))
+        case "GlobalAveragePool":
+            return conventions.paddle_adaptive_average_pool(node.shape(0), node.output)
+        case "LeakyRelu":
+            return conventions.paddle_leaky_relu(prod(node.output))
+    return None
+
+
+def _has(node: Node, index: int) -> bool:
+    return len(node.inputs) > index and node.inputs[index] is not None

@@ -1,0 +1,129 @@
+"""Every shape in an ONNX graph as plain numbers, as far as they can be known without running it.
+
+Large weights are left out of what the shape inference sees: only their shapes matter, and a file may hold gigabytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import onnx
+from onnx import inliner, shape_inference
+
+from deploykit.profiler.layer_table import Shape
+from deploykit.profiler.onnx.inputs import FixedInput
+from deploykit.profiler.onnx.operators import STANDARD, Node
+
+SMALL = 4096  # elements; a tensor that holds sizes or axes is smaller than this
+FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
+
+
+class Graph:
+    """Nodes in the order of execution, and what is stored.
+
+    `stored`: shapes of the weights in the file by name, floating point or not (`floats`: only those).
+    `seen`: shapes of values that a run has shown; they fill what cannot be inferred.
+    """
+
+    def __init__(self, model: onnx.ModelProto, inputs: Sequence[FixedInput], seen: Mapping[str, Shape] | None = None) -> None:
+        if model.functions:
+            model = inliner.inline_local_functions(model)
+        self.stored = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer if min(tensor.dims, default=0) >= 0}
+        self.stored |= {s.values.name: tuple(s.dims) for s in model.graph.sparse_initializer}
+        self.floats = {t.name for t in model.graph.initializer if t.data_type in FLOATS and t.name in self.stored}
+        self._note_constants(model.graph)
+        shapes = dict(seen or {}) | _infer(model, inputs) | self.stored | {entry.name: entry.shape for entry in inputs}
+        self.nodes = tuple(_nodes(model.graph, shapes, self.stored))
+        self.protos = tuple(model.graph.node)
+
+    def _note_constants(self, graph: onnx.GraphProto) -> None:
+        for node in graph.node:
+            if node.op_type == "Constant" and node.domain in STANDARD and node.output:
+                for attribute in node.attribute:
+                    if attribute.name == "value" and min(attribute.t.dims, default=0) >= 0:
+                        self.stored[node.output[0]] = tuple(attribute.t.dims)
+                        if attribute.t.data_type in FLOATS:
+                            self.floats.add(node.output[0])
+
+
+def _nodes(graph: onnx.GraphProto, shapes: Mapping[str, Shape], stored: Mapping[str, Shape]) -> Iterator[Node]:
+    taken: set[str] = set()
+    constant = _constant_values(graph, stored)
+    for index, proto in enumerate(graph.node):
+        name = proto.name or next((o for o in proto.output if o), "") or f"{proto.op_type}_{index}"
+        if name in taken:
+            name = f"{name}#{index}"
+        taken.add(name)
+        yield Node(
+            name=name,
+            op_type=proto.op_type,
+            domain=proto.domain,
+            inputs=[shapes.get(i) if i else None for i in proto.input],
+            outputs=[shapes.get(o) if o else None for o in proto.output],
+            attributes={a.name: _value(a) for a in proto.attribute if a.type in _PLAIN},
+            weight_stored=len(proto.input) > 1 and proto.input[1] in constant,
+        )
+
+
+def _constant_values(graph: onnx.GraphProto, stored: Mapping[str, Shape]) -> set[str]:
+    """Values that do not depend on an input: what is stored, and what is made of nothing else (a dequantized weight)."""
+    found = set(stored)
+    for node in graph.node:
+        if node.input and node.domain in STANDARD and "Random" not in node.op_type and all(i in found for i in node.input if i):
+            found.update(node.output)
+    return found
+
+
+_PLAIN = {onnx.AttributeProto.INT, onnx.AttributeProto.INTS, onnx.AttributeProto.STRING, onnx.AttributeProto.FLOAT}
+
+
+def _value(attribute: onnx.AttributeProto) -> Any:
+    value = onnx.helper.get_attribute_value(attribute)
+    return list(value) if attribute.type == onnx.AttributeProto.INTS else value
+
+
+def _infer(model: onnx.ModelProto, inputs: Sequence[FixedInput]) -> dict[str, Shape]:
+    """Shapes by value name, where every size is a number. A graph that the inference refuses gives none."""
+    slim = _slim(model, inputs)
+    try:
+        inferred = shape_inference.infer_shapes(slim, check_type=False, strict_mode=False, data_prop=True)
+    except Exception:  # native code; what it cannot say is reported as uncounted
+        return {}
+    found = {}
+    for value in (*inferred.graph.value_info, *inferred.graph.output):
+        tensor = value.type.tensor_type
+        if value.type.HasField("tensor_type") and tensor.HasField("shape"):
+            sizes = [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None for d in tensor.shape.dim]
+            if None not in sizes:
+                found[value.name] = tuple(int(s) for s in sizes if s is not None)
+    return found
+
+
+def _slim(model: onnx.ModelProto, inputs: Sequence[FixedInput]) -> onnx.ModelProto:
+    """The model with the inputs' sizes fixed, and inputs of the same shape in place of large weights.
+
+    What the file says of values in between is dropped (it was for free sizes), except for values that only a custom operator
+    makes, which nothing else describes.
+    """
+    slim = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    graph = slim.graph
+    graph.name = model.graph.name
+    graph.node.extend(model.graph.node)
+    kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
+    graph.input.extend(onnx.helper.make_tensor_value_info(e.name, kinds[e.name], e.shape) for e in inputs)
+    for tensor in model.graph.initializer:
+        size = 1
+        for dim in tensor.dims:
+            size *= dim
+        if size > SMALL or tensor.data_location == onnx.TensorProto.EXTERNAL:
+            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+        else:
+            graph.initializer.append(tensor)
+    for value in model.graph.output:
+        graph.output.append(onnx.ValueInfoProto(name=value.name))
+        if value.type.HasField("tensor_type"):
+            graph.output[-1].type.tensor_type.elem_type = value.type.tensor_type.elem_type
+    custom = {output for node in model.graph.node if node.domain not in STANDARD for output in node.output}
+    graph.value_info.extend(value for value in model.graph.value_info if value.name in custom)
+    return slim

@@ -1,0 +1,297 @@
+"""One forward pass, watched at the dispatcher: which module called which operators, on tensors of which shapes.
+
+The pass runs on the meta device with stand-ins for parameters and buffers, so that no weights are allocated and nothing is
+computed. A network that needs values on its way (a loop that ends when a number is small) is run for real instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._ops import HigherOrderOperator
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from deploykit.errors import InputError
+from deploykit.profiler.layer_table import Shape
+from deploykit.profiler.pytorch import operators
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of one module: `macs` and the operators are its own, without those of the modules it called."""
+
+    path: str
+    module: nn.Module
+    parent: Call | None
+    order: int
+    children: list[Call] = field(default_factory=list)
+    input_shape: Shape | None = None
+    output_shape: Shape | None = None
+    macs: int = 0
+    counted: Counter[str] = field(default_factory=Counter)
+    arithmetic: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Every call in the order in which they began; the first is the network's own.
+
+    `users`: for each parameter and buffer, by name, the first call that gave it to an operator. `on_meta`: no value was computed.
+    """
+
+    calls: tuple[Call, ...]
+    users: Mapping[str, Call]
+    on_meta: bool
+
+
+def trace(network: nn.Module, inputs: Sequence[Tensor]) -> Trace:
+    """Watch one forward pass on `inputs` (with their batch), in eval mode as the caller left it, without gradients.
+
+    `network` is not changed: on the meta device its parameters are replaced for the duration of the call and put back.
+    Raises `InputError` naming the layer that failed, or a layer whose parameters have no shape yet.
+    """
+    _require_shapes(network)
+    with _slow_attention(), torch.no_grad():
+        # What needs values fails on meta in its own way; the real run decides. A network that makes tensors on its way needs
+        # the meta device as its default, which costs time.
+        for device in (None, torch.device("meta")):
+            with contextlib.suppress(Exception), device or contextlib.nullcontext(), _uncompiled():
+                return _watch(network, [tensor.to("meta") for tensor in inputs], on_meta=True)
+        with _uncompiled():
+            return _watch(network, inputs, on_meta=False)
+
+
+def _require_shapes(network: nn.Module) -> None:
+    """Raise for lazy layers: the first run decides what they are, and it must be the caller's."""
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if nn.parameter.is_lazy(tensor):
+            raise InputError(f"the parameter {name!r} has no shape yet", "run the network once on an example before it is profiled")
+
+
+def _watch(network: nn.Module, inputs: Sequence[Tensor], on_meta: bool) -> Trace:
+    stored: dict[str, Tensor] = dict((*network.named_parameters(), *network.named_buffers()))
+    if on_meta:
+        stored = {n: torch.empty_strided(t.size(), t.stride(), dtype=t.dtype, device="meta") for n, t in stored.items()}
+    watcher = _Watcher(stored)
+    try:
+        with watcher.hooks(network), watcher:
+            if _compiled(network):
+                watcher.enter("", network, inputs)
+            output = torch.func.functional_call(network, stored, tuple(inputs)) if on_meta else network(*inputs)
+            if _compiled(network):
+                watcher.leave(output)
+    except Exception as error:
+        raise _refused(inputs, watcher, error) from error
+    return Trace(tuple(watcher.calls), watcher.users, on_meta)
+
+
+class _Watcher(TorchDispatchMode):
+    """Charges every operator to the module that is running."""
+
+    supports_higher_order_operators = True
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False: nothing here is compiled, and torch would import its whole compiler (over a second) to make sure of it."""
+        return False
+
+    def __init__(self, stored: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.names = {_memory(tensor): name for name, tensor in stored.items()}
+        self.users: dict[str, Call] = {}
+        self.calls: list[Call] = []
+        self.running: list[Call] = []
+        self.times_called: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if not self.running:  # before the first module: nothing to charge
+            return func(*args, **kwargs)
+        call = self.running[-1]
+        self._note_users(call, args)
+        formula = operators.formula(func)
+        if formula is not None:
+            out = func(*args, **kwargs)
+            call.macs += formula(*args, out=out, **kwargs)
+            call.counted[operators.name_of(func)] += 1
+            return out
+        if isinstance(func, HigherOrderOperator):
+            return self._higher_order(func, args, kwargs)
+        kind = operators.classify(func)
+        if kind == "unknown":
+            return self._unknown(func, args, kwargs)
+        if kind == "arithmetic":
+            name = operators.name_of(func)
+            call.arithmetic[name] += 1
+            short = _SHORTCUTS.get(name)
+            if short is not None and not kwargs and args[0].is_meta:
+                out = short(*args)
+                if out is not None:
+                    return out
+        return func(*args, **kwargs)
+
+    def _unknown(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """An operator made of others is counted by its parts; one that is not is written down by name."""
+        if hasattr(func, "decompose"):
+            with self:
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        self.running[-1].unknown[operators.name_of(func)] += 1
+        return func(*args, **kwargs)
+
+    def _higher_order(self, func: HigherOrderOperator, args: Any, kwargs: Any) -> Any:
+        """Control flow is followed, so that what runs inside counts; of others only the name is known."""
+        follow = _CONTROL_FLOW.get(func.name())
+        if follow is None:
+            self.running[-1].unknown[operators.name_of(func)] += 1
+            return func(*args, **kwargs)
+        with self:
+            return follow(*args, **kwargs)
+
+    def _note_users(self, call: Call, args: Any) -> None:
+        for value in args:
+            if isinstance(value, Tensor):
+                name = self.names.get(_memory(value))
+                if name is not None:
+                    self.users.setdefault(name, call)
+
+    @contextlib.contextmanager
+    def hooks(self, network: nn.Module) -> Iterator[None]:
+        handles = []
+        try:
+            for path, module in network.named_modules():
+                if not _compiled(module):  # which takes no hooks, and is a part of the module that calls it
+                    handles.append(module.register_forward_pre_hook(self._entering(path), with_kwargs=True))
+                    handles.append(module.register_forward_hook(self._left))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def enter(self, path: str, module: nn.Module, args: Sequence[Any]) -> None:
+        """A module begins to run."""
+        count = self.times_called[path]
+        self.times_called[path] += 1
+        parent = self.running[-1] if self.running else None
+        call = Call(f"{path}@{count}" if count else path, module, parent, len(self.calls), input_shape=first_shape(tuple(args)))
+        if parent is not None:
+            parent.children.append(call)
+        self.calls.append(call)
+        self.running.append(call)
+
+    def leave(self, output: Any) -> None:
+        """The module that runs has ended."""
+        self.running.pop().output_shape = first_shape(output)
+
+    def _entering(self, path: str) -> Any:
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            self.enter(path, module, (*args, *kwargs.values()))
+
+        return hook
+
+    def _left(self, module: nn.Module, args: Any, output: Any) -> None:
+        self.leave(output)
+
+
+def _compiled(module: nn.Module) -> bool:
+    return isinstance(module, torch.jit.ScriptModule)
+
+
+def first_shape(value: Any) -> Shape | None:
+    """The shape of the first tensor in nested lists, tuples, dicts and dataclass-like outputs; `None` without one."""
+    if isinstance(value, Tensor):
+        return tuple(int(size) for size in value.shape)
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            shape = first_shape(item)
+            if shape is not None:
+                return shape
+    return None
+
+
+def _memory(tensor: Tensor) -> int:
+    """The same number for every view of one tensor."""
+    return tensor.untyped_storage()._cdata
+
+
+def _like_its_input(x: Tensor, *_: Any) -> Tensor:
+    return torch.empty_strided(x.size(), x.stride(), dtype=x.dtype, device="meta")
+
+
+def _like_both(x: Tensor, y: Any) -> Tensor | None:
+    same = isinstance(y, Tensor) and x.shape == y.shape and x.dtype == y.dtype
+    return _like_its_input(x) if same else None
+
+
+def _batch_norm(x: Tensor, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, *_: Any) -> Any:
+    return None if training else (_like_its_input(x), x.new_empty(0), x.new_empty(0))
+
+
+# torch works out the results of these on the meta device in Python, slowly, and for some of them imports its whole compiler
+# (over a second). A shortcut gives a result of the right shape and type, or `None` where it does not apply.
+_SHORTCUTS: dict[str, Callable[..., Any]] = {
+    "aten::relu": _like_its_input,
+    "aten::_safe_softmax": _like_its_input,
+    "aten::hardswish": _like_its_input,
+    "aten::hardtanh": _like_its_input,
+    "aten::add": _like_both,
+    "aten::mul": _like_both,
+    "aten::native_batch_norm": _batch_norm,
+}
+
+
+def _cond(predicate: Any, if_true: Any, if_false: Any, operands: Any = ()) -> Any:
+    return (if_true if bool(predicate) else if_false)(*operands)
+
+
+def _while_loop(condition: Any, body: Any, carried: Any, others: Any = ()) -> Any:
+    while bool(condition(*carried, *others)):
+        carried = tuple(body(*carried, *others))
+    return carried
+
+
+# What the operators of torch.cond and torch.while_loop do; by themselves they would run their parts unwatched.
+_CONTROL_FLOW: dict[str, Callable[..., Any]] = {"cond": _cond, "while_loop": _while_loop}
+
+
+@contextlib.contextmanager
+def _uncompiled() -> Iterator[None]:
+    """What asks for torch's compiler (torch.cond, flex_attention, a compiled layer) runs as written, where it can be seen.
+
+    Only where somebody has loaded the compiler already, which takes over a second: the first attempt loads it, and fails.
+    """
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@contextlib.contextmanager
+def _slow_attention() -> Iterator[None]:
+    """Without the fused path of nn.MultiheadAttention, which is one operator that has no formula."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _refused(inputs: Sequence[Tensor], watcher: _Watcher, error: Exception) -> InputError:
+    shapes = ", ".join("x".join(map(str, tensor.shape)) for tensor in inputs)
+    path = watcher.running[-1].path if watcher.running else ""
+    at = f" at layer {path!r}" if path else ""
+    reason = str(error).strip().split("\n")[0][:300] or type(error).__name__
+    return InputError(f"the network cannot take an input of {shapes}{at}: {reason}", "choose another --input-shape")

@@ -1,0 +1,76 @@
+"""The public JSON form of a profile; its keys are an interface."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from deploykit.profiler import conventions
+from deploykit.profiler.layer_table import Layer, LayerTable
+
+if TYPE_CHECKING:
+    from deploykit.profiler.profiling import Profile
+
+
+def document(profile: Profile) -> dict[str, Any]:
+    """See the README, "Machine-readable output"; plain values only."""
+    table, peak = profile.table, profile.peak
+    rules = conventions.get(table.convention)
+    return {
+        "target": profile.target,
+        "convention": table.convention,
+        "convention_meaning": rules.meaning,
+        "batch": table.batch,
+        "layers": [layer_document(row, table, peak.gflops if peak else None) for row in table.layers],
+        "totals": {
+            "params": table.totals.params,
+            "trainable_params": table.totals.trainable_params,
+            "buffers": table.totals.buffers,
+            "ops": table.totals.ops,
+            "torch_ms": total_ms(table, "torch_ms"),
+            "onnxruntime_ms": total_ms(table, "onnxruntime_ms"),
+        },
+        "uncounted": list(table.uncounted),
+        "excluded": dict(table.excluded),
+        "latency": [entry.document() for entry in profile.latencies],
+        "comparisons": [entry.document() for entry in profile.comparisons],
+        "conditions": dict(profile.conditions),
+        "peak": None if peak is None else {"gflops": peak.gflops, "gigabytes_per_second": peak.gigabytes},
+        "against": None if profile.against is None else document(profile.against),
+        "agreement": profile.agreement,
+        "notes": [*table.notes, *profile.notes],
+    }
+
+
+def layer_document(row: Layer, table: LayerTable, peak: float | None) -> dict[str, Any]:
+    """One row. `share`: of all operations; `peak_share`: of what this machine can do at best."""
+    sizes = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in (
+            ("input_shape", row.input_shape),
+            ("output_shape", row.output_shape),
+            ("kernel", row.kernel),
+            ("stride", row.stride),
+            ("padding", row.padding),
+        )
+    }
+    return {
+        "path": row.path,
+        "type": row.type,
+        **sizes,
+        "params": row.params,
+        "ops": row.ops,
+        "share": row.ops / table.totals.ops if table.totals.ops else 0.0,
+        "onnx_ops": row.onnx_ops,
+        "torch_ms": row.torch_ms,
+        "onnxruntime_ms": row.onnxruntime_ms,
+        "gflops": row.gflops,
+        "peak_share": row.gflops / peak if row.gflops and peak else None,
+        "own": row.own,
+        "called": row.called,
+    }
+
+
+def total_ms(table: LayerTable, name: str) -> float | None:
+    """The sum of a column of times; `None` if it was not measured."""
+    values = [getattr(row, name) for row in table.layers if getattr(row, name) is not None]
+    return sum(values) if values else None
