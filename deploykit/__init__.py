@@ -17,24 +17,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from deploykit._version import __version__
+
 if TYPE_CHECKING:
     from deploykit.architectures import list_architectures
-    from deploykit.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from deploykit.datasets import list_datasets
     from deploykit.demonstration import demo
     from deploykit.errors import DeploykitError, DeviceUnavailable, InputError
     from deploykit.exporter import export
+    from deploykit.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from deploykit.profiler import compare_latency, profile
     from deploykit.runtime import Predictor, doctor, predict
     from deploykit.simplifier import simplify
     from deploykit.training import train
     from deploykit.verdict import validate
 
-__version__ = "0.1.0"
-
 # Where each public name lives; resolved on first use (PEP 562).
 _HOME = {
-    "Checkpoint": "deploykit.checkpoint",
+    "Checkpoint": "deploykit.network.checkpoint",
     "DeploykitError": "deploykit.errors",
     "DeviceUnavailable": "deploykit.errors",
     "InputError": "deploykit.errors",
@@ -45,10 +45,10 @@ _HOME = {
     "export": "deploykit.exporter",
     "list_architectures": "deploykit.architectures",
     "list_datasets": "deploykit.datasets",
-    "load_checkpoint": "deploykit.checkpoint",
+    "load_checkpoint": "deploykit.network.checkpoint",
     "predict": "deploykit.runtime",
     "profile": "deploykit.profiler",
-    "save_checkpoint": "deploykit.checkpoint",
+    "save_checkpoint": "deploykit.network.checkpoint",
     "simplify": "deploykit.simplifier",
     "train": "deploykit.training",
     "validate": "deploykit.verdict",

@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 
 from deploykit import onnx_file
 from deploykit.errors import DependencyMissing, ModelFileError, first_line
-from deploykit.onnx_file import external_data
+from deploykit.onnx_file import external_data, sessions
 from deploykit.onnx_file import guard as onnx_guard
-from deploykit.onnx_file import sessions as ort
 from deploykit.runtime.isolation import isolated
 
 Feeds = Mapping[str, NDArray[Any]]
@@ -166,11 +165,11 @@ def _onnxsim_apart(model: onnx.ModelProto, file: Path) -> onnx.ModelProto:
 
 def _differs(model: onnx.ModelProto, candidate: onnx.ModelProto, batches: Sequence[Feeds]) -> str:
     """Empty if both give the same answers, else what differs."""
-    left = ort.open_session(onnx_file.to_bytes(model))
-    right = ort.open_session(onnx_file.to_bytes(candidate))
+    left = sessions.open_session(onnx_file.to_bytes(model))
+    right = sessions.open_session(onnx_file.to_bytes(candidate))
     for feeds in batches:
         try:
-            expected, found = ort.run(left, feeds), ort.run(right, feeds)
+            expected, found = sessions.run(left, feeds), sessions.run(right, feeds)
         except ModelFileError as error:
             return f"the models could not be compared: {error.problem}"
         for output, a, b in zip(model.graph.output, expected, found, strict=True):

@@ -15,30 +15,15 @@ from deploykit import plugins
 
 PACKAGE = Path(deploykit.__file__).parent
 
-# From the bottom to the top; a module may import its own layer and everything below.
+# From the bottom to the top: folders of `deploykit/`, and the modules that lie at its root. Each may import its own layer and those below.
 LAYERS = (
-    {"errors"},
-    {"files", "progress", "plugins"},
+    {"_version", "errors"},
+    {"files", "plugins", "progress"},
     {"runtime"},
     {"architectures", "datasets", "reports"},
-    {
-        "checkpoint",
-        "checkpoint_guard",
-        "dynamic_axes",
-        "external_data",
-        "float16",
-        "graph_preprocessing",
-        "input_specs",
-        "network_outputs",
-        "onnx_file",
-        "onnx_guard",
-        "onnx_names",
-        "ort",
-        "torchvision_zoo",
-    },
-    {"target"},
-    {"backends", "export_errors", "simplifier"},
-    {"verdict", "training"},
+    {"network", "onnx_file"},
+    {"backends", "simplifier"},
+    {"training", "verdict"},
     {"exporter"},
     {"profiler"},
     {"demonstration"},
@@ -48,42 +33,97 @@ LAYERS = (
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 
-def sources():
-    return sorted(PACKAGE.rglob("*.py"))
+def module_name(path):
+    """`deploykit/network/target.py` -> "deploykit.network.target"."""
+    parts = ("deploykit", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def own_imports(path: Path):
-    """(top-level module of deploykit that is imported, line), nested imports included, TYPE_CHECKING blocks excluded."""
-    tree = ast.parse(path.read_text())
-    skipped = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if id(node) in skipped:
-            continue
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def own_imports(path):
+    """(module of deploykit that is imported, line), imports inside functions included."""
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "deploykit":
-            parts = node.module.split(".")
-            for name in [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]:
-                yield name, node.lineno
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in MODULES else node.module, node.lineno
         elif isinstance(node, ast.Import):
             for alias in node.names:
-                if alias.name.startswith("deploykit."):
-                    yield alias.name.split(".")[1], node.lineno
+                if alias.name.split(".")[0] == "deploykit":
+                    yield alias.name, node.lineno
 
 
-@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_a_module_imports_only_its_own_layer_and_those_below(path):
-    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    if own in ("__init__", "__main__"):
-        return
-    assert own in RANK, f"{own} has no layer: add it to LAYERS, and to the picture in the README"
-    for name, line in own_imports(path):
-        if name.startswith("__"):
-            continue
-        assert RANK[name] <= RANK[own], f"{path}:{line} imports {name}, which lies above {own}"
+def room(module):
+    """The folder of `deploykit/`, or the module at its root, in which a module lies."""
+    return module.split(".")[1]
+
+
+def circles(edges):
+    """The groups of names that lead back to each other, by Tarjan's algorithm (1972)."""
+    index, low, stack, found = {}, {}, [], []
+
+    def visit(name):
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for other in edges.get(name, ()):
+            if other not in index:
+                visit(other)
+                low[name] = min(low[name], low[other])
+            elif other in stack:
+                low[name] = min(low[name], index[other])
+        if low[name] == index[name]:
+            group = []
+            while not group or group[-1] != name:
+                group.append(stack.pop())
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    for name in list(edges):
+        if name not in index:
+            visit(name)
+    return found
+
+
+INSIDE = {name: path for name, path in MODULES.items() if name not in ("deploykit", "deploykit.__main__")}
+
+
+@pytest.mark.parametrize("module", INSIDE)
+def test_a_module_imports_only_its_own_layer_and_those_below(module):
+    own = room(module)
+    assert own in RANK, f"{own} has no layer: add it to LAYERS, and to the picture in CONTRIBUTING.md"
+    for name, line in own_imports(INSIDE[module]):
+        assert name != "deploykit", f"{module}:{line} imports the package itself, which lies above all"
+        assert RANK[room(name)] <= RANK[own], f"{module}:{line} imports {name}, which lies above {own}"
+
+
+def test_no_module_and_no_folder_leads_back_to_itself():
+    imports = {module: {name for name, _ in own_imports(path) if name != module} for module, path in INSIDE.items()}
+    assert not circles(imports)
+    folders: dict[str, set[str]] = {}
+    for module, names in imports.items():
+        folders.setdefault(room(module), set()).update(room(name) for name in names if room(name) != room(module))
+    assert not circles(folders)
+
+
+def test_a_circle_is_found():
+    assert circles({"a": ["b"], "b": ["c"], "c": ["a"], "d": ["a"]}) == [["a", "b", "c"]]
+    assert not circles({"a": ["b", "c"], "b": ["c"], "c": []})
+
+
+@pytest.mark.parametrize("module", INSIDE)
+def test_an_underscore_is_private_to_its_folder(module):
+    """Plumbing of a plug-in package is called `_name.py`; nobody outside of that package imports it."""
+    for name, line in own_imports(INSIDE[module]):
+        folder, _, last = name.rpartition(".")
+        private = last.startswith("_") and name != "deploykit._version"
+        assert not private or module.startswith(folder), f"{module}:{line} imports {name}, which is private to {folder}"
+
+
+def test_no_loose_module_lies_at_the_root():
+    loose = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
+    assert loose == {"_version", "demonstration", "errors", "files", "plugins", "progress", "simplifier"}
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "runtime").glob("*.py")), ids=lambda p: p.name)

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from deploykit.backends._types import Arrays, Engine, TensorSpec, own
-from deploykit.errors import DeviceUnavailable, InputError, first_line
+from deploykit.errors import InputError, first_line
 from deploykit.network import outputs as network_outputs
+from deploykit.network.running import torch_device
 from deploykit.network.target import Network
 from deploykit.runtime.cores import cores
-from deploykit.runtime.session import parse_device
 
 
 class PyTorchEngine(Engine):
@@ -55,22 +55,6 @@ class PyTorchEngine(Engine):
         torch.set_num_threads(self._threads_before)
         if self._device.type != "cpu":
             self._network.module.to("cpu")
-
-
-def torch_device(device: str) -> torch.device:
-    """Such as "cuda:1". Raises `DeviceUnavailable`, `InputError`."""
-    kind, number = parse_device(device)
-    there = torch.cuda.is_available() and number < torch.cuda.device_count()
-    if kind == "cpu" or (kind == "auto" and not there):
-        return torch.device("cpu")
-    if not there:
-        raise DeviceUnavailable(
-            f"device {device!r} was asked for, but PyTorch has no such device", "`deploykit doctor` tells what to do"
-        )
-    # The same precision as onnxruntime's session: plain float32.
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    return torch.device("cuda", number)
 
 
 def _precision(network: Network) -> str:

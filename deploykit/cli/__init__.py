@@ -17,7 +17,8 @@ from typing import Any
 
 import click
 
-from deploykit import __version__, plugins
+from deploykit import plugins
+from deploykit._version import __version__
 from deploykit.errors import DependencyMissing, DeploykitError
 
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h: a fault of deploykit's own

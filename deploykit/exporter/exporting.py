@@ -28,9 +28,8 @@ from deploykit.network import checkpoint as checkpoints
 from deploykit.network import outputs as network_outputs
 from deploykit.network import target as targets
 from deploykit.network.target import Network
-from deploykit.onnx_file import external_data
+from deploykit.onnx_file import external_data, sessions
 from deploykit.onnx_file import preprocessing as graph_preprocessing
-from deploykit.onnx_file import sessions as ort
 from deploykit.progress import SILENT, Progress
 from deploykit.runtime.contract import ArrayInput, Contract, ImageInput
 from deploykit.simplifier import Simplified
@@ -99,7 +98,7 @@ def export(
     """
     if opset not in OPSETS:
         raise InputError(f"opset {opset} cannot be had", f"choose {OPSETS.start} to {OPSETS.stop - 1}")
-    newest = ort.newest_opset()
+    newest = sessions.newest_opset()
     if opset > newest:
         raise InputError(
             f"opset {opset} cannot be had: the installed onnxruntime runs up to {newest}", "choose that or a lower one"

@@ -22,7 +22,8 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-SCOPES = "pkg.torch.onnx.name_scopes"
+from deploykit.onnx_file.walk import SCOPES
+
 _LETTERS = {(op, letter): role for op in ("Conv", "ConvTranspose") for letter, role in (("W", "weight"), ("B", "bias"))} | {
     ("Gemm", "B"): "weight",
     ("Gemm", "C"): "bias",

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from deploykit.profiler.benchmark.latency import Comparison, Latency, LatencyReport, compare_latency
-    from deploykit.profiler.benchmark.worker import Subject
     from deploykit.profiler.layer_table import Layer, LayerTable, Totals
-    from deploykit.profiler.profiling import Profile, profile
+    from deploykit.profiler.profiling import profile
+    from deploykit.profiler.result import Profile
+    from deploykit.profiler.subjects import Subject
 
 # Where each public name lives; resolved on first use (PEP 562).
 _HOME = {
@@ -21,8 +22,8 @@ _HOME = {
     "LatencyReport": "benchmark.latency",
     "Layer": "layer_table",
     "LayerTable": "layer_table",
-    "Profile": "profiling",
-    "Subject": "benchmark.worker",
+    "Profile": "result",
+    "Subject": "subjects",
     "Totals": "layer_table",
     "compare_latency": "benchmark.latency",
     "profile": "profiling",

@@ -15,9 +15,9 @@ from deploykit import exporter, files, onnx_file
 from deploykit.errors import ExportError, InputError
 from deploykit.network.target import Network
 from deploykit.profiler import subjects
-from deploykit.profiler.benchmark.worker import Subject
 from deploykit.profiler.onnx import inputs as onnx_inputs
 from deploykit.profiler.options import Options
+from deploykit.profiler.subjects import Subject
 from deploykit.progress import Progress
 
 

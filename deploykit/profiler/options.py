@@ -15,6 +15,8 @@ BACKENDS = ("torch", "onnxruntime")
 
 @dataclass(frozen=True)
 class Options:
+    """What every part of a profile must know; `seconds` is the time that each comparison may take."""
+
     batch: int | None
     convention: str
     depth: Depth
@@ -27,6 +29,7 @@ class Options:
 
 
 def checked(options: Options) -> Options:
+    """The options as they are. Raises `InputError` or `UnknownName` for one that is not possible."""
     conventions.get(options.convention)
     for backend in options.backends:
         if backend not in engines.names():

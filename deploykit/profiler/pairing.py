@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from deploykit.errors import CheckpointError
 from deploykit.network import checkpoint, target
 from deploykit.profiler import subjects
-from deploykit.profiler.benchmark.worker import Subject
+from deploykit.profiler.subjects import Subject
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from deploykit.profiler import conventions
 from deploykit.profiler.layer_table import Layer
 
 if TYPE_CHECKING:
-    from deploykit.profiler.profiling import Profile
+    from deploykit.profiler.result import Profile
 
 FORMATS = (".png", ".svg", ".pdf")
 MOST_LAYERS = 60

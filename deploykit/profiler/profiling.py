@@ -4,55 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from deploykit import files
 from deploykit.errors import InputError, ModelFileError
 from deploykit.profiler import pairing
-from deploykit.profiler import result as documents
 from deploykit.profiler.benchmark import roofline
 from deploykit.profiler.benchmark.device import require_device
-from deploykit.profiler.benchmark.latency import Comparison, Latency, LatencyReport, measure
-from deploykit.profiler.benchmark.roofline import Peak
-from deploykit.profiler.benchmark.worker import Subject
-from deploykit.profiler.layer_table import LayerTable
+from deploykit.profiler.benchmark.latency import LatencyReport, measure
 from deploykit.profiler.opening import Opened, read
 from deploykit.profiler.options import BACKENDS, Options, checked
 from deploykit.profiler.pytorch.layers import Depth
+from deploykit.profiler.result import Profile, total_ms
+from deploykit.profiler.subjects import Subject
 from deploykit.profiler.tables import table_of
 from deploykit.progress import SILENT, Progress
 from deploykit.runtime.cores import cores
 
 SECONDS = 6.0
 ADDS_UP = 0.15  # how far the layers' times may be off the whole run's before the report says so
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What is in a network or file, what it costs, and how long it takes.
-
-    `table`: one row per layer. `latencies` and `comparisons`: whole runs. `conditions`: the machine, as texts. `peak`: the
-    best this machine can do, `None` if nothing was timed. `against`: the other network or file. `file`: the ONNX file that was
-    timed beside the network, if one lay there. `agreement`: the largest difference of the two networks' outputs, relative to
-    their scale; `None` where they were not compared.
-    """
-
-    target: str
-    table: LayerTable
-    depth: Depth = "leaves"
-    latencies: tuple[Latency, ...] = ()
-    comparisons: tuple[Comparison, ...] = ()
-    conditions: Mapping[str, str] = field(default_factory=dict)
-    peak: Peak | None = None
-    against: Profile | None = None
-    agreement: float | None = None
-    notes: tuple[str, ...] = ()
-
-    def document(self) -> dict[str, Any]:
-        """The public JSON form."""
-        return documents.document(self)
 
 
 def profile(
@@ -122,7 +94,7 @@ def _not_adding_up(found: Profile) -> Iterator[str]:
     """Where the layers' times are not the whole run's: watching very short layers takes longer than they do."""
     for backend, column, name in (("torch", "torch_ms", "PyTorch"), ("onnxruntime", "onnxruntime_ms", "ONNX Runtime")):
         whole = next((entry.median_ms for entry in found.latencies if entry.backend == backend), None)
-        layers = documents.total_ms(found.table, column)
+        layers = total_ms(found.table, column)
         if whole and layers and abs(layers / whole - 1) > ADDS_UP:
             yield (
                 f"the layers' times in {name} add up to {layers:.3g} ms, a run that nobody watches takes {whole:.3g} ms: "
@@ -165,7 +137,7 @@ def _first(opened: Opened, options: Options) -> Subject:
 
 
 def _with_times(found: Profile, reports: Sequence[LatencyReport], options: Options) -> Profile:
-    from deploykit.backends._pytorch import torch_device
+    from deploykit.network.running import torch_device
 
     peak = roofline.peak(str(torch_device(options.device)), options.threads)
     return replace(

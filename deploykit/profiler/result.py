@@ -1,18 +1,45 @@
-"""The public JSON form of a profile; its keys are an interface."""
+"""What `profile` gives, and its public JSON form, whose keys are an interface."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from deploykit.profiler import conventions
+from deploykit.profiler.benchmark.latency import Comparison, Latency
+from deploykit.profiler.benchmark.roofline import Peak
 from deploykit.profiler.layer_table import Layer, LayerTable
+from deploykit.profiler.pytorch.layers import Depth
 
-if TYPE_CHECKING:
-    from deploykit.profiler.profiling import Profile
+
+@dataclass(frozen=True)
+class Profile:
+    """What is in a network or file, what it costs, and how long it takes.
+
+    `table`: one row per layer. `latencies` and `comparisons`: whole runs. `conditions`: the machine, as texts. `peak`: the
+    best this machine can do, `None` if nothing was timed. `against`: the other network or file. `agreement`: the largest
+    difference of the two networks' outputs, relative to their scale; `None` where they were not compared.
+    """
+
+    target: str
+    table: LayerTable
+    depth: Depth = "leaves"
+    latencies: tuple[Latency, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    peak: Peak | None = None
+    against: Profile | None = None
+    agreement: float | None = None
+    notes: tuple[str, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """The public JSON form."""
+        return document(self)
 
 
 def document(profile: Profile) -> dict[str, Any]:
-    """See the README, "Machine-readable output"; plain values only."""
+    """The public JSON form of a profile: plain values only."""
     table, peak = profile.table, profile.peak
     rules = conventions.get(table.convention)
     return {

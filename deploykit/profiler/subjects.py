@@ -1,8 +1,9 @@
-"""What a subject is made of: its network, and inputs for it."""
+"""What is timed: a network or file on a backend, and inputs for it. PyTorch is imported only where a network is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploykit.errors import InputError
-from deploykit.profiler.benchmark.worker import Subject
 
 if TYPE_CHECKING:
     import torch
 
     from deploykit.network.target import Network
     from deploykit.profiler.onnx.inputs import FixedInput
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is timed: a TARGET on a backend. The rest is for networks, as in `deploykit.target.resolve`.
+
+    `backend`: `None` is "onnxruntime" for an ONNX file and "torch" for anything else. `label`: how the report calls it.
+    """
+
+    target: str
+    backend: str | None = None
+    checkpoint: Path | None = None
+    untrained: bool = False
+    seed: int = 0
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    input_shapes: tuple[tuple[int, ...], ...] | None = None
+    input_dtypes: tuple[str, ...] | None = None
+    label: str = ""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is an ONNX file."""
+        return self.target.lower().endswith(".onnx")
+
+    @property
+    def engine(self) -> str:
+        """The backend, where none was named the usual one."""
+        return self.backend or ("onnxruntime" if self.is_file else "torch")
+
+    @property
+    def title(self) -> str:
+        """The label, where none was given the target and its backend."""
+        return self.label or f"{self.target} on {self.engine}"
 
 
 def network(subject: Subject) -> Network:

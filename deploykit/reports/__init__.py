@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from deploykit import plugins
 from deploykit.reports._types import Bars, Column, Kind, Report, Spread, Table
+from deploykit.reports._values import human_bytes, printable, show
 
-__all__ = ["Bars", "Column", "Kind", "Report", "Spread", "Table", "names", "render"]
+__all__ = ["Bars", "Column", "Kind", "Report", "Spread", "Table", "human_bytes", "names", "printable", "render", "show"]
 
 
 def names() -> tuple[str, ...]:

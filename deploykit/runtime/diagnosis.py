@@ -14,10 +14,10 @@ import numpy as np
 import onnxruntime
 
 from deploykit.errors import DeploykitError, DeviceUnavailable
-from deploykit.runtime import _libraries
-from deploykit.runtime._identity import IDENTITY_MODEL
-from deploykit.runtime._quiet import held_stderr
+from deploykit.runtime import libraries as _libraries
 from deploykit.runtime.cores import cores
+from deploykit.runtime.identity import IDENTITY_MODEL
+from deploykit.runtime.quiet import held_stderr
 from deploykit.runtime.session import CPU, CUDA, NO_CUDA, Options, from_log, nodes_on_cpu, open_session, parse_device, reason
 
 # One module in two wheels: whichever was installed last has overwritten the other.
@@ -141,7 +141,7 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     if "deploykit" not in found:
-        from deploykit import __version__
+        from deploykit._version import __version__
 
         found["deploykit"] = __version__
     cuda = {"onnxruntime CUDA": getattr(onnxruntime, "cuda_version", ""), "torch CUDA": _cuda_of_torch()}

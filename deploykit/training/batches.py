@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from deploykit.datasets import Split
-from deploykit.datasets._types import as_image
+from deploykit.datasets import Split, as_image
 from deploykit.runtime.contract import ArrayInput, ImageInput
 from deploykit.runtime.preprocessing import normalize, to_pixels
 

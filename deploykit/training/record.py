@@ -10,7 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from deploykit import __version__, files
+from deploykit import files
+from deploykit._version import __version__
 from deploykit.training.result import TrainingResult
 
 HISTORY = "history.json"

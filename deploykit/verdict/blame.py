@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from deploykit.onnx_file import sessions as ort
+from deploykit.onnx_file import sessions
 from deploykit.verdict.deployed import Deployed
 
-Judge = Callable[[Deployed, ort.Level, str], bool]
+Judge = Callable[[Deployed, sessions.Level, str], bool]
 
 
-def blamed_step(steps: Sequence[tuple[str, Deployed]], agrees: Judge, provider: str = ort.CPU) -> str:
+def blamed_step(steps: Sequence[tuple[str, Deployed]], agrees: Judge, provider: str = sessions.CPU) -> str:
     """The first step after which the network is no longer the same: "export", "simplify", "precision", an optimization level
     of onnxruntime such as "optimizer:extended", or "provider:CUDAExecutionProvider".
 
@@ -18,12 +18,12 @@ def blamed_step(steps: Sequence[tuple[str, Deployed]], agrees: Judge, provider: 
     Every step is tried without optimization on the CPU first, then the last model level by level, then the provider.
     """
     for name, model in steps:
-        if not agrees(model, "disabled", ort.CPU):
+        if not agrees(model, "disabled", sessions.CPU):
             return name
     last = steps[-1][1]
-    for level in ort.LEVELS[1:]:
-        if not agrees(last, level, ort.CPU):
+    for level in sessions.LEVELS[1:]:
+        if not agrees(last, level, sessions.CPU):
             return f"optimizer:{level}"
-    if provider != ort.CPU and not agrees(last, "all", provider):
+    if provider != sessions.CPU and not agrees(last, "all", provider):
         return f"provider:{provider}"
     return "unknown"

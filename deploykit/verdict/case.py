@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploykit.errors import ModelFileError
-from deploykit.onnx_file import sessions as ort
+from deploykit.onnx_file import sessions
 from deploykit.verdict.comparison import VANISHING, Difference, compare
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.inputs import WITH_LARGE_VALUES, Batch
@@ -55,7 +55,7 @@ class Case:
         self.usable = [o for o in self.seen if o.finite or (o.batch.name not in WITH_LARGE_VALUES and _finite(o.wide.outputs))]
 
     def layers(
-        self, deployed: Deployed | None = None, level: ort.Level = "all", provider: str | None = None
+        self, deployed: Deployed | None = None, level: sessions.Level = "all", provider: str | None = None
     ) -> list[LayerDifference]:
         """The layers are compared on noise, and on real samples where there are some."""
         observed = [o for o in self.seen if o.batch.name in self._layer_batches]
@@ -77,7 +77,7 @@ class Case:
     def _named(self, deployed: Deployed) -> tuple[Deployed, Naming]:
         return deployed, self.original.naming(deployed)
 
-    def agrees(self, deployed: Deployed, level: ort.Level, provider: str) -> bool:
+    def agrees(self, deployed: Deployed, level: sessions.Level, provider: str) -> bool:
         """Whether outputs and layers are within tolerance at an optimization level, on a provider."""
         try:
             check, _ = self.outputs(deployed, level, provider)
@@ -86,7 +86,7 @@ class Case:
             return False
 
     def outputs(
-        self, deployed: Deployed | None = None, level: ort.Level = "all", provider: str | None = None
+        self, deployed: Deployed | None = None, level: sessions.Level = "all", provider: str | None = None
     ) -> tuple[Check, Errors | None]:
         """Compare every output on every batch."""
         deployed = deployed or self.deployed
@@ -97,7 +97,7 @@ class Case:
         for observation in self.usable:
             name = observation.batch.name
             try:
-                values = ort.run(session, observation.batch.feeds(names))
+                values = sessions.run(session, observation.batch.feeds(names))
             except ModelFileError as error:
                 return Check("outputs", False, f"{name}: {error.problem}"), None
             wide, narrow, noise = (a.outputs for a in (observation.wide, observation.narrow, observation.noise))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploykit.datasets import Split
-from deploykit.onnx_file import sessions as ort
+from deploykit.onnx_file import sessions
 from deploykit.runtime.contract import ArrayInput, ImageInput
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.result import Decisions
@@ -42,7 +42,7 @@ def decide(
         # The last batch is filled up for a file that takes whole batches only.
         missing = size - len(inputs) if deployed.fixed_batch else 0
         padded = np.concatenate([inputs, np.repeat(inputs[-1:], missing, axis=0)]) if missing else inputs
-        theirs.append(ort.run(session, {name: padded})[0][: len(inputs)])
+        theirs.append(sessions.run(session, {name: padded})[0][: len(inputs)])
     own_logits, onnx_logits = np.concatenate(ours), np.concatenate(theirs)
     expected, found = own_logits.argmax(axis=1), onnx_logits.argmax(axis=1)
     best = np.sort(own_logits, axis=1)

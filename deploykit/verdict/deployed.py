@@ -13,8 +13,7 @@ import onnx
 import onnxruntime
 
 from deploykit import onnx_file
-from deploykit.onnx_file import external_data
-from deploykit.onnx_file import sessions as ort
+from deploykit.onnx_file import external_data, sessions
 from deploykit.verdict.precision import Precision
 
 
@@ -25,11 +24,13 @@ class Deployed:
     model: onnx.ModelProto
     folder: Path | None = None
 
-    def session(self, level: ort.Level = "all", provider: str = ort.CPU, also: Sequence[str] = ()) -> onnxruntime.InferenceSession:
+    def session(
+        self, level: sessions.Level = "all", provider: str = sessions.CPU, also: Sequence[str] = ()
+    ) -> onnxruntime.InferenceSession:
         """A session on the graph, with the values called `also` as more outputs. Raises `ModelFileError`."""
         with _more_outputs(self.model, also):
             data = onnx_file.to_bytes(self.model)
-        return ort.open_session(data, level, provider, folder=self.folder)
+        return sessions.open_session(data, level, provider, folder=self.folder)
 
     @property
     def inputs(self) -> list[onnx.ValueInfoProto]:

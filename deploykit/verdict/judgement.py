@@ -13,7 +13,7 @@ from deploykit import onnx_file
 from deploykit.datasets import Split
 from deploykit.errors import ContractError
 from deploykit.network.target import Network
-from deploykit.onnx_file import sessions as ort
+from deploykit.onnx_file import sessions
 from deploykit.runtime.contract import ArrayInput, ImageInput
 from deploykit.verdict import blame, legal, preprocessing
 from deploykit.verdict.case import Case
@@ -59,7 +59,7 @@ def judge(
     deployed = Deployed(model, folder)
     original = TorchOriginal(network, deployed.precision) if isinstance(network, Network) else network
     labelled = labelled_split(original, data) if original.trained or data else None
-    ask = _Questions(file, steps, labelled, sizes, rtol, atol, ort.provider_for(device))
+    ask = _Questions(file, steps, labelled, sizes, rtol, atol, sessions.provider_for(device))
     apart = preprocessing.taken_apart(deployed)
     if apart is None:
         return _judged(deployed, original, ask)

@@ -14,7 +14,7 @@ from functools import partial
 import onnxruntime
 
 from deploykit.errors import ModelFileError
-from deploykit.onnx_file import sessions as ort
+from deploykit.onnx_file import sessions
 from deploykit.verdict.comparison import Difference, compare
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.naming import Naming
@@ -38,8 +38,8 @@ def compare_layers(
     naming: Naming,
     observations: Sequence[Observation],
     precision: Precision = "fp32",
-    level: ort.Level = "all",
-    provider: str = ort.CPU,
+    level: sessions.Level = "all",
+    provider: str = sessions.CPU,
 ) -> list[LayerDifference]:
     """One entry per module whose output the graph still has, in the order of execution, per batch."""
     known = {path for observation in observations for path in observation.layers}
@@ -86,7 +86,7 @@ def _compared(
         called = set(observation.layers)
         known = [path for path in paths if path in called]
         try:
-            values = ort.run(session, observation.batch.feeds(names), [naming.values[path] for path in known]) if known else []
+            values = sessions.run(session, observation.batch.feeds(names), [naming.values[path] for path in known]) if known else []
         except ModelFileError:
             # A batch that the file cannot take at all, such as another size than a frozen one: the outputs' check says so.
             continue

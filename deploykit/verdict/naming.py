@@ -18,8 +18,8 @@ import onnx
 from torch import nn
 
 from deploykit import onnx_file
-from deploykit.exporter.names import SCOPES
 from deploykit.onnx_file import external_data
+from deploykit.onnx_file.walk import SCOPES
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.folding import expected, wide
 

@@ -14,8 +14,7 @@ from deploykit.errors import ModelFileError
 from deploykit.network import outputs as network_outputs
 from deploykit.network.input_specs import InputSpec
 from deploykit.network.target import Network
-from deploykit.onnx_file import external_data
-from deploykit.onnx_file import sessions as ort
+from deploykit.onnx_file import external_data, sessions
 from deploykit.runtime.contract import ArrayInput, ImageInput, Output
 from deploykit.verdict.culprit import culprit
 from deploykit.verdict.deployed import Deployed
@@ -173,9 +172,9 @@ class OnnxOriginal:
 
     def logits(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """The other file's first output."""
-        return ort.run(self._session, {self._session.get_inputs()[0].name: inputs})[0]
+        return sessions.run(self._session, {self._session.get_inputs()[0].name: inputs})[0]
 
-    def _ask(self, level: ort.Level, batches: Sequence[Batch], with_layers: Container[str]) -> list[Answers]:
+    def _ask(self, level: sessions.Level, batches: Sequence[Batch], with_layers: Container[str]) -> list[Answers]:
         plain = self.deployed.session(level)
         looking = self.deployed.session(level, also=self.comparable)
         names = [entry.name for entry in plain.get_inputs()]
@@ -183,13 +182,13 @@ class OnnxOriginal:
         for batch in batches:
             feeds = batch.feeds(names)
             try:
-                answers = ort.run(plain, feeds)
+                answers = sessions.run(plain, feeds)
             except ModelFileError as error:
                 raise ModelFileError(f"{self.name} cannot take {batch.name}: {error.problem}", "choose other --batches") from error
             layers = Values()
             for start in range(0, len(self.comparable) if batch.name in with_layers else 0, VALUES_AT_ONCE):
                 group = self.comparable[start : start + VALUES_AT_ONCE]
-                for name, value in zip(group, ort.run(looking, feeds, group), strict=True):
+                for name, value in zip(group, sessions.run(looking, feeds, group), strict=True):
                     if value.dtype.kind == "f":
                         layers[name] = value
             found.append(Answers(answers, layers))

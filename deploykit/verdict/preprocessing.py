@@ -19,7 +19,7 @@ from deploykit import onnx_file
 from deploykit.datasets import Split
 from deploykit.errors import ContractError, DeploykitError, ModelFileError
 from deploykit.onnx_file import preprocessing as graph_preprocessing
-from deploykit.onnx_file import sessions as ort
+from deploykit.onnx_file import sessions
 from deploykit.onnx_file.preprocessing import Parts
 from deploykit.runtime.contract import ImageInput
 from deploykit.runtime.preprocessing import flatten, preprocess
@@ -129,7 +129,7 @@ def _look(
     raw = np.stack([_raw(image, rules) for image in images])
     expected = np.stack([preprocess(image, rules) for image in images])
     first, boundary = session.get_outputs()[0].name, session.get_outputs()[-1].name
-    logits, inputs = ort.run(session, {session.get_inputs()[0].name: raw}, [first, boundary])
+    logits, inputs = sessions.run(session, {session.get_inputs()[0].name: raw}, [first, boundary])
     theirs, ours = _levels(inputs, rules), _levels(expected, rules)
     if theirs.shape != ours.shape:
         raise ValueError(f"the graph makes {theirs.shape} of {name}, Python {ours.shape}")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from deploykit.demonstration import Demonstration
-from deploykit.reports import Column, Report, Table
-from deploykit.reports._values import human_bytes, show
+from deploykit.reports import Column, Report, Table, human_bytes, show
 from deploykit.views.verdict import headline
 
 _LAYERS = (

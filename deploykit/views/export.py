@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from deploykit.exporter import ExportResult
-from deploykit.reports import Report
-from deploykit.reports._values import human_bytes
+from deploykit.reports import Report, human_bytes
 from deploykit.runtime.contract import ImageInput
 from deploykit.views import verdict as verdict_view
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from deploykit.network import checkpoint
-from deploykit.reports import Column, Report, Table
-from deploykit.reports._values import show
+from deploykit.reports import Column, Report, Table, show
 from deploykit.training import TrainingResult
 
 LAST_EPOCHS = 10

@@ -254,9 +254,9 @@ def test_initializers_that_are_no_parameters_are_called_by_their_role(resnet):
 
 def test_an_opset_that_onnx_knows_but_onnxruntime_does_not_run_is_refused(tmp_path):
     from deploykit.exporter import OPSETS
-    from deploykit.onnx_file import sessions as ort
+    from deploykit.onnx_file import sessions
 
-    newest = ort.newest_opset()
+    newest = sessions.newest_opset()
     assert export("lenet5", untrained=True, opset=newest, out=tmp_path / "m.onnx").opset == newest
     for opset in range(newest + 1, OPSETS.stop):
         with pytest.raises(InputError, match=f"opset {opset} cannot be had: the installed onnxruntime runs up to {newest}"):

@@ -301,8 +301,8 @@ def test_unknown_convention_names_the_nearest():
 
 def test_counting_a_large_network_takes_no_memory_for_weights():
     """vgg11 has 515 MB of weights; built for its counts alone it has none."""
-    from deploykit.profiler.benchmark.worker import Subject
     from deploykit.profiler.opening import _weightless
+    from deploykit.profiler.subjects import Subject
 
     network = _weightless(Subject("vgg11", untrained=True))
     assert all(p.is_meta for p in network.module.parameters())

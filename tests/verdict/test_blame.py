@@ -9,7 +9,7 @@ from onnx import numpy_helper
 from deploykit.exporter import to_onnx
 from deploykit.exporter.float16 import to_float16
 from deploykit.network import target as targets
-from deploykit.onnx_file import sessions as ort
+from deploykit.onnx_file import sessions
 from deploykit.verdict import judge
 
 
@@ -51,14 +51,14 @@ def test_a_step_that_changes_the_model(network, good, step):
 
 @pytest.mark.parametrize("level", ["basic", "extended", "all"])
 def test_an_optimization_that_breaks_the_network(network, good, level, monkeypatch):
-    real = ort.open_session
+    real = sessions.open_session
 
     def optimizing(model, asked="all", *args, **options):
-        if ort.LEVELS.index(asked) >= ort.LEVELS.index(level):
+        if sessions.LEVELS.index(asked) >= sessions.LEVELS.index(level):
             model = broken(onnx.ModelProto.FromString(model)).SerializeToString()
         return real(model, asked, *args, **options)
 
-    monkeypatch.setattr(ort, "open_session", optimizing)
+    monkeypatch.setattr(sessions, "open_session", optimizing)
     verdict = judge(good, network)
     assert verdict.verdict == "different"
     assert verdict.blamed_step == f"optimizer:{level}"
@@ -66,15 +66,15 @@ def test_an_optimization_that_breaks_the_network(network, good, level, monkeypat
 
 
 def test_a_provider_that_breaks_the_network(network, good, monkeypatch):
-    real = ort.open_session
+    real = sessions.open_session
 
-    def on_cuda(model, level="all", provider=ort.CPU, *args, **options):
-        if provider == ort.CUDA:
+    def on_cuda(model, level="all", provider=sessions.CPU, *args, **options):
+        if provider == sessions.CUDA:
             model = broken(onnx.ModelProto.FromString(model)).SerializeToString()
-        return real(model, level, ort.CPU, *args, **options)
+        return real(model, level, sessions.CPU, *args, **options)
 
-    monkeypatch.setattr(ort, "open_session", on_cuda)
-    monkeypatch.setattr(ort, "provider_for", lambda _device: ort.CUDA)
+    monkeypatch.setattr(sessions, "open_session", on_cuda)
+    monkeypatch.setattr(sessions, "provider_for", lambda _device: sessions.CUDA)
     verdict = judge(good, network, device="cuda")
     assert verdict.verdict == "different"
     assert verdict.blamed_step == "provider:CUDAExecutionProvider"

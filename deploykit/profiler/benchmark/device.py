@@ -9,7 +9,7 @@ from deploykit.runtime.session import cuda_obstacle, parse_device
 def require_device(device: str, is_file: bool) -> None:
     """Raise `DeviceUnavailable` before the long work what an engine would raise after it; `InputError` for no device at all."""
     if not is_file:
-        from deploykit.backends._pytorch import torch_device  # a process that runs files alone holds no PyTorch
+        from deploykit.network.running import torch_device  # a process that runs files alone holds no PyTorch
 
         torch_device(device)
     elif parse_device(device)[0] == "cuda":

@@ -25,7 +25,7 @@ from deploykit.profiler import statistics
 from deploykit.profiler.benchmark import conditions
 from deploykit.profiler.benchmark.device import require_device
 from deploykit.profiler.benchmark.process import Timed, TimedProcess
-from deploykit.profiler.benchmark.worker import Subject
+from deploykit.profiler.subjects import Subject
 from deploykit.progress import SILENT, Progress
 
 BLOCK_MS = 8.0

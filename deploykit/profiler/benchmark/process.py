@@ -13,7 +13,7 @@ from typing import Any, Self
 from numpy.typing import NDArray
 
 from deploykit.errors import DeploykitError, InputError
-from deploykit.profiler.benchmark.worker import Subject
+from deploykit.profiler.subjects import Subject
 
 COMMAND = "from deploykit.profiler.benchmark.worker import main; main()"
 

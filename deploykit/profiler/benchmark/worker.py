@@ -13,8 +13,7 @@ import pickle
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,43 +22,12 @@ from numpy.typing import NDArray
 from deploykit import backends
 from deploykit.backends import Engine
 from deploykit.errors import DeploykitError, InputError
+from deploykit.profiler import subjects
+from deploykit.profiler.subjects import Subject
 
 LONGEST_BLOCK_NS = 400_000_000  # on a machine so busy that runs take a hundred times longer than they did, a block ends early
 FEWEST_RUNS = 3
 SETTLE_NS = 2_000_000  # runs that are not timed, before each block: caches, clocks and the other side's last spinning
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is timed: a TARGET on a backend. The rest is for networks, as in `deploykit.target.resolve`.
-
-    `backend`: `None` is "onnxruntime" for an ONNX file and "torch" for anything else. `label`: how the report calls it.
-    """
-
-    target: str
-    backend: str | None = None
-    checkpoint: Path | None = None
-    untrained: bool = False
-    seed: int = 0
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    input_shapes: tuple[tuple[int, ...], ...] | None = None
-    input_dtypes: tuple[str, ...] | None = None
-    label: str = ""
-
-    @property
-    def is_file(self) -> bool:
-        """Whether it is an ONNX file."""
-        return self.target.lower().endswith(".onnx")
-
-    @property
-    def engine(self) -> str:
-        """The backend, where none was named the usual one."""
-        return self.backend or ("onnxruntime" if self.is_file else "torch")
-
-    @property
-    def title(self) -> str:
-        """The label, where none was given the target and its backend."""
-        return self.label or f"{self.target} on {self.engine}"
 
 
 def start(subject: Subject, device: str, threads: int | None) -> Engine:
@@ -69,9 +37,6 @@ def start(subject: Subject, device: str, threads: int | None) -> Engine:
         raise InputError(f"{subject.target} cannot run on {backend!r}", "onnxruntime takes .onnx files, the others take networks")
     if subject.is_file:
         return backends.start(backend, Path(subject.target), device=device, threads=threads)
-    # Only here: a process that runs a file must not hold PyTorch as well, its memory is measured.
-    from deploykit.profiler import subjects
-
     return backends.start(backend, subjects.network(subject), device=device, threads=threads)
 
 
