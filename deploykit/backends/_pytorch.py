@@ -35,7 +35,7 @@ class PyTorchEngine(Engine):
         threads = threads or cores().usable
         torch.set_num_threads(threads)
         network.module.eval().to(self._device)
-        inputs = [TensorSpec(s.name, (None, *s.shape), _numpy(s.dtype), str(s.dtype)) for s in network.inputs]
+        inputs = [TensorSpec(s.name, s.open_shape, _numpy(s.dtype), str(s.dtype)) for s in network.inputs]
         settings = {"version": torch.__version__, "precision": _precision(network), **settings}
         if self._device.type == "cuda":
             settings["tf32"] = "on" if torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32 else "off"

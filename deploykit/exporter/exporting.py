@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
@@ -13,19 +11,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 import onnx
-import onnx_ir as ir
-import torch
-from torch import Tensor
 
 from deploykit import files, onnx_file, simplifier, verdict
 from deploykit._version import __version__
 from deploykit.errors import ExportError, InputError
 from deploykit.exporter import dynamic_axes
-from deploykit.exporter import errors as export_errors
-from deploykit.exporter import names as onnx_names
+from deploykit.exporter.converting import convert
 from deploykit.exporter.float16 import to_float16
 from deploykit.network import checkpoint as checkpoints
-from deploykit.network import outputs as network_outputs
 from deploykit.network import target as targets
 from deploykit.network.target import Network
 from deploykit.onnx_file import external_data, sessions
@@ -115,7 +108,8 @@ def export(
         )
     file = out or default_file(network)
     files.writable_folder(file.parent)
-    sizes = verdict.BATCHES if "batch" in dynamic else (1,)
+    network = replace(network, inputs=dynamic_axes.with_batches(dynamic, network.inputs))
+    sizes = verdict.BATCHES if dynamic_axes.open_batch(dynamic, network.inputs) else (1,)
     seconds: dict[str, float] = {}
     progress.start(f"exporting {network.name}", 3)
     with contextlib.ExitStack() as stack:
@@ -176,58 +170,8 @@ def to_onnx(
     dynamic: Sequence[str] = ("batch",),
     weights: Callable[[], Path] | None = None,
 ) -> onnx.ModelProto:
-    """The network as an ONNX model, named by module path. Raises `ExportError` with the reason in one line.
-
-    `weights` gives a file for the weights if they are too many for one message; the model then names it.
-    """
-    module = network.module.eval()
-    axes = dynamic_axes.of_inputs(dynamic, network.inputs)
-    batch = EXAMPLE_BATCH if "batch" in dynamic else 1
-    examples = [spec.random(batch, torch.Generator().manual_seed(0)) for spec in network.inputs]
-    for spec in network.inputs:
-        spec.require_numpy()
-    outputs = network_outputs.names(run(network, examples), {spec.name for spec in network.inputs})
-    try:
-        with _quiet(), torch.no_grad():
-            program = torch.onnx.export(
-                module,
-                tuple(examples),
-                dynamo=True,
-                dynamic_shapes=dynamic_axes.for_torch(module, axes),
-                input_names=[spec.name for spec in network.inputs],
-                output_names=outputs,
-                opset_version=opset,
-                external_data=False,
-                verbose=False,
-            )
-    except Exception as error:  # torch.export raises whatever the traced code raises
-        raise export_errors.of_export(error, network) from error
-    if program is None or program.exported_program is None:
-        raise ExportError(f"{network.target}: torch.onnx gave no program")
-    onnx_names.rename(program.model, program.exported_program, module)
-    program.model.producer_name, program.model.producer_version = "deploykit", __version__
-    program.model.graph.name = network.name
-    if external_data.weight_bytes(program.model) > external_data.LIMIT:
-        if weights is None:
-            raise ExportError(f"{network.target} has more weights than fit into one ONNX file")
-        external_data.move_out(program.model, weights())
-    model = ir.serde.serialize_model(program.model)
-    if onnx_file.opset(model) != opset:
-        raise ExportError(
-            f"{network.target} could not be exported with opset {opset}: the exporter gave {onnx_file.opset(model)}",
-            "choose another --opset",
-        )
-    dynamic_axes.require_dynamic(model, network.inputs, axes, network.target)
-    return model
-
-
-def run(network: Network, inputs: Sequence[Tensor]) -> Any:
-    """One forward pass in eval mode without gradients. Raises `InputError` for a shape that the network cannot take."""
-    try:
-        with torch.no_grad():
-            return network.module(*inputs)
-    except Exception as error:  # whatever the network's own code raises
-        raise export_errors.of_inputs(error, network, inputs) from error
+    """The network as an ONNX model; see `converting.convert`."""
+    return convert(network, opset, dynamic, weights).model
 
 
 def contract_of(network: Network, opset: int, precision: Precision = "fp32", dynamic: Sequence[str] = ("batch",)) -> Contract:
@@ -235,26 +179,14 @@ def contract_of(network: Network, opset: int, precision: Precision = "fp32", dyn
     rules = network.rules
     if isinstance(rules, ArrayInput):
         free = dynamic_axes.of_inputs(dynamic, network.inputs)[0]
-        rules = replace(rules, shape=tuple(None if axis in free else size for axis, size in enumerate(rules.shape, 1)))
+        spec = network.inputs[0]
+        axes = [axis for axis in range(len(spec.open_shape)) if axis != spec.batch_axis]
+        shape = zip(axes, rules.shape, strict=True)
+        rules = replace(rules, shape=tuple(None if axis in free else size for axis, size in shape))
     packages = ("torch", "onnx", "onnxscript", "onnxsim")
     versions = {"deploykit": __version__, **{name: metadata.version(name) for name in packages}}
     provenance = {**network.provenance(), "dataset": network.dataset, "opset": opset, "precision": precision, "versions": versions}
     return Contract(rules, network.output, provenance=provenance)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep torch's remarks from the user's terminal; what matters of them is checked on the result."""
-    import logging
-
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 @contextlib.contextmanager

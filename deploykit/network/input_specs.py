@@ -1,16 +1,19 @@
-"""What a network takes: the name, shape and type of each input, and values to try it with."""
+"""What a network takes: the name, shape and type of each input, where its batch lies, and values to try it with."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deploykit.errors import InputError, first_line
+from deploykit.network import batch_axes, calling
+from deploykit.network.batch_axes import with_rows
 
 # All that both PyTorch and numpy have.
 DTYPES = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
@@ -20,27 +23,74 @@ MOST_TABLES = 8  # each costs two runs of the network
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One input of a network: `shape` without the batch, `dtype` as torch names it; whole numbers are below `below`."""
+    """One input of a network: `shape` without the batch, `dtype` as torch names it; whole numbers are below `below`.
+
+    `batch_axis`: where the batch lies in the whole tensor, `None` for an input without one, whose `shape` is all there is.
+    `example`: a tensor as it occurs, with its batch. `mask`: whether whole numbers are zeros and ones of which some must be ones.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: torch.dtype = torch.float32
     below: int = 2
+    batch_axis: int | None = 0
+    example: Tensor | None = field(default=None, compare=False, repr=False)
+    mask: bool = field(default=False, compare=False)
+
+    def full_shape(self, batch: int) -> tuple[int, ...]:
+        """The shape of the whole tensor."""
+        if self.batch_axis is None:
+            return self.shape
+        return (*self.shape[: self.batch_axis], batch, *self.shape[self.batch_axis :])
+
+    @property
+    def open_shape(self) -> tuple[int | None, ...]:
+        """The shape of the whole tensor, with `None` for the batch."""
+        if self.batch_axis is None:
+            return self.shape
+        return (*self.shape[: self.batch_axis], None, *self.shape[self.batch_axis :])
 
     def random(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
-        """Standard normal values, or whole numbers from 0 to `below` - 1; shape (batch, *shape).
+        """Made-up values of `full_shape`: standard normal, or whole numbers from 0 to `below` - 1.
 
         Raises `InputError` for a shape that does not fit into memory.
         """
-        shape = (batch, *self.shape)
+        shape = self.full_shape(batch)
         try:
             if self.dtype.is_floating_point:
                 return torch.randn(shape, generator=generator, dtype=self.dtype)
-            return torch.randint(0, self.below, shape, generator=generator).to(self.dtype)
+            return self._legal(torch.randint(0, self.below, shape, generator=generator).to(self.dtype))
         except (RuntimeError, ValueError, TypeError, OverflowError) as error:  # torch's ways to say that there is no memory
             sizes = "x".join(map(str, shape))
             problem = f"an input {self.name!r} of {sizes} does not fit into memory"
             raise InputError(problem, "choose a smaller --input-shape or batch") from error
+
+    def filled(self, value: float, batch: int) -> Tensor:
+        """One number everywhere, of `full_shape`; at most the largest that is legal, and a mask keeps a one."""
+        number = value if self.dtype.is_floating_point else min(int(value), self.below - 1)
+        return self._legal(torch.full(self.full_shape(batch), number, dtype=self.dtype))
+
+    def given(self, batch: int | None = None) -> Tensor | None:
+        """The example with `batch` rows, its own over and over, cut or continued to `full_shape`; `None` where there is none."""
+        if self.example is None:
+            return None
+        tensor = self.example
+        for axis, size in enumerate(self.full_shape(batch or self.example_batch)):
+            tensor = with_rows(tensor, axis, size)
+        return tensor.contiguous()
+
+    @property
+    def example_batch(self) -> int:
+        """The number of rows in the example, 1 without an example or without a batch."""
+        return 1 if self.example is None or self.batch_axis is None else self.example.shape[self.batch_axis]
+
+    @property
+    def telling(self) -> bool:
+        """Whether the example is more than a shape: its values differ from each other, or it is a single one."""
+        example = self.example
+        if example is None:
+            return False
+        return not example.ndim or (example.numel() > 1 and bool((example != example.flatten()[0]).any()))
 
     def require_numpy(self) -> None:
         """Raise `InputError` for a type that onnxruntime's Python interface cannot be given."""
@@ -48,8 +98,15 @@ class InputSpec:
             raise InputError(f"the input {self.name!r} takes {self.dtype}, which numpy does not have", "use another type")
 
     def document(self) -> dict[str, Any]:
-        """The public JSON form, for the contract."""
-        return {"name": self.name, "shape": list(self.shape), "dtype": str(self.dtype).removeprefix("torch.")}
+        """The public JSON form, for the contract; `batch_axis` only where it is not the first."""
+        found: dict[str, Any] = {"name": self.name, "shape": list(self.shape), "dtype": str(self.dtype).removeprefix("torch.")}
+        return found if self.batch_axis == 0 else {**found, "batch_axis": self.batch_axis}
+
+    def _legal(self, tensor: Tensor) -> Tensor:
+        """A mask gets at least one 1 along its last axis: nobody asks a network about nothing."""
+        if self.mask and tensor.ndim and tensor.shape[-1]:
+            tensor[..., 0] = 1
+        return tensor
 
 
 def of_module(
@@ -58,19 +115,24 @@ def of_module(
     dtypes: Sequence[str] | None,
     fallback: Sequence[InputSpec],
     target: str,
+    values: Mapping[str, NDArray[Any]] | None = None,
 ) -> tuple[InputSpec, ...]:
     """The inputs of a user's network, as many as it is called with.
 
-    From the module's own `example_inputs` (tensors with a batch, by name or in order), with `shapes` and `dtypes` over them;
-    without examples from `shapes`, and last from `fallback`: the inputs of a file that was exported from it, whose sizes also go
-    over those of the examples. Raises `InputError` where nothing is known, or where they do not fit together.
+    From `values`, arrays by input, or the module's own `example_inputs` (tensors, by name or in order), with `shapes` and `dtypes`
+    over them; without examples from `shapes`, and last from `fallback`: the inputs of a file that was exported from it, whose
+    sizes also go over those of the examples. A network that wants its tensors by keyword, or inside of lists and dicts, has its
+    `forward` bound to take them one after another; see `calling`. Raises `InputError` where nothing is known, or where they do
+    not fit together.
     """
-    known = _examples(module, target)
+    known = _from_examples(module, values, target)
     if not known and shapes:
-        names = _names(module, len(shapes))
-        known = tuple(InputSpec(name, tuple(shape)) for name, shape in zip(names, shapes, strict=True))
+        known = _from_shapes(module, shapes, dtypes, target)
     if not known or (not shapes and [spec.name for spec in known] == [spec.name for spec in fallback]):
-        known = tuple(replace(spec, shape=other.shape) for spec, other in zip(known or fallback, fallback, strict=True))
+        known = tuple(
+            replace(spec, shape=other.shape, batch_axis=other.batch_axis)
+            for spec, other in zip(known or fallback, fallback, strict=True)
+        )
     if not known:
         raise InputError(
             f"the input of {target} is not known",
@@ -95,7 +157,10 @@ def changed(
 
 
 def _of_type(spec: InputSpec, dtype: torch.dtype) -> InputSpec:
-    return spec if spec.dtype == dtype else replace(spec, dtype=dtype, below=BYTES.get(dtype, 2))
+    if spec.dtype == dtype:
+        return spec
+    example = None if spec.example is None else spec.example.to(dtype)
+    return replace(spec, dtype=dtype, below=BYTES.get(dtype, 2), example=example)
 
 
 def _dtype(name: str) -> torch.dtype:
@@ -105,28 +170,58 @@ def _dtype(name: str) -> torch.dtype:
     return found
 
 
-def _examples(module: nn.Module, target: str) -> tuple[InputSpec, ...]:
+def _from_examples(module: nn.Module, values: Mapping[str, NDArray[Any]] | None, target: str) -> tuple[InputSpec, ...]:
+    """By the examples of the module, or by `values` where those are given."""
+    examples = _own_examples(module, target)
+    if values is not None:
+        arrays = {name: torch.from_numpy(np.array(array)) for name, array in values.items()}
+        examples = arrays[calling.LONE] if set(arrays) == {calling.LONE} else _at_home(module, examples, arrays, target)
+    if examples is None:
+        return ()
+    call, tensors = calling.call_of(module, examples, target)
+    calling.bind(module, call)
+    tensors = [tensor.detach().cpu() for tensor in tensors]
+    axes = batch_axes.of_examples(lambda inputs: module(*inputs), tensors)
+    return tuple(_spec(*entry) for entry in zip(call.names, tensors, axes, strict=True))
+
+
+def _at_home(module: nn.Module, examples: Any, arrays: Mapping[str, Tensor], target: str) -> Any:
+    """The arrays in the form in which the module takes them: that of its own examples, else by the parameters of `forward`.
+
+    Raises `InputError` for an array that belongs nowhere, and for one that is missing.
+    """
+    if examples is None:
+        return arrays
+    call, tensors = calling.call_of(module, examples, target)
+    names = call.names if len(call.names) > 1 else (*arrays,)[:1]
+    for name in arrays:
+        if name not in names:
+            raise InputError(f"{target} has no input {name[:60]!r}", f"its inputs are {', '.join(call.names)}")
+    missing = next((name for name in names if name not in arrays), None)
+    if missing is not None:
+        raise InputError(f"there are no values for the input {missing!r} of {target}", f"it takes {', '.join(call.names)}")
+    for name, tensor in zip(names, tensors, strict=True):
+        if arrays[name].ndim != tensor.ndim or arrays[name].dtype != tensor.dtype:
+            shapes = [f"{'x'.join(map(str, t.shape)) or 'a scalar'} of {t.dtype}" for t in (arrays[name], tensor)]
+            raise InputError(f"the values of {name!r} are {shapes[0]}, {target} takes {shapes[1]}", "give them in that form")
+    args, kwargs = call.arguments([arrays[name] for name in names])
+    return {**dict(zip(calling.parameters(module), args, strict=False)), **kwargs} if kwargs else list(args)
+
+
+def _own_examples(module: nn.Module, target: str) -> Any:
+    """What the module says of itself in `example_inputs`, called where it is a function; `None` where it says nothing."""
     examples = getattr(module, "example_inputs", None)
     if callable(examples):
         try:
-            examples = examples()
+            return examples()
         except Exception as error:  # whatever the user's code raises
             raise InputError(f"`example_inputs` of {target} raised {type(error).__name__}: {first_line(error)}") from error
-    if isinstance(examples, Tensor):
-        examples = [examples]
-    if examples is None:
-        return ()
-    if isinstance(examples, Mapping):
-        named = _in_order(module, examples, target)
-    elif isinstance(examples, Sequence):
-        named = dict(zip(_names(module, len(examples)), examples, strict=True))
-    else:
-        raise InputError(f"`example_inputs` of {target} is a {type(examples).__name__}", "make it a list or a dict of tensors")
-    for name, value in named.items():
-        if not isinstance(value, Tensor) or not value.ndim or value.is_complex():
-            problem = f"{name!r} in `example_inputs` of {target} is no tensor of real numbers with a batch"
-            raise InputError(problem, "give tensors whose first axis is the batch")
-    return tuple(InputSpec(name, tuple(t.shape[1:]), t.dtype, _below(t)) for name, t in named.items())
+    return examples
+
+
+def _spec(name: str, example: Tensor, axis: int | None) -> InputSpec:
+    shape = tuple(size for place, size in enumerate(example.shape) if place != axis)
+    return InputSpec(name, shape, example.dtype, _below(example), axis, example)
 
 
 def _below(example: Tensor) -> int:
@@ -136,46 +231,26 @@ def _below(example: Tensor) -> int:
     return max(2, min(int(example.max()), 1 << 62) + 1, BYTES.get(example.dtype, 2))
 
 
-def _in_order(module: nn.Module, examples: Mapping[str, Any], target: str) -> dict[str, Any]:
-    """By the parameters of `forward`, which gets them by position."""
-    places = parameters(module)
-    if not set(examples) <= set(places):
-        return {str(name): value for name, value in examples.items()}
-    named = {name: examples[name] for name in places if name in examples}
-    skipped = next((name for name in places[: len(named)] if name not in named), None)
-    if skipped is not None:
-        raise InputError(
-            f"`example_inputs` of {target} leaves out {skipped!r}, which comes before {list(named)[-1]!r} in forward()",
-            "inputs are given by position: put those that are left out last",
-        )
-    return named
+def _from_shapes(
+    module: nn.Module, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str] | None, target: str
+) -> tuple[InputSpec, ...]:
+    """One input per shape, each without its batch, whose axis is found by asking."""
+    named = zip(_names(module, len(shapes)), shapes, strict=True)
+    specs = changed([InputSpec(name, tuple(shape)) for name, shape in named], None, dtypes, target)
+
+    def made(axes: Sequence[int | None], batch: int) -> list[Tensor]:
+        return [replace(spec, batch_axis=axis).filled(0, batch) for spec, axis in zip(specs, axes, strict=True)]
+
+    axes = batch_axes.of_shapes(lambda inputs: module(*inputs), made, [len(shape) for shape in shapes])
+    return tuple(replace(spec, batch_axis=axis) for spec, axis in zip(specs, axes, strict=True))
 
 
 def _names(module: nn.Module, count: int) -> list[str]:
     """`input` for one; the parameters of `forward` for several, with numbers where it takes `*args`."""
     if count == 1:
-        return ["input"]
-    names = parameters(module)[:count]
+        return [calling.LONE]
+    names = calling.parameters(module)[:count]
     return names + [f"input_{place}" for place in range(len(names), count)]
-
-
-def takes_more(module: nn.Module) -> bool:
-    """Whether `forward` has ``*args``."""
-    try:
-        found = inspect.signature(module.forward).parameters.values()
-    except (TypeError, ValueError):
-        return False
-    return any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in found)
-
-
-def parameters(module: nn.Module) -> list[str]:
-    """Names of what `forward` takes by position, without ``*args``."""
-    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    try:
-        found = inspect.signature(module.forward).parameters.values()
-    except (TypeError, ValueError):  # a forward that is no Python function
-        return []
-    return [parameter.name for parameter in found if parameter.kind in by_position]
 
 
 def _bounded(module: nn.Module, specs: tuple[InputSpec, ...]) -> tuple[InputSpec, ...]:
@@ -185,9 +260,14 @@ def _bounded(module: nn.Module, specs: tuple[InputSpec, ...]) -> tuple[InputSpec
     """
     found = list(specs)
     for place, spec in enumerate(specs):
-        if spec.dtype in (torch.int64, torch.int32):
+        if spec.dtype in (torch.int64, torch.int32) and spec.shape:
             found[place] = next((wide for rows in _rows(module) if (wide := _index(module, found, place, rows))), spec)
-    return tuple(found)
+    return tuple(replace(spec, mask=_is_mask(spec, found)) for spec in found)
+
+
+def _is_mask(spec: InputSpec, specs: Sequence[InputSpec]) -> bool:
+    """Zeros and ones, beside another input of which they say something."""
+    return len(specs) > 1 and not spec.dtype.is_floating_point and spec.below == 2
 
 
 def _rows(module: nn.Module) -> list[int]:
@@ -205,10 +285,10 @@ def _index(module: nn.Module, specs: Sequence[InputSpec], place: int, rows: int)
 
 
 def _takes(module: nn.Module, specs: Sequence[InputSpec], place: int, value: int) -> bool:
-    """Whether the network takes `value` in one input, beside zeros in the others."""
+    """Whether the network takes `value` in one input, beside the examples of the others or zeros."""
     try:
-        inputs = [torch.zeros(1, *spec.shape, dtype=spec.dtype) for spec in specs]
-        inputs[place] += value
+        inputs = [given if (given := spec.given()) is not None else spec.filled(0, 1) for spec in specs]
+        inputs[place] = torch.full_like(inputs[place], value)
         with torch.no_grad():
             module(*inputs)
     except Exception:  # an index out of range, or whatever else the network says of it

@@ -79,7 +79,7 @@ def of_network(network: Network, batch: int | None, seed: int = 0, values: bool 
     import torch
 
     if not values:
-        shapes = [(batch or 1, *spec.shape) for spec in network.inputs]
+        shapes = [spec.full_shape(batch or 1) for spec in network.inputs]
         return [np.broadcast_to(np.zeros((), np.uint8), shape) for shape in shapes]
     strange = next((spec for spec in network.inputs if spec.dtype == torch.bfloat16), None)
     if strange is not None:
@@ -92,7 +92,8 @@ def tensors_of(network: Network, batch: int | None, seed: int = 0) -> list[torch
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    return [spec.random(batch or 1, generator) for spec in network.inputs]
+    values = [(spec, spec.given(batch or 1) if spec.telling else None) for spec in network.inputs]
+    return [spec.random(batch or 1, generator) if given is None else given for spec, given in values]
 
 
 def of_file(
