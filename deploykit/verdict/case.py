@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from deploykit.errors import ModelFileError
 from deploykit.onnx_file import sessions
-from deploykit.verdict.comparison import VANISHING, Difference, compare
+from deploykit.verdict.comparison import VANISHING, Difference, compare, finite_scale
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.inputs import WITH_LARGE_VALUES, Batch
 from deploykit.verdict.layers import LayerDifference, compare_layers, first_divergent
 from deploykit.verdict.naming import Naming
 from deploykit.verdict.originals import Original
 from deploykit.verdict.precision import Precision
+from deploykit.verdict.reference import Observation, has_numbers
 from deploykit.verdict.result import Check, Errors
 
 STEADY = 1e-4
@@ -47,12 +48,10 @@ class Case:
         self._layer_batches = {batches[min(1, len(batches) - 1)].name, "real samples"}
         self.seen = original.observe(batches, self._layer_batches)
         # Large values may make outputs so large that all others vanish beside them.
-        told = [o.wide.outputs for o in self.seen if o.batch.name not in WITH_LARGE_VALUES]
-        self._usual = [max(map(_scale, arrays)) for arrays in zip(*told, strict=False)]
+        self._usual = [max(map(finite_scale, arrays)) for arrays in zip(*_usual_outputs(self.seen), strict=False)]
         self.steady = _alike(original.again(batches[0]), original.again(batches[0]))
         self.loosest = 0.0  # of the outputs: the tolerance of the one of which least is known, on the batch that tells most
-        # Where the network itself is not finite there is nothing to compare; float16 may overflow on large values.
-        self.usable = [o for o in self.seen if o.finite or (o.batch.name not in WITH_LARGE_VALUES and _finite(o.wide.outputs))]
+        self.usable = [o for o in self.seen if _usable(o)]
 
     def layers(
         self, deployed: Deployed | None = None, level: sessions.Level = "all", provider: str | None = None
@@ -71,7 +70,7 @@ class Case:
         """Whether the outputs are zero but for rounding: nothing beside most of the values that they were computed from."""
         watched = [o for o in self.usable if len(o.wide.layers)]
         return bool(watched) and all(
-            max(map(_scale, o.wide.outputs)) <= VANISHING * median(map(_scale, o.wide.layers.values())) for o in watched
+            max(map(finite_scale, o.wide.outputs)) <= VANISHING * median(map(finite_scale, o.wide.layers.values())) for o in watched
         )
 
     def _named(self, deployed: Deployed) -> tuple[Deployed, Naming]:
@@ -126,6 +125,8 @@ class Case:
         skipped = [o.batch.name for o in self.seen if o not in self.usable]
         if skipped:
             detail += f"; the network itself is not finite in {self.precision} on: {', '.join(skipped)}"
+        if worst.within and not _all_tell(self.usable):
+            return Check("outputs", False, "an output of the network itself is not finite on any usual input"), errors
         return Check("outputs", worst.within, detail), errors
 
 
@@ -139,14 +140,27 @@ def _excess(difference: Difference) -> float:
 def _alike(first: Sequence[NDArray[Any]], second: Sequence[NDArray[Any]]) -> bool:
     """Whether two answers to one question are the same, but for the order in which threads add up."""
     return len(first) == len(second) and all(
-        a.shape == b.shape and np.allclose(a, b, STEADY, STEADY * _scale(a), equal_nan=True)
+        a.shape == b.shape and np.allclose(a, b, STEADY, STEADY * finite_scale(a), equal_nan=True)
         for a, b in zip(first, second, strict=True)
     )
 
 
-def _scale(array: NDArray[Any]) -> float:
-    return float(np.max(np.abs(np.nan_to_num(array, posinf=0, neginf=0)), initial=0))
+def _usual_outputs(observations: Sequence[Observation]) -> list[list[NDArray[Any]]]:
+    """The outputs in float64, per batch without large values."""
+    return [o.wide.outputs for o in observations if o.batch.name not in WITH_LARGE_VALUES]
 
 
-def _finite(arrays: Sequence[NDArray[Any]]) -> bool:
-    return all(bool(np.isfinite(a).all()) for a in arrays)
+def _all_tell(observations: Sequence[Observation]) -> bool:
+    """Whether each output holds a finite number on some usual batch: one of NaN alone agrees with NaN and proves nothing."""
+    told = _usual_outputs(observations)
+    return bool(told) and all(any(map(has_numbers, arrays)) for arrays in zip(*told, strict=False))
+
+
+def _usable(seen: Observation) -> bool:
+    """Whether a file can be held against the network's answers to a batch.
+
+    Infinities and NaN at the same places in float64 and in the file's precision, as behind a mask of -inf, are part of the
+    answer; the file must have them too. Not usable: no finite value at all; infinities or NaN that are others in float64; and
+    large values that overflow in the file's precision. Overflow on any other batch is no excuse: the tolerance is infinite then.
+    """
+    return seen.tells and not seen.undefined and not (seen.overflows and seen.batch.name in WITH_LARGE_VALUES)

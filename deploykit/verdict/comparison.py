@@ -6,6 +6,10 @@ function if onnxruntime's error is no larger than `RATIO` times PyTorch's own, w
 place, because PyTorch's error can be zero by luck. Measured on 16 networks and 7 kinds of input, the ratio never exceeded 3.1.
 
 A file in float16 is judged by the same rule: what PyTorch's own network loses when it is rounded to float16, times `RATIO`.
+
+Values that are not finite: the same infinity on both sides, and NaN on both sides, are zero apart and have no part in the scale,
+as behind a mask of -inf. The other infinity, or a finite number beside an infinite one, is infinitely far apart; NaN beside a
+number is NaN apart, which is never within a tolerance, whichever side it is on (onnxruntime hands NaN on as PyTorch does).
 """
 
 from __future__ import annotations
@@ -61,8 +65,8 @@ def compare(
 
     `noise`: the network's own result in the file's `precision`, whose error decides the tolerance; float32 without it.
     `rtol` and `atol` replace the derived tolerance: every element must then lie within atol + rtol x |reference|. `empty` says
-    that the reference is all zero, and so proves nothing. `usual`: the scale of this output on other inputs, on which a sample
-    is judged that is zero but for rounding. Shapes that differ are infinitely far apart.
+    that no value of the reference is finite and other than zero, so that it proves nothing. `usual`: the scale of this output
+    on other inputs, on which a sample is judged that is zero but for rounding. Shapes that differ are infinitely far apart.
     """
     if reference.shape != onnx.shape:
         return Difference(0.0, float("inf"), float("inf"), 0.0, 0.0, (0, 0), False)
@@ -70,13 +74,13 @@ def compare(
         return Difference(0.0, 0.0, 0.0, 0.0, 1.0, (0, 0), True)
     ref, t32, ort = (_by_sample(a) for a in (reference, torch32, onnx))
     own = t32 if noise is None or noise is torch32 else _by_sample(noise)
-    scale = np.max([np.max(np.abs(r), axis=1) for (r,) in _blocks(ref)], axis=0)[:, None]
+    scale = np.max([np.max(_finite_size(r), axis=1) for (r,) in _blocks(ref)], axis=0)[:, None]
     whole = float(np.max(scale))
     # A sample that is all zero is judged on the scale of its batch.
     scale = np.where(scale > VANISHING * usual, scale, max(whole, usual) or 1.0)
     seen = _Seen()
     for r, t, o, n in _blocks(ref, t32, ort, own):
-        allowed = None if rtol is None and atol is None else (atol or 0.0) + (rtol or 0.0) * np.abs(r)
+        allowed = None if rtol is None and atol is None else (atol or 0.0) + (rtol or 0.0) * _finite_size(r)
         seen.add(r, t, o, n, scale, allowed)
     tolerance = max(RATIO * seen.own_error, FLOOR[precision]) if np.isfinite(seen.own_error) else float("inf")
     given = rtol is not None or atol is not None
@@ -91,6 +95,26 @@ def compare(
     )
 
 
+def distance(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
+    """|left - right| element by element: 0 for the same infinity or NaN on both sides, NaN for NaN beside a number."""
+    with np.errstate(invalid="ignore", over="ignore"):  # inf - inf
+        apart = np.abs(left - right)
+    odd = np.isnan(apart)
+    if odd.any():
+        apart[odd & ((left == right) | (np.isnan(left) & np.isnan(right)))] = 0
+    return apart
+
+
+def finite_scale(array: NDArray[Any]) -> float:
+    """The largest absolute value among the finite ones; 0 for none."""
+    return float(np.max(_finite_size(array), initial=0))
+
+
+def _finite_size(array: NDArray[Any]) -> NDArray[Any]:
+    """Absolute values, with 0 for what is not finite."""
+    return np.abs(np.nan_to_num(array, nan=0, posinf=0, neginf=0))
+
+
 class _Seen:
     """Largest errors and sums over the blocks so far; NaN stays NaN, as in numpy."""
 
@@ -102,22 +126,30 @@ class _Seen:
         self._dot = self._left = self._right = 0.0
 
     def add(self, ref: _Wide, torch32: _Wide, onnx: _Wide, noise: _Wide, scale: _Wide, allowed: _Wide | None) -> None:
-        apart = np.abs(onnx - ref)
+        apart = distance(onnx, ref)
+        self._add_to_cosine(ref, onnx, apart)
         if allowed is not None:
-            self.excess = _larger(self.excess, apart / np.maximum(allowed, np.finfo(np.float64).tiny))
+            with np.errstate(over="ignore"):
+                self.excess = _larger(self.excess, apart / np.maximum(allowed, np.finfo(np.float64).tiny))
         apart /= scale
         self.onnx_error = _larger(self.onnx_error, apart)
         self._place(np.where(np.isnan(apart), np.inf, apart))
-        self.torch_error = _larger(self.torch_error, np.abs(torch32 - ref) / scale)
-        self.own_error = self.torch_error if noise is torch32 else _larger(self.own_error, np.abs(noise - ref) / scale)
-        self.onnx_vs_torch = _larger(self.onnx_vs_torch, np.abs(onnx - torch32) / scale)
-        self._dot += float(np.vdot(ref, onnx))
-        self._left += float(np.vdot(ref, ref))
-        self._right += float(np.vdot(onnx, onnx))
+        self.torch_error = _larger(self.torch_error, distance(torch32, ref) / scale)
+        self.own_error = self.torch_error if noise is torch32 else _larger(self.own_error, distance(noise, ref) / scale)
+        self.onnx_vs_torch = _larger(self.onnx_vs_torch, distance(onnx, torch32) / scale)
+
+    def _add_to_cosine(self, ref: _Wide, onnx: _Wide, apart: _Wide) -> None:
+        shared = ~np.isfinite(ref) & (apart == 0)
+        if shared.any():
+            ref, onnx = np.where(shared, 0.0, ref), np.where(shared, 0.0, onnx)
+        with np.errstate(invalid="ignore", over="ignore"):
+            self._dot += float(np.vdot(ref, onnx))
+            self._left += float(np.vdot(ref, ref))
+            self._right += float(np.vdot(onnx, onnx))
 
     @property
     def cosine(self) -> float:
-        """Of the two as long vectors; 1 where both are zero."""
+        """Of the two as long vectors, without the infinities and NaN that they share; 1 where both are zero."""
         norms = float(np.sqrt(self._left) * np.sqrt(self._right))
         return self._dot / norms if norms else 1.0
 

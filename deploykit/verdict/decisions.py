@@ -52,5 +52,11 @@ def decide(
         agreement=float(np.mean(expected == found)),
         torch_accuracy=float(np.mean(expected == split.targets)),
         onnx_accuracy=float(np.mean(found == split.targets)),
-        flipped=tuple((int(i), float(best[i, -1] - best[i, -2])) for i in flips),
+        flipped=tuple((int(i), _margin(best[i])) for i in flips),
     )
+
+
+def _margin(ascending: NDArray[Any]) -> float:
+    """How far the best of at least two logits is above the next; the largest finite number where that one is -inf."""
+    second, first = float(ascending[-2]), float(ascending[-1])
+    return 0.0 if first == second else float(np.nan_to_num(first - second))

@@ -17,7 +17,7 @@ from deploykit.onnx_file import sessions
 from deploykit.runtime.contract import ArrayInput, ImageInput
 from deploykit.verdict import blame, legal, preprocessing
 from deploykit.verdict.case import Case
-from deploykit.verdict.comparison import RATIO
+from deploykit.verdict.comparison import RATIO, finite_scale
 from deploykit.verdict.decisions import decide
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.inputs import (
@@ -218,7 +218,7 @@ def _evidence(errors: Errors | None, layers: Sequence[LayerDifference], case: Ca
     if nothing and not case.vanishing():
         answer = f"PyTorch's own answers in {case.precision} are {case.loosest / RATIO:.0%} off: nothing can be told from them"
         return Check("evidence", False, answer)
-    empty = nothing or all(not np.any(array) for seen in case.usable for array in seen.wide.outputs)
+    empty = nothing or all(finite_scale(array) == 0 for seen in case.usable for array in seen.wide.outputs)
     telling = sum(not layer.difference.empty and layer.difference.tolerance < LOOSEST for layer in layers)
     if errors is None or not empty:
         return Check("evidence", True, "the outputs tell inputs apart")

@@ -24,6 +24,7 @@ from deploykit.onnx_file.preprocessing import Parts
 from deploykit.runtime.contract import ImageInput
 from deploykit.runtime.preprocessing import flatten, preprocess
 from deploykit.verdict import legal
+from deploykit.verdict.comparison import distance, finite_scale
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.originals import Original
 from deploykit.verdict.result import Check, Verdict
@@ -146,7 +147,7 @@ def _look(
     answer = original.logits(expected)
     if answer.shape == logits.shape:
         python = answer.astype(np.float64)
-        found.logits = max(found.logits, float(np.max(np.abs(python - logits))))
+        found.logits = max(found.logits, float(np.max(distance(python, logits))))
         found.flips += _flips(python, logits, original)
 
 
@@ -154,7 +155,9 @@ def _flips(python: NDArray[Any], deployed: NDArray[Any], original: Original) -> 
     if python.ndim != 2 or python.shape[1] < 2 or original.output is None or original.output.activation == "none":
         return 0
     best = np.sort(python, axis=1)
-    decided = best[:, -1] - best[:, -2] > UNDECIDED * np.max(np.abs(python), axis=1)
+    scale = np.array([finite_scale(row) for row in python])
+    with np.errstate(invalid="ignore"):  # of two that are both -inf, none is the better
+        decided = best[:, -1] - best[:, -2] > UNDECIDED * scale
     return int(np.count_nonzero(decided & (python.argmax(axis=1) != deployed.argmax(axis=1))))
 
 

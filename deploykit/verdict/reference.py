@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from deploykit.errors import InputError, first_line
 from deploykit.network import outputs as network_outputs
+from deploykit.verdict.comparison import distance
 from deploykit.verdict.inputs import Batch
 from deploykit.verdict.precision import PlainSums, Precision, rounded, widened
 from deploykit.verdict.values import Values
@@ -46,14 +47,34 @@ class Observation:
     noise: Answers
 
     @property
-    def finite(self) -> bool:
-        """Whether the network's own outputs are."""
-        return all(np.isfinite(a).all() for answers in (self.wide, self.noise) for a in answers.outputs)
+    def tells(self) -> bool:
+        """Whether the network's own outputs in float64 hold a finite number, or nothing at all."""
+        return any(has_numbers(array) for array in self.wide.outputs)
+
+    @property
+    def overflows(self) -> bool:
+        """Whether an output that is finite in float64 is not so in the file's own precision."""
+        return any(bool((np.isfinite(w) & ~np.isfinite(n)).any()) for w, n in self._outputs())
+
+    @property
+    def undefined(self) -> bool:
+        """Whether an output that is infinite or NaN in float64 is anything else in the file's own precision."""
+        return any(bool((~np.isfinite(w) & (distance(w, n) != 0)).any()) for w, n in self._outputs())
+
+    def _outputs(self) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        for wide, noise in zip(self.wide.outputs, self.noise.outputs, strict=True):
+            if wide.dtype.kind == "f" and wide.shape == noise.shape:
+                yield wide, noise
 
     @property
     def layers(self) -> list[str]:
         """Paths of the module calls that every precision made: a loop that ends on a value may turn once more in one of them."""
         return [path for path in self.wide.layers if path in self.narrow.layers and path in self.noise.layers]
+
+
+def has_numbers(array: NDArray[Any]) -> bool:
+    """Whether a value is finite; an array without elements has none that is not."""
+    return not array.size or bool(np.isfinite(array).any())
 
 
 class Reference:
@@ -170,8 +191,8 @@ def _far(truth: NDArray[Any], several: Sequence[NDArray[Any]]) -> NDArray[Any]:
     found = several[0]
     for other in several[1:]:
         if found.dtype.kind == "f" and found.shape == other.shape == truth.shape:
-            with np.errstate(invalid="ignore"):  # what is not finite compares false
-                found = np.where(np.abs(other - truth) > np.abs(found - truth), other, found)
+            with np.errstate(invalid="ignore"):  # NaN compares false
+                found = np.where(distance(other, truth) > distance(found, truth), other, found)
     return found
 
 
