@@ -25,7 +25,7 @@ import torch
 
 from deploykit.exporter import export
 from deploykit.network.target import Network, resolve
-from deploykit.runtime.session import Options, open_session
+from deploykit.runtime.session import SessionSettings, open_session
 
 Call = Callable[[], torch.Tensor]
 CALLS = 20  # per turn
@@ -119,7 +119,7 @@ def onnxruntime_engines(model: bytes, x: torch.Tensor, like: torch.Tensor, tf32:
 def bound(model: bytes, x: torch.Tensor, like: torch.Tensor, tf32: bool, graph: bool) -> Call:
     """A session that reads and writes PyTorch's own memory."""
     device = x.device.type
-    session = open_session(model, "the network", None, Options(device, tf32=tf32, cuda_graph=graph)).session
+    session = open_session(model, "the network", None, SessionSettings(device, tf32=tf32, cuda_graph=graph)).session
     y = torch.empty_like(like)
     binding = session.io_binding()
     shape = lambda tensor: tuple(tensor.shape)  # noqa: E731

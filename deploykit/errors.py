@@ -37,7 +37,7 @@ class DeploykitError(Exception):
         self.hint = _plain(hint)
         super().__init__(f"{self.problem}; {self.hint}" if self.hint else self.problem)
 
-    def __reduce__(self) -> tuple[type[DeploykitError], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[DeploykitError], tuple[str, ...]]:
         return type(self), (self.problem, self.hint)
 
 
@@ -125,6 +125,17 @@ class VerdictNo(DeploykitError):
 
 
 class DeviceUnavailable(DeploykitError):
-    """The device that was asked for is not there, or its provider does not load."""
+    """The device that was asked for is not there, or its provider does not load.
+
+    `device`: what was asked for, such as "cuda:1". `reason`: why CUDA cannot be used, as part of a sentence.
+    """
 
     exit_status = 3
+
+    def __init__(self, device: str, reason: str, hint: str = "`deploykit doctor` tells what to do") -> None:
+        self.device = device
+        self.reason = _plain(reason)
+        super().__init__(f"device {device!r} was asked for, but CUDA cannot be used: {reason}", hint)
+
+    def __reduce__(self) -> tuple[type[DeploykitError], tuple[str, ...]]:
+        return type(self), (self.device, self.reason, self.hint)

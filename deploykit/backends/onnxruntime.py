@@ -14,7 +14,7 @@ from deploykit.backends._types import Arrays, Engine, Source, own
 from deploykit.errors import InputError, ModelFileError
 from deploykit.runtime.cores import cores
 from deploykit.runtime.onnx_bytes import check_external_data, read_model
-from deploykit.runtime.session import SPIN_MICROSECONDS, Options, open_session, reason, specs
+from deploykit.runtime.session import SPIN_MICROSECONDS, SessionSettings, open_session, reason, specs
 
 SOURCE: Source = "onnx"
 
@@ -31,12 +31,13 @@ class OnnxRuntimeEngine(Engine):
 
     def __init__(self, model: bytes, file: Path, device: str, threads: int) -> None:
         # As `Predictor` runs it. Its threads rest soon enough after a run to leave the cores to the engine whose turn it is.
-        opened = open_session(model, file.name, file.resolve().parent, Options(device, threads))
+        opened = open_session(model, file.name, file.resolve().parent, SessionSettings(device, threads))
         self._session: onnxruntime.InferenceSession | None = opened.session
         settings = {"version": onnxruntime.__version__, "optimization": "all", "spinning": f"{SPIN_MICROSECONDS} us"}
         if opened.device != "cpu":
             settings["tf32"] = "off"
-        super().__init__(specs(opened.session.get_inputs()), opened.device, threads, settings)
+        device = f"cuda:{opened.number}" if opened.number else opened.device
+        super().__init__(specs(opened.session.get_inputs()), device, threads, settings)
 
     def _run(self, arrays: Sequence[NDArray[Any]]) -> Arrays:
         feeds = {spec.name: array for spec, array in zip(self.inputs, arrays, strict=True)}

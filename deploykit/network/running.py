@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from deploykit.errors import DeviceUnavailable
-from deploykit.runtime.session import parse_device
+from deploykit.runtime.providers import parse_device
 
 
 def torch_device(device: str) -> torch.device:
@@ -15,9 +15,7 @@ def torch_device(device: str) -> torch.device:
     if kind == "cpu" or (kind == "auto" and not there):
         return torch.device("cpu")
     if not there:
-        raise DeviceUnavailable(
-            f"device {device!r} was asked for, but PyTorch has no such device", "`deploykit doctor` tells what to do"
-        )
+        raise DeviceUnavailable(device, "PyTorch has no such device")
     # The same precision as onnxruntime's session: plain float32.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False

@@ -1,67 +1,41 @@
-"""onnxruntime sessions for looking into models: any optimization level, chosen outputs, few threads, no chatter."""
+"""onnxruntime sessions for looking into models: any optimization level, chosen outputs, no memory kept between runs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from deploykit.errors import DeviceUnavailable, ModelFileError, first_line
-from deploykit.runtime import session as sessions
+from deploykit.errors import ModelFileError
+from deploykit.runtime import session as runtime_session
+from deploykit.runtime.session import Level, SessionSettings, working_device
 
-CPU, CUDA = sessions.CPU, sessions.CUDA
+__all__ = ["CPU", "CUDA", "LEVELS", "Level", "newest_opset", "open_session", "run", "working_device"]
 
-Level = Literal["disabled", "basic", "extended", "all"]
-LEVELS: tuple[Level, ...] = ("disabled", "basic", "extended", "all")
-
-_LEVELS = {
-    "disabled": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
-    "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-    "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-    "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
-}
-ONLY_FATAL = 4
+CPU, CUDA = "cpu", "cuda"  # devices, as `Predictor` takes them
+LEVELS: tuple[Level, ...] = get_args(Level)
 
 
 def open_session(
     model: bytes,
     level: Level = "all",
-    provider: str = CPU,
+    device: str = CPU,
     threads: int | None = None,
     folder: Path | None = None,
 ) -> onnxruntime.InferenceSession:
     """A session on a serialized model; `folder` is where its external weights lie.
 
-    Raises `ModelFileError` with onnxruntime's reason in one line.
+    Raises `ModelFileError` with onnxruntime's reason in one line, `DeviceUnavailable`.
     """
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = _LEVELS[level]
-    options.log_severity_level = ONLY_FATAL
-    # The arena grows by doubling and keeps what one run needed; these sessions run a few times and then make room.
-    options.enable_cpu_mem_arena = False
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if folder is not None:
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    # float32 is to mean float32 on a GPU too, not TF32.
-    chosen = [(provider, {"use_tf32": 0}), CPU] if provider == CUDA else [provider]
-    try:
-        # Without enable_fallback=0 a failure is printed on stdout and tried again.
-        session = onnxruntime.InferenceSession(model, options, providers=chosen, enable_fallback=0)
-    except Exception as error:  # the exceptions of the native module have no common base
-        raise ModelFileError(
-            f"onnxruntime cannot load the model: {first_line(error)}", "is every operator and opset supported?"
-        ) from error
-    if provider not in session.get_providers():
-        raise ModelFileError(f"onnxruntime did not load {provider}", "run `deploykit doctor`")
-    return session
+    # These sessions run a few times and then make room.
+    settings = SessionSettings(device, threads, spinning=False, level=level, arena=False)
+    return runtime_session.open_session(model, "the model", None if folder is None else folder.resolve(), settings).session
 
 
 @cache
@@ -81,26 +55,11 @@ def newest_opset() -> int:
     return 1
 
 
-def provider_for(device: str) -> str:
-    """The execution provider of "cpu", "cuda" or "auto" (CUDA where it works). Raises `DeviceUnavailable`, `InputError`."""
-    kind, _ = sessions.parse_device(device)
-    if kind == "cpu":
-        return CPU
-    obstacle = sessions.cuda_obstacle(thorough=kind == "cuda")
-    if obstacle is None:
-        return CUDA
-    if kind == "cuda":
-        raise DeviceUnavailable(
-            f"device {device!r} was asked for, but CUDA cannot be used: {obstacle}", "`deploykit doctor` tells what to do"
-        )
-    return CPU
-
-
 def run(
     session: onnxruntime.InferenceSession, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
 ) -> list[NDArray[Any]]:
     """Run once. Raises `ModelFileError` with onnxruntime's reason in one line."""
     try:
         return [np.asarray(value) for value in session.run(list(outputs) if outputs else None, dict(feeds))]
-    except Exception as error:
-        raise ModelFileError(f"onnxruntime cannot run the model: {first_line(error)}") from error
+    except Exception as error:  # onnxruntime's exceptions have no base of their own
+        raise ModelFileError(f"onnxruntime cannot run the model: {runtime_session.reason(error)}") from error

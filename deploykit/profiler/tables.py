@@ -45,7 +45,7 @@ def _of_network(network: Network, opened: Opened, options: Options) -> LayerTabl
         paths = joining.module_paths(model.graph)
         counted = onnx_layers.count(model, options.convention, options.batch or 1, file=opened.file)
         table = joining.with_onnx(table, counted, paths)
-        times = onnx_times.measure(opened.file, opened.arrays, options.threads, device=_kind(options.device))
+        times = onnx_times.measure(opened.file, opened.arrays, options.threads, device=options.device)
         table = joining.with_onnx_times(table, times, paths)
     return table
 
@@ -72,7 +72,7 @@ def _of_file(opened: Opened, options: Options) -> LayerTable:
     if not options.latency or "onnxruntime" not in options.backends:
         return table
     try:
-        times = onnx_times.measure(opened.file, opened.arrays, options.threads, device=_kind(options.device))
+        times = onnx_times.measure(opened.file, opened.arrays, options.threads, device=options.device)
     except ModelFileError:  # the runtime cannot load it, which the timing of the whole file will tell
         return table
     return joining.with_onnx_times(table, times, None)
@@ -94,7 +94,3 @@ def _torch_times(network: Network, tensors: Sequence[torch.Tensor], options: Opt
     # An engine puts the network on the device with these threads, and undoes both.
     with engines.start("torch", network, device=options.device, threads=options.threads) as engine:
         return torch_times.measure(network.module, [tensor.to(engine.device) for tensor in tensors])
-
-
-def _kind(device: str) -> str:
-    return device.partition(":")[0]

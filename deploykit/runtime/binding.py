@@ -32,10 +32,10 @@ class BoundRunner:
     `device`: "cpu" or "cuda"; `number`: which one; `graph`: record and replay CUDA graphs (numeric inputs and outputs only).
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, device: str, number: str, graph: bool) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, device: str, number: int, graph: bool) -> None:
         self._session = session
         self._device = device
-        self._number = int(number)
+        self._number = number
         self._graph = graph
         self._lock = threading.Lock()  # buffers are shared state
         self._buffers: dict[object, _Buffers | None] = {}

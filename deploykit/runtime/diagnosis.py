@@ -14,11 +14,12 @@ import numpy as np
 import onnxruntime
 
 from deploykit.errors import DeploykitError, DeviceUnavailable
-from deploykit.runtime import libraries as _libraries
+from deploykit.runtime import libraries
 from deploykit.runtime.cores import cores
 from deploykit.runtime.identity import IDENTITY_MODEL
+from deploykit.runtime.providers import CPU, CUDA, NO_CUDA, missing_libraries, parse_device
 from deploykit.runtime.quiet import held_stderr
-from deploykit.runtime.session import CPU, CUDA, NO_CUDA, Options, from_log, nodes_on_cpu, open_session, parse_device, reason
+from deploykit.runtime.session import SessionSettings, from_log, make_session, nodes_on_cpu, open_session, reason
 
 # One module in two wheels: whichever was installed last has overwritten the other.
 _WHEELS = re.compile(r"onnxruntime([-_.].+)?|ort[-_.].+", re.IGNORECASE)
@@ -64,7 +65,7 @@ def doctor() -> Diagnosis:
     found_cores = cores()
     wheels = installed_wheels()
     providers = tuple(probe(name) for name in onnxruntime.get_available_providers())
-    missing = _libraries.missing(CUDA) if CUDA in onnxruntime.get_available_providers() else ()
+    missing = missing_libraries(CUDA) if CUDA in onnxruntime.get_available_providers() else ()
     versions = _versions()
     works = any(provider.name == CUDA and provider.usable for provider in providers)
     advice = [*_wheel_advice(wheels), *([] if works else _cuda_advice(missing, versions)), *_core_advice()]
@@ -75,28 +76,26 @@ def require(diagnosis: Diagnosis, device: str) -> None:
     """Raise `DeviceUnavailable` if `device` is "cuda" and CUDA does not work; `InputError` for an unknown device."""
     if parse_device(device)[0] == "cuda" and not diagnosis.usable(CUDA):
         why = next((provider.reason for provider in diagnosis.providers if provider.name == CUDA), NO_CUDA)
-        raise DeviceUnavailable(
-            f"device {device!r} was asked for, but CUDA cannot be used: {why}", "the advice above says what to do"
-        )
+        raise DeviceUnavailable(device, why, "the advice above says what to do")
 
 
 def probe(provider: str) -> Provider:
     """Make a session on this provider and let it compute; the answer is what happened."""
     if provider in (CPU, CUDA):
         try:
-            opened = open_session(IDENTITY_MODEL, "the test model", None, Options("cpu" if provider == CPU else "cuda"))
+            opened = open_session(IDENTITY_MODEL, "the test model", None, SessionSettings("cpu" if provider == CPU else "cuda"))
+        except DeviceUnavailable as error:
+            return Provider(provider, False, error.reason)
         except DeploykitError as error:
-            return Provider(provider, False, error.problem.partition("cannot be used: ")[2] or error.problem)
+            return Provider(provider, False, error.problem)
         return _computes(opened.session, provider)
-    missing = _libraries.missing(provider)
+    missing = missing_libraries(provider)
     if missing:
         return Provider(provider, False, f"{' and '.join(missing)} cannot be loaded")
     session, failure = None, ""
-    settings = onnxruntime.SessionOptions()
-    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     with held_stderr() as held:
         try:
-            session = onnxruntime.InferenceSession(IDENTITY_MODEL, settings, providers=[provider, CPU], enable_fallback=0)
+            session = make_session(IDENTITY_MODEL, SessionSettings("cpu"), [provider, CPU])
         except Exception as error:  # onnxruntime's exceptions have no base of their own
             failure = reason(error)
     if session is None:
@@ -173,17 +172,17 @@ def _cuda_advice(missing: tuple[str, ...], versions: Mapping[str, str]) -> list[
     if CUDA not in onnxruntime.get_available_providers():
         return ["for CUDA: `pip uninstall -y onnxruntime`, then `pip install onnxruntime-gpu`; on the CPU all is well"]
     advice = []
-    packages = sorted({package for library in missing if (package := _libraries.package_of(library))})
+    packages = sorted({package for library in missing if (package := libraries.package_of(library))})
     if packages:
         advice.append(
-            f"for CUDA: `pip install {' '.join(packages)}` (brings {', '.join(n for n in missing if n != _libraries.DRIVER)})"
+            f"for CUDA: `pip install {' '.join(packages)}` (brings {', '.join(n for n in missing if n != libraries.DRIVER)})"
         )
-    if _libraries.DRIVER in missing:
+    if libraries.DRIVER in missing:
         advice.append(
-            f"{_libraries.DRIVER} belongs to the NVIDIA driver: install the driver, or start the container with its GPU "
+            f"{libraries.DRIVER} belongs to the NVIDIA driver: install the driver, or start the container with its GPU "
             "(docker run --gpus all); on a machine without an NVIDIA GPU use --device cpu"
         )
-    unknown = [library for library in missing if library != _libraries.DRIVER and not _libraries.package_of(library)]
+    unknown = [library for library in missing if library != libraries.DRIVER and not libraries.package_of(library)]
     if unknown:
         advice.append(f"for CUDA: install what brings {', '.join(unknown)}")
     majors = {name: versions[name].split(".")[0] for name in ("onnxruntime CUDA", "torch CUDA") if name in versions}

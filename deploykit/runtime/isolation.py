@@ -85,9 +85,9 @@ def run_on_zeros(data: bytes, folder: Path | None) -> None:
     """One run on zeros in which every free size is 1. Raises whatever onnxruntime raises."""
     import numpy as np
 
-    from deploykit.runtime.session import Options, open_session, specs
+    from deploykit.runtime.session import SessionSettings, open_session, specs
 
-    session = open_session(data, "the model", folder, Options("cpu", threads=1)).session
+    session = open_session(data, "the model", folder, SessionSettings("cpu", threads=1)).session
     inputs = specs(session.get_inputs())
     if all(spec.dtype is not None for spec in inputs):
         session.run(None, {spec.name: np.zeros([size or 1 for size in spec.shape or ()], spec.dtype) for spec in inputs})

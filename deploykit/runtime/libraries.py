@@ -1,4 +1,4 @@
-"""Which shared libraries onnxruntime's CUDA provider needs, and which of them this machine cannot load.
+"""The shared libraries that the file of an execution provider links against, and which of them this machine cannot load.
 
 The provider's own file lists what it links against (the DT_NEEDED entries of an ELF file, see elf(5)). Each one is loaded
 from NVIDIA's wheels or from the system, so the first error of the loader does not hide the second. The provider itself is
@@ -10,15 +10,13 @@ from __future__ import annotations
 import ctypes
 import struct
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 import onnxruntime
 
 DRIVER = "libcuda.so.1"
-CUDA = "CUDAExecutionProvider"
-# Not linked against but opened by the CUDA provider at its first convolution; its own message asks for "cuDNN 9.*".
-CUDNN = "libcudnn.so.9"
 
 _PROGRAM_DYNAMIC, _PROGRAM_LOAD = 2, 1
 _TAG_NEEDED, _TAG_STRING_TABLE = 1, 5
@@ -34,11 +32,8 @@ def load_driver() -> str | None:
     return _load(DRIVER) if sys.platform == "linux" else None
 
 
-def missing(provider: str = CUDA) -> tuple[str, ...]:
-    """The libraries that this provider links against and that cannot be loaded. What can be loaded stays loaded."""
-    names = needed(provider)
-    if provider == CUDA and names and not any(name.startswith("libcudnn.") for name in names):
-        names = (*names, CUDNN)
+def missing(names: Iterable[str]) -> tuple[str, ...]:
+    """Those of the shared libraries `names` that cannot be loaded. What can be loaded stays loaded."""
     return tuple(name for name in names if _load(name) is not None)
 
 

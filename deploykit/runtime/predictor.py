@@ -20,7 +20,7 @@ from deploykit.runtime.onnx_bytes import check_external_data, read_model
 from deploykit.runtime.prediction import Prediction
 from deploykit.runtime.reading import shown
 from deploykit.runtime.samples import sample_of
-from deploykit.runtime.session import CUDA, Options, TensorSpec, open_session, reason, specs
+from deploykit.runtime.session import SessionSettings, TensorSpec, open_session, reason, specs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,9 +67,9 @@ class Predictor:
         data, path = (model, None) if isinstance(model, bytes) else (read_model(model), Path(model))
         self.name = "the model" if path is None else shown(path)
         check_external_data(data, path)
-        options = Options(device, threads, spinning, tf32, cuda_graph)
+        settings = SessionSettings(device, threads, spinning, tf32, cuda_graph)
         folder = None if path is None else path.resolve().parent
-        opened = open_session(data, self.name, folder, options)
+        opened = open_session(data, self.name, folder, settings)
         self._session: onnxruntime.InferenceSession | None = opened.session
         self.device = opened.device
         self.device_note = opened.note
@@ -84,7 +84,11 @@ class Predictor:
         self._session_run: Run
         self._check_finite = check_finite
         self._max_pixels = max_pixels
-        self._prepare_run(opened.session, io_binding or cuda_graph, cuda_graph)
+        self._prepare_run(opened.session)
+        if io_binding or cuda_graph:
+            from deploykit.runtime.binding import BoundRunner
+
+            self._session_run = BoundRunner(opened.session, opened.device, opened.number, cuda_graph).run
         self._tell(opened.cuda_lost)
         if warm_up:
             self.warm_up(warm_up)
@@ -179,7 +183,7 @@ class Predictor:
         state = "closed" if self._session is None else self.device
         return f"<Predictor {self.name} on {state}>"
 
-    def _prepare_run(self, session: onnxruntime.InferenceSession, bound: bool, graph: bool) -> None:
+    def _prepare_run(self, session: onnxruntime.InferenceSession) -> None:
         """All that the shortest way through `run` looks at, worked out once."""
         simple = len(self.inputs) == 1 and self.inputs[0].dtype is not None and self.inputs[0].shape is not None
         self._spec = self.inputs[0] if simple else None
@@ -188,11 +192,6 @@ class Predictor:
         self._sizes = tuple((axis, size) for axis, size in enumerate(shape) if size is not None)
         self._first = [self.outputs[0].name]
         self._session_run = session.run
-        if bound:
-            from deploykit.runtime.binding import BoundRunner
-
-            number = session.get_provider_options().get(CUDA, {}).get("device_id", "0")
-            self._session_run = BoundRunner(session, self.device, number, graph).run
         contract = self.contract
         self._network = None
         if contract is not None and len(self.inputs) == 1:

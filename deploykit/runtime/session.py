@@ -1,4 +1,4 @@
-"""An onnxruntime session whose device is known: asked for, made, looked at, and only then believed.
+"""The bytes of an ONNX file -> a session of onnxruntime whose device is known. Every session of deploykit is opened here.
 
 `get_available_providers()` lists what a wheel was compiled with. Whether CUDA is used is known only from
 `session.get_providers()` after the session was made: a provider that cannot be loaded is dropped without an exception.
@@ -9,16 +9,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
 
 from deploykit.errors import DeviceUnavailable, InputError, ModelFileError
+from deploykit.runtime import providers
 from deploykit.runtime.cores import cores
 
-CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
-NO_CUDA = "the installed onnxruntime has no CUDA provider (it is not the package onnxruntime-gpu)"
+Level = Literal["disabled", "basic", "extended", "all"]
+_LEVEL_NAMES = {"disabled": "DISABLE_ALL", "basic": "ENABLE_BASIC", "extended": "ENABLE_EXTENDED", "all": "ENABLE_ALL"}
 # Runs that follow each other at once find the threads awake. By default onnxruntime's spin for many milliseconds, and take the
 # cores from whatever the application does between two runs, such as decoding the next image.
 SPIN_MICROSECONDS = 200
@@ -28,14 +29,16 @@ _PREFIX = re.compile(r"^\s*\[ONNXRuntimeError\] : \d+ : \w+ : ")
 
 
 @dataclass(frozen=True)
-class Options:
+class SessionSettings:
     """How a session runs.
 
     `device`: "cpu"; "cuda" or "cuda:1" (raises where CUDA is not really used); "auto" (CUDA if it works, else the CPU).
     `threads`: within one run; `None` takes onnxruntime's choice, or the container's limit where that is lower.
     `spinning`: threads wait for the next run in a busy loop, for `SPIN_MICROSECONDS`; without, they sleep at once.
     `tf32`: let CUDA round float32 to 10 bits of mantissa in matrix products. `cuda_graph`: replay one recorded graph per
-    input shape (every node must be on CUDA).
+    input shape (every node must be on CUDA). `level`: how much onnxruntime may rewrite the graph. `arena`: keep the memory
+    of a run on the CPU for the next one (it grows by doubling). `profile`: the path, without its ending, of the file into
+    which onnxruntime's profiler writes; `None` leaves it off.
     """
 
     device: str = "auto"
@@ -43,6 +46,9 @@ class Options:
     spinning: bool = True
     tf32: bool = False
     cuda_graph: bool = False
+    level: Level = "all"
+    arena: bool = True
+    profile: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -60,11 +66,11 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A session and what it really runs on. `note` says why it is not CUDA where "auto" was asked for.
+class OpenSession:
+    """A session and what it really runs on: `device` is "cpu" or "cuda", `number` which CUDA device.
 
-    `cuda_lost`: the machine has NVIDIA's driver, and still CUDA is not used. `cpu_nodes`: (name, operator) of the nodes that a
-    CUDA session left to the CPU.
+    `note` says why it is not CUDA where "auto" was asked for. `cuda_lost`: the machine has NVIDIA's driver, and still CUDA is
+    not used. `cpu_nodes`: (name, operator) of the nodes that a CUDA session left to the CPU.
     """
 
     session: onnxruntime.InferenceSession
@@ -72,63 +78,42 @@ class Opened:
     note: str = ""
     cuda_lost: bool = False
     cpu_nodes: tuple[tuple[str, str], ...] = ()
+    number: int = 0
 
 
-def open_session(model: bytes, name: str, folder: Path | None, options: Options) -> Opened:
+def open_session(model: bytes, name: str, folder: Path | None, settings: SessionSettings) -> OpenSession:
     """Make a session from the bytes of an ONNX file; `folder` is where its external data lie, `name` is for messages.
 
     Raises `DeviceUnavailable` where "cuda" was asked for and would not be used, `ModelFileError` for a model that cannot be
-    loaded, `InputError` for options that make no sense.
+    loaded, `InputError` for settings that make no sense.
     """
-    kind, number = parse_device(options.device)
-    _check_options(options)
+    kind, number = providers.parse_device(settings.device)
+    _check_settings(settings)
     if kind == "cpu":
-        return Opened(_make(model, name, folder, options, [CPU]), "cpu")
-    obstacle = cuda_obstacle(thorough=kind == "cuda")
+        return OpenSession(_loaded(model, name, folder, settings, providers.request("cpu")), "cpu")
+    obstacle = providers.cuda_obstacle(thorough=kind == "cuda")
     if obstacle is None:
-        found = _make_on_cuda(model, name, folder, options, number)
-        if isinstance(found, Opened):
+        found = _open_on_cuda(model, name, folder, settings, number)
+        if isinstance(found, OpenSession):
             return found
         obstacle = found
     if kind == "cuda":
-        raise DeviceUnavailable(
-            f"device {options.device!r} was asked for, but CUDA cannot be used: {obstacle}", "`deploykit doctor` tells what to do"
-        )
-    return Opened(_make(model, name, folder, options, [CPU]), "cpu", f"CUDA is not used: {obstacle}", cuda_lost=_has_driver())
+        raise DeviceUnavailable(settings.device, obstacle)
+    session = _loaded(model, name, folder, settings, providers.request("cpu"))
+    return OpenSession(session, "cpu", f"CUDA is not used: {obstacle}", cuda_lost=providers.has_driver())
 
 
-def parse_device(device: str) -> tuple[str, int]:
-    """Such as "cuda:1" -> ("cuda", 1). Raises `InputError` for anything but "cpu", "cuda", "cuda:N", "auto"."""
-    match = re.fullmatch(r"(cpu|auto|cuda)|cuda:(\d{1,3})", device) if isinstance(device, str) else None
-    if match is None:
-        raise InputError(f"unknown device {device!r:.80}", "choose cpu, cuda, cuda:1 or auto")
-    return match[1] or "cuda", int(match[2] or 0)
+def working_device(device: str) -> str:
+    """The device that a session for `device` really runs on: "cpu", "cuda" or "cuda:1"; "auto" becomes one of them.
 
-
-def cuda_obstacle(thorough: bool) -> str | None:
-    """Why a CUDA session would surely fail, or `None` if one is worth trying; the libraries are then loaded.
-
-    `thorough` names every missing library; otherwise the search ends, fast, at a missing driver.
+    Found out by opening a session on a small model. Raises `DeviceUnavailable`, and `InputError` for no device at all.
     """
-    if CUDA not in onnxruntime.get_available_providers():
-        return NO_CUDA
-    from deploykit.runtime import libraries as _libraries
+    if providers.parse_device(device)[0] == "cpu":
+        return "cpu"
+    from deploykit.runtime.identity import IDENTITY_MODEL
 
-    if not thorough and _libraries.load_driver() is not None:
-        return f"{_libraries.DRIVER}, the NVIDIA driver's library, cannot be loaded"
-    missing = _libraries.missing(CUDA)
-    if missing:
-        names = [f"{n} (the NVIDIA driver)" if n == _libraries.DRIVER else n for n in missing]
-        return f"{' and '.join(names)} cannot be loaded"
-    if hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()  # what is linked is there; this adds what the provider opens later, such as cuDNN
-    return None
-
-
-def _has_driver() -> bool:
-    from deploykit.runtime import libraries as _libraries
-
-    return _libraries.load_driver() is None and CUDA in onnxruntime.get_available_providers()
+    found = open_session(IDENTITY_MODEL, "the test model", None, SessionSettings(device, threads=1))
+    return f"cuda:{found.number}" if found.number else found.device
 
 
 def specs(nodes: Any) -> tuple[TensorSpec, ...]:
@@ -142,46 +127,61 @@ def reason(error: BaseException) -> str:
     return text if len(text) <= 300 else text[:297] + "..."
 
 
-def _make_on_cuda(model: bytes, name: str, folder: Path | None, options: Options, number: int) -> Opened | str:
+def make_session(
+    model: bytes, settings: SessionSettings, providers_wanted: list[Any], folder: Path | None = None
+) -> onnxruntime.InferenceSession:
+    """A session on these providers, or on those of them that could be loaded. Raises whatever onnxruntime raises."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{_LEVEL_NAMES[settings.level]}")
+    options.intra_op_num_threads = _threads(settings.threads)
+    options.enable_cpu_mem_arena = settings.arena
+    if settings.spinning:
+        options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_MICROSECONDS))
+    else:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if settings.profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(settings.profile)
+    if folder is not None:
+        options.add_session_config_entry(_SECURE_FOLDER, str(folder))
+    if len(providers_wanted) > 1:
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    # Without enable_fallback=0 a failure is printed on stdout and another provider is taken.
+    session = onnxruntime.InferenceSession(model, options, providers=providers_wanted, enable_fallback=0)
+    session.disable_fallback()
+    session._model_bytes = None  # kept by onnxruntime for the fallback that was just disabled; it can be half a gigabyte
+    return session
+
+
+def _open_on_cuda(model: bytes, name: str, folder: Path | None, settings: SessionSettings, number: int) -> OpenSession | str:
     """The session, or why there is none."""
-    cuda = {"device_id": number, "use_tf32": int(options.tf32), "enable_cuda_graph": int(options.cuda_graph)}
+    wanted = providers.request("cuda", number, settings.tf32, settings.cuda_graph)
     from deploykit.runtime.quiet import held_stderr
 
     failure = ""
     session = None
     with held_stderr() as held:
         try:
-            session = _make(model, name, folder, options, [(CUDA, cuda), CPU])
+            session = _loaded(model, name, folder, settings, wanted)
         except ModelFileError as error:
             failure = error.problem
     if session is None:
-        _make(model, name, folder, options, [CPU])  # raises if the model itself is at fault
+        _loaded(model, name, folder, settings, providers.request("cpu"))  # raises if the model itself is at fault
         return failure
-    if session.get_providers()[0] != CUDA:
+    if session.get_providers()[0] != providers.CUDA:
         return from_log(held.text) or "onnxruntime dropped its CUDA provider without a reason"
-    return Opened(session, "cuda", cpu_nodes=nodes_on_cpu(session))
+    return OpenSession(session, "cuda", cpu_nodes=nodes_on_cpu(session), number=number)
 
 
-def _make(model: bytes, name: str, folder: Path | None, options: Options, providers: list[Any]) -> onnxruntime.InferenceSession:
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = _FATAL
-    settings.intra_op_num_threads = _threads(options.threads)
-    if options.spinning:
-        settings.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_MICROSECONDS))
-    else:
-        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if folder is not None:
-        settings.add_session_config_entry(_SECURE_FOLDER, str(folder))
-    if len(providers) > 1:
-        settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+def _loaded(
+    model: bytes, name: str, folder: Path | None, settings: SessionSettings, providers_wanted: list[Any]
+) -> onnxruntime.InferenceSession:
+    """`make_session`. Raises `ModelFileError` in one line."""
     try:
-        # Without enable_fallback=0 a failure is printed on stdout and another provider is taken.
-        session = onnxruntime.InferenceSession(model, settings, providers=providers, enable_fallback=0)
+        return make_session(model, settings, providers_wanted, folder)
     except Exception as error:  # onnxruntime's exceptions have no base of their own
         raise ModelFileError(f"{name} cannot be loaded: {reason(error)}", "is it a whole ONNX file?") from error
-    session.disable_fallback()
-    session._model_bytes = None  # kept by onnxruntime for the fallback that was just disabled; it can be half a gigabyte
-    return session
 
 
 def _threads(wanted: int | None) -> int:
@@ -192,19 +192,19 @@ def _threads(wanted: int | None) -> int:
     return found.usable if found.usable < found.machine else 0
 
 
-def _check_options(options: Options) -> None:
-    threads = options.threads
+def _check_settings(settings: SessionSettings) -> None:
+    threads = settings.threads
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024):
         raise InputError(f"threads cannot be {threads!r:.80}", "give a whole number from 1 to 1024")
-    if options.cuda_graph and parse_device(options.device)[0] != "cuda":
-        raise InputError(f"a CUDA graph cannot be recorded on device {options.device!r}", "ask for device='cuda'")
+    if settings.cuda_graph and providers.parse_device(settings.device)[0] != "cuda":
+        raise InputError(f"a CUDA graph cannot be recorded on device {settings.device!r}", "ask for device='cuda'")
 
 
 def nodes_on_cpu(session: onnxruntime.InferenceSession) -> tuple[tuple[str, str], ...]:
     """(name, operator) of the nodes a session of another provider left to the CPU; () where onnxruntime cannot tell."""
     if not hasattr(session, "get_provider_graph_assignment_info"):
         return ()
-    parts = [part for part in session.get_provider_graph_assignment_info() if part.ep_name == CPU]
+    parts = [part for part in session.get_provider_graph_assignment_info() if part.ep_name == providers.CPU]
     return tuple((node.name, node.op_type) for part in parts for node in part.get_nodes())
 
 

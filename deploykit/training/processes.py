@@ -41,10 +41,7 @@ def accelerator_for(device: str, precision: str, recipe: Recipe) -> Accelerator:
     if device not in ("auto", "cpu", "cuda"):
         raise InputError(f"unknown device {device!r}", "choose auto, cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
-        raise DeviceUnavailable(
-            "training on cuda was asked for, but PyTorch sees no CUDA device",
-            "run `deploykit doctor`, or use --device cpu",
-        )
+        raise DeviceUnavailable(device, "PyTorch has no such device", "run `deploykit doctor`, or use --device cpu")
     if device != "cpu" and precision == "fp16" and not torch.cuda.is_available():
         raise InputError("fp16 training needs a CUDA device", "use --precision bf16 or fp32")
     if PartialState._shared_state and PartialState().num_processes == 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from deploykit.onnx_file import sessions
+from deploykit.runtime.providers import name_of
 from deploykit.verdict.deployed import Deployed
 
 Judge = Callable[[Deployed, sessions.Level, str], bool]
@@ -25,5 +26,5 @@ def blamed_step(steps: Sequence[tuple[str, Deployed]], agrees: Judge, provider: 
         if not agrees(last, level, sessions.CPU):
             return f"optimizer:{level}"
     if provider != sessions.CPU and not agrees(last, "all", provider):
-        return f"provider:{provider}"
+        return f"provider:{name_of(provider)}"
     return "unknown"

@@ -59,7 +59,7 @@ def judge(
     deployed = Deployed(model, folder)
     original = TorchOriginal(network, deployed.precision) if isinstance(network, Network) else network
     labelled = labelled_split(original, data) if original.trained or data else None
-    ask = _Questions(file, steps, labelled, sizes, rtol, atol, sessions.provider_for(device))
+    ask = _Questions(file, steps, labelled, sizes, rtol, atol, sessions.working_device(device))
     apart = preprocessing.taken_apart(deployed)
     if apart is None:
         return _judged(deployed, original, ask)

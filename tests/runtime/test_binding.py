@@ -26,7 +26,7 @@ def batch(size: int, seed: int = 0) -> np.ndarray:
 
 
 def test_the_numbers_of_a_plain_run(session: onnxruntime.InferenceSession) -> None:
-    runner = BoundRunner(session, "cpu", "0", graph=False)
+    runner = BoundRunner(session, "cpu", 0, graph=False)
     for seed in range(3):  # the first run of a shape goes plain, the others through the buffers
         for size in (1, 5, 2):
             x = batch(size, seed)
@@ -34,7 +34,7 @@ def test_the_numbers_of_a_plain_run(session: onnxruntime.InferenceSession) -> No
 
 
 def test_results_are_the_callers_own(session: onnxruntime.InferenceSession) -> None:
-    runner = BoundRunner(session, "cpu", "0", graph=False)
+    runner = BoundRunner(session, "cpu", 0, graph=False)
     inputs = [batch(2, seed) for seed in range(4)]
     results = [runner.run(["logits"], {"input": x})[0] for x in inputs]
     for seed, (x, result) in enumerate(zip(inputs, results, strict=True)):
@@ -43,7 +43,7 @@ def test_results_are_the_callers_own(session: onnxruntime.InferenceSession) -> N
 
 
 def test_inputs_need_not_be_contiguous(session: onnxruntime.InferenceSession) -> None:
-    runner = BoundRunner(session, "cpu", "0", graph=False)
+    runner = BoundRunner(session, "cpu", 0, graph=False)
     x = batch(4)
     for _ in range(2):
         got = runner.run(["logits"], {"input": x[::-1]})[0]
@@ -51,7 +51,7 @@ def test_inputs_need_not_be_contiguous(session: onnxruntime.InferenceSession) ->
 
 
 def test_the_number_of_buffers_is_bounded(session: onnxruntime.InferenceSession) -> None:
-    runner = BoundRunner(session, "cpu", "0", graph=False)
+    runner = BoundRunner(session, "cpu", 0, graph=False)
     for size in range(1, MAX_SHAPES + 8):
         for _ in range(2):
             got = runner.run(["logits"], {"input": batch(size)})[0]

@@ -489,13 +489,13 @@ def test_a_provider_that_fails_late_is_found_out_and_quiet(
     """The look at the libraries finds nothing wrong, onnxruntime still drops CUDA: the session is believed, not the look."""
     import onnxruntime
 
-    from deploykit.runtime import session
+    from deploykit.runtime import providers
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime was built without CUDA")
     if not NO_CUDA_HERE:
         pytest.skip("this machine has an NVIDIA driver")
-    monkeypatch.setattr(session, "cuda_obstacle", lambda thorough: None)
+    monkeypatch.setattr(providers, "cuda_obstacle", lambda thorough: None)
     with pytest.raises(DeviceUnavailable, match=r"lib\w+\.so"):
         Predictor(digits_file, device="cuda")
     assert Predictor(digits_file, device="auto").device == "cpu"

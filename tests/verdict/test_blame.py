@@ -74,7 +74,7 @@ def test_a_provider_that_breaks_the_network(network, good, monkeypatch):
         return real(model, level, sessions.CPU, *args, **options)
 
     monkeypatch.setattr(sessions, "open_session", on_cuda)
-    monkeypatch.setattr(sessions, "provider_for", lambda _device: sessions.CUDA)
+    monkeypatch.setattr(sessions, "working_device", lambda _device: sessions.CUDA)
     verdict = judge(good, network, device="cuda")
     assert verdict.verdict == "different"
     assert verdict.blamed_step == "provider:CUDAExecutionProvider"

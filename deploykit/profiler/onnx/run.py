@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from deploykit import files
 from deploykit.errors import ModelFileError
 from deploykit.profiler.layer_table import Shape
 from deploykit.profiler.onnx.inputs import FixedInput
-from deploykit.runtime.session import reason
+from deploykit.runtime.onnx_bytes import read_model
+from deploykit.runtime.session import Level, SessionSettings, open_session, reason
 
 MOST_RUNS, FEWEST_RUNS = 200, 10
 ENDING = "_kernel_time"
@@ -35,20 +35,14 @@ def events(
 ) -> list[dict[str, Any]]:
     """The profiler's events of as many runs as fit in `seconds`, at least `runs`. `threads`: 0 is the runtime's own choice.
 
-    Raises `ModelFileError` where the file cannot be run on these arrays.
+    The session is the one that times the whole network (`backends.onnxruntime`), with the profiler on. Raises
+    `ModelFileError` where the file cannot be run on these arrays, `DeviceUnavailable`.
     """
     with files.scratch_folder() as folder:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = threads
-        options.enable_profiling = True
-        options.profile_file_prefix = str(folder / "profile")
-        if not optimized:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        providers = ["CPUExecutionProvider"] if device == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        level: Level = "all" if optimized else "disabled"
+        settings = SessionSettings(device, threads or None, level=level, profile=folder / "profile")
+        session = open_session(read_model(file), file.name, file.resolve().parent, settings).session
         try:
-            # Without enable_fallback=0 a failure is printed on stdout and tried again.
-            session = onnxruntime.InferenceSession(str(file), options, providers=providers, enable_fallback=0)
             feeds = dict(zip([spec.name for spec in session.get_inputs()], arrays, strict=True))
             until, done = time.monotonic() + seconds, 0
             while done < runs or (done < MOST_RUNS and time.monotonic() < until):
