@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import Any
 
 import onnx
@@ -22,7 +21,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from deploykit.onnx_file.walk import SCOPES
+from deploykit.onnx_file import walk
 
 _LETTERS = {(op, letter): role for op in ("Conv", "ConvTranspose") for letter, role in (("W", "weight"), ("B", "bias"))} | {
     ("Gemm", "B"): "weight",
@@ -58,7 +57,7 @@ def strip(model: ir.Model) -> None:
     model.doc_string = None
     graphs: list[Any] = [model.graph, *model.functions.values()]
     for graph in graphs:
-        for part in (graph, *_graphs_below(graph)):
+        for part in (graph, *graph.subgraphs()):
             part.metadata_props.clear()
             part.doc_string = None
             for value in (*part.inputs, *getattr(part, "initializers", {}).values()):
@@ -94,7 +93,7 @@ class _Namer:
                 base = self.outputs.get(old[position]) or (node.name if position == 0 else f"{node.name}:{position}")
                 value.name = self._unique(base)
             self._constants(node)
-            for body in _bodies(node):
+            for body in walk.ir_bodies(node):
                 for value in body.inputs:
                     value.name = self._unique(f"{node.name}/{value.name}")
                 self.graph(body, path)
@@ -108,7 +107,7 @@ class _Namer:
             if value.name in self.calls:
                 return self.calls[value.name]
         try:
-            scopes = ast.literal_eval(node.metadata_props.get(SCOPES, "[]"))
+            scopes = ast.literal_eval(node.metadata_props.get(walk.SCOPES, "[]"))
         except (ValueError, SyntaxError):
             scopes = []
         # The last scope is the operator itself; the one before it the module that called it.
@@ -173,7 +172,7 @@ def _module_calls(program: torch.export.ExportedProgram) -> tuple[dict[str, str]
 
 def _role(node: ir.Node, position: int) -> str:
     """What the ONNX specification calls this input of the operator, in words."""
-    if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type):
+    if node.domain not in walk.STANDARD or not onnx.defs.has(node.op_type):
         return "constant"
     formal = onnx.defs.get_schema(node.op_type).inputs
     name = formal[min(position, len(formal) - 1)].name
@@ -189,21 +188,6 @@ def _call_path(key: str, path: str) -> str | None:
         return None
     _, at, count = key.rpartition("@")
     return f"{path}@{count}" if at and count.isdecimal() and path else path
-
-
-def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            yield attribute.as_graph()
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            yield from attribute.as_graphs()
-
-
-def _graphs_below(graph: Any) -> Iterator[ir.Graph]:
-    for node in graph:
-        for body in _bodies(node):
-            yield body
-            yield from _graphs_below(body)
 
 
 def _strip_value(value: ir.Value) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from deploykit.errors import ModelFileError
+from deploykit.onnx_file import walk
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -64,7 +65,7 @@ def rename(model: onnx.ModelProto, new: str) -> None:
 
 def external(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """The tensors whose values lie outside the message, those in nodes, loops and branches included."""
-    return (tensor for tensor in _tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL)
+    return (tensor for tensor in walk.tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL)
 
 
 def locations(model: onnx.ModelProto) -> set[str]:
@@ -130,22 +131,3 @@ def _place(tensor: onnx.TensorProto, path: Path) -> tuple[str, int, int]:
     if offset < 0 or length < 0 or length != needed or any(d < 0 for d in tensor.dims):
         raise ModelFileError(f"{path}: {tensor.name[:80]!r} needs {needed} bytes of weights and names {length}", "export it again")
     return info.location, offset, length
-
-
-def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    graphs = [model.graph]
-    nodes = [node for function in model.functions for node in function.node]
-    while graphs or nodes:
-        for graph in graphs:
-            yield from graph.initializer
-            nodes.extend(graph.node)
-        graphs = []
-        for node in nodes:
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
-                yield from attribute.tensors
-                graphs.extend(attribute.graphs)
-                if attribute.type == onnx.AttributeProto.GRAPH:
-                    graphs.append(attribute.g)
-        nodes = []

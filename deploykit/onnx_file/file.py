@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from deploykit import files
 from deploykit.errors import ExportError, ModelFileError
-from deploykit.onnx_file import external_data
+from deploykit.onnx_file import external_data, walk
 from deploykit.onnx_file import guard as onnx_guard
 from deploykit.runtime import contract as contracts
 from deploykit.runtime.bounds import survey
@@ -52,7 +52,7 @@ def read_whole(path: Path) -> tuple[onnx.ModelProto, Path | None]:
 
 def opset(model: onnx.ModelProto) -> int:
     """The version of the standard operator set that the file asks for (0 if it asks for none)."""
-    versions: list[int] = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    versions: list[int] = [entry.version for entry in model.opset_import if entry.domain in walk.STANDARD]
     return max(versions, default=0)
 
 
@@ -121,16 +121,7 @@ def set_contract(model: onnx.ModelProto, contract: Contract) -> None:
 
 def operators(model: onnx.ModelProto) -> dict[str, int]:
     """How many nodes of each operator, bodies of loops and branches included, sorted by name."""
-    found: Counter[str] = Counter()
-    pending = [model.graph]
-    while pending:
-        for node in pending.pop().node:
-            found[node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"] += 1
-            for attribute in node.attribute:
-                pending.extend(attribute.graphs)
-                if attribute.type == onnx.AttributeProto.GRAPH:
-                    pending.append(attribute.g)
-    return dict(sorted(found.items()))
+    return dict(sorted(Counter(walk.operator(node) for node in walk.nodes(model.graph)).items()))
 
 
 def number_type(elem_type: int) -> np.dtype[Any] | None:

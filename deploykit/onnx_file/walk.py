@@ -1,5 +1,103 @@
-"""What lies in a graph: its nodes and values, those inside the bodies of nodes included."""
+"""Every graph, node, stored tensor and name of a model: the one place that knows where they can lie.
+
+Graphs lie in the attributes of nodes (the bodies of If, Loop and Scan), also of the nodes of local functions. Numbers are stored
+in initializers, dense and sparse, and in attributes (the values of Constant nodes).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import onnx
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
 SCOPES = "pkg.torch.onnx.name_scopes"  # a node's metadata entry in which torch.onnx writes the modules around it
+STANDARD = frozenset({"", "ai.onnx"})  # the two ways to write the domain of ONNX's own operators
+
+Root = onnx.ModelProto | onnx.GraphProto | onnx.FunctionProto
+
+
+def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs in the attributes of one node: the branches of an If, the body of a Loop or Scan."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def nodes(root: Root) -> Iterator[onnx.NodeProto]:
+    """Every node in the order of the file, each before those in its bodies; of a model, those of its local functions last.
+
+    The nodes of a function come once, however often it is called.
+    """
+    for node in _own_nodes(root):
+        yield node
+        for body in bodies(node):
+            yield from nodes(body)
+
+
+def graphs(root: Root) -> Iterator[onnx.GraphProto]:
+    """Every graph, each before those inside it: `root`'s own (a function has none), and the bodies of all nodes."""
+    if isinstance(root, onnx.ModelProto):
+        yield root.graph
+    elif isinstance(root, onnx.GraphProto):
+        yield root
+    for node in nodes(root):
+        yield from bodies(node)
+
+
+def tensors(root: Root) -> Iterator[onnx.TensorProto]:
+    """Every stored tensor: initializers, attributes of nodes, and the values and indices of sparse ones."""
+    for graph in graphs(root):
+        yield from graph.initializer
+        for sparse in graph.sparse_initializer:
+            yield from (sparse.values, sparse.indices)
+    for node in nodes(root):
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            for sparse in (*([attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []), *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
+
+
+def stored(graph: onnx.GraphProto) -> set[str]:
+    """The names of the initializers of one graph, dense and sparse."""
+    return {tensor.name for tensor in graph.initializer} | {sparse.values.name for sparse in graph.sparse_initializer}
+
+
+def names(root: Root) -> Iterator[str]:
+    """The names of all nodes and values, with repetitions. A name that is not UTF-8 comes as bytes: protobuf lets it through."""
+    for graph in graphs(root):
+        yield from stored(graph)
+        yield from (value.name for value in (*graph.input, *graph.output, *graph.value_info))
+    for node in nodes(root):
+        yield from (node.name, *node.input, *node.output)
+
+
+def operator(node: onnx.NodeProto) -> str:
+    """The operator of a node, with its domain where that is not ONNX's own: ``Conv``, ``com.microsoft.FusedConv``."""
+    return node.op_type if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
+
+
+def _own_nodes(root: Root) -> Iterator[onnx.NodeProto]:
+    if isinstance(root, onnx.ModelProto):
+        yield from root.graph.node
+        for function in root.functions:
+            yield from function.node
+    else:
+        yield from root.node
+
+
+def ir_bodies(node: ir.Node) -> Iterator[ir.Graph]:
+    """What `bodies` gives, for a node of onnx_ir. All graphs below a graph are its own `subgraphs()`."""
+    import onnx_ir as ir
+
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield attribute.as_graph()
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            yield from attribute.as_graphs()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from deploykit.errors import ExportError, ModelFileError
+from deploykit.onnx_file import walk
 from deploykit.onnx_file.preprocessing.builder import Builder
 from deploykit.onnx_file.preprocessing.resize import Axis, resize
 from deploykit.runtime.contract import ImageInput
@@ -133,13 +133,13 @@ def _only_input(graph: onnx.GraphProto) -> onnx.ValueInfoProto:
 
 
 def _inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-    stored = {tensor.name for tensor in graph.initializer}
+    stored = walk.stored(graph)
     return [value for value in graph.input if value.name not in stored]
 
 
 def _free_prefix(graph: onnx.GraphProto) -> str:
     """`preprocessing`, or with a number where the network itself has a module of that name."""
-    taken = {name.split("/")[0] for part in _graphs(graph) for name in _names(part)}
+    taken = {name.split("/")[0] for name in walk.names(graph)}
     prefix, count = PREFIX, 0
     while prefix in taken:
         count += 1
@@ -155,22 +155,5 @@ def _prefix_of(graph: onnx.GraphProto) -> str:
 
 def _rename_uses(graph: onnx.GraphProto, old: str, new: str) -> None:
     """Let every node that takes `old` take `new`, bodies of loops and branches included."""
-    for part in _graphs(graph):
-        for node in part.node:
-            node.input[:] = [new if name == old else name for name in node.input]
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for body in (*attribute.graphs, *([attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else [])):
-                yield from _graphs(body)
-
-
-def _names(graph: onnx.GraphProto) -> Iterator[str]:
-    for node in graph.node:
-        yield node.name
-        yield from node.output
-    yield from (tensor.name for tensor in graph.initializer)
-    yield from (value.name for value in (*graph.input, *graph.value_info))
+    for node in walk.nodes(graph):
+        node.input[:] = [new if name == old else name for name in node.input]

@@ -13,6 +13,7 @@ import onnx
 
 from deploykit import onnx_file
 from deploykit.errors import ContractError, InputError, ModelFileError
+from deploykit.onnx_file import walk
 from deploykit.profiler.layer_table import Shape
 from deploykit.runtime.contract import ImageInput
 
@@ -35,8 +36,8 @@ def fixed(model: onnx.ModelProto, batch: int | None, shapes: Sequence[Shape] | N
     sizes that the network was exported with.
     Raises `InputError` naming the axis whose size nobody knows, or the size that the file fixes otherwise.
     """
-    require_text(model.graph)
-    stored = {tensor.name for tensor in model.graph.initializer} | {s.values.name for s in model.graph.sparse_initializer}
+    require_text(model)
+    stored = walk.stored(model.graph)
     values = [value for value in model.graph.input if value.name not in stored]
     if shapes is not None and len(shapes) != len(values):
         raise InputError(f"the file has {len(values)} inputs, {len(shapes)} shapes were given", "give one --input-shape per input")
@@ -66,19 +67,13 @@ def _fitting(value: onnx.ValueInfoProto, example: Shape | None) -> Shape | None:
     return tuple(dim.dim_value if dim.dim_value > 0 else size for dim, size in zip(dims, example, strict=True))
 
 
-def require_text(graph: onnx.GraphProto) -> None:
+def require_text(model: onnx.ModelProto) -> None:
     """Raise `ModelFileError` for names that are not UTF-8: protobuf hands them out as bytes."""
-    tensors = (t.name for t in graph.initializer)
-    values = (v.name for v in (*graph.input, *graph.output, *graph.value_info))
-    axes = (d.dim_param for v in graph.input for d in v.type.tensor_type.shape.dim)
-    nodes = (text for n in graph.node for text in (n.name, n.op_type, n.domain, *n.input, *n.output))
-    attributes = (a.name for n in graph.node for a in n.attribute)
-    if any(not isinstance(text, str) for text in chain([graph.name], tensors, values, axes, nodes, attributes)):
+    axes = (d.dim_param for g in walk.graphs(model) for v in g.input for d in v.type.tensor_type.shape.dim)
+    nodes = (text for n in walk.nodes(model) for text in (n.op_type, n.domain, *(a.name for a in n.attribute)))
+    titles = (graph.name for graph in walk.graphs(model))
+    if any(not isinstance(text, str) for text in chain(walk.names(model), axes, nodes, titles)):
         raise ModelFileError("the file is damaged: a name in it is no text", "export it again")
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                require_text(attribute.g)
 
 
 def _fixed(value: onnx.ValueInfoProto, batch: int | None, wanted: Shape | None) -> FixedInput:

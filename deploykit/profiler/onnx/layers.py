@@ -8,15 +8,16 @@ from pathlib import Path
 
 import onnx
 
+from deploykit.onnx_file import walk
 from deploykit.profiler import conventions
 from deploykit.profiler.conventions import Convention
 from deploykit.profiler.layer_table import Layer, LayerTable, Shape, Totals
 from deploykit.profiler.onnx import run as onnx_run
 from deploykit.profiler.onnx.inputs import fixed
 from deploykit.profiler.onnx.microsoft import FREE
-from deploykit.profiler.onnx.operators import MACS, STANDARD, Node, UnknownShape, full_name, is_standard, operations
+from deploykit.profiler.onnx.operators import MACS, Node, UnknownShape, full_name, is_standard, operations
 from deploykit.profiler.onnx.shapes import Graph
-from deploykit.profiler.onnx.weights import Weights, bodies
+from deploykit.profiler.onnx.weights import Weights
 
 MOVEMENT = frozenset(
     """
@@ -68,7 +69,7 @@ class _Counter:
 
     def rows(self) -> Iterator[Layer]:
         for node, proto in zip(self.graph.nodes, self.graph.protos, strict=True):
-            if node.op_type == "Constant" and node.domain in STANDARD:
+            if node.op_type == "Constant" and node.domain in walk.STANDARD:
                 continue
             yield Layer(
                 path=node.name,
@@ -87,7 +88,7 @@ class _Counter:
             self.notes.append(f"not counted, because a shape is not known without running the file: {shown}")
 
     def _ops(self, node: Node, proto: onnx.NodeProto) -> int:
-        inside = list(bodies(proto))
+        inside = list(walk.bodies(proto))
         if inside:
             return self._body(node, inside)
         try:
@@ -110,7 +111,8 @@ class _Counter:
 
     def _body(self, node: Node, inside: Sequence[onnx.GraphProto]) -> int:
         """A loop or branch: how often it runs, or which way it goes, is usually decided by values."""
-        costly = sorted({o for o, domain in _operators(inside) if o in MACS or domain not in STANDARD})
+        nodes = [inner for body in inside for inner in walk.nodes(body)]
+        costly = sorted({walk.operator(n) for n in nodes if walk.operator(n) in MACS or n.domain not in walk.STANDARD})
         if costly:
             self.uncounted[node.op_type] += 1
             self.notes.append(
@@ -127,13 +129,6 @@ def _macs(node: Node) -> int:
         return operations(node, conventions.get("macs")) or 0
     except (UnknownShape, IndexError, KeyError, ValueError, TypeError):
         return 0
-
-
-def _operators(graphs: Sequence[onnx.GraphProto]) -> Iterator[tuple[str, str]]:
-    for graph in graphs:
-        for node in graph.node:
-            yield node.op_type if node.domain in STANDARD else f"{node.domain}.{node.op_type}", node.domain
-            yield from _operators(list(bodies(node)))
 
 
 def _kernel_of_weight(node: Node) -> Shape | None:

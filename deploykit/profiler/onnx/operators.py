@@ -13,10 +13,9 @@ from typing import Any
 
 import onnx
 
+from deploykit.onnx_file.walk import STANDARD
 from deploykit.profiler import conventions
 from deploykit.profiler.layer_table import Shape
-
-STANDARD = ("", "ai.onnx")
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from typing import Any
 import onnx
 from onnx import inliner, shape_inference
 
+from deploykit.onnx_file.walk import STANDARD
 from deploykit.profiler.layer_table import Shape
 from deploykit.profiler.onnx.inputs import FixedInput
-from deploykit.profiler.onnx.operators import STANDARD, Node
+from deploykit.profiler.onnx.operators import Node
 
 SMALL = 4096  # elements; a tensor that holds sizes or axes is smaller than this
 FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})

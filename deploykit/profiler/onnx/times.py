@@ -19,9 +19,9 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
+from deploykit.onnx_file import walk
 from deploykit.profiler import statistics
 from deploykit.profiler.onnx import run as onnx_run
-from deploykit.profiler.onnx.weights import bodies
 
 SECONDS = 1.5
 WITH_BODIES = frozenset({"If", "Loop", "Scan", "SequenceMap"})
@@ -106,13 +106,13 @@ class _Origins:
     """From a name in the runtime's profile to a node of the file."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
-        self.nodes = {node.name or (node.output[0] if node.output else ""): node for node in _all_nodes(graph)}
+        self.nodes = {node.name or (node.output[0] if node.output else ""): node for node in walk.nodes(graph)}
         self.names = {id(node): name for name, node in self.nodes.items()}
         self.inside = {
             inner.name or (inner.output[0] if inner.output else ""): node.name or (node.output[0] if node.output else "")
             for node in graph.node
-            for body in bodies(node)
-            for inner in _all_nodes(body)
+            for body in walk.bodies(node)
+            for inner in walk.nodes(body)
         }
         self.makers = {output: node for node in self.nodes.values() for output in node.output}
 
@@ -162,11 +162,3 @@ def _plain(label: str) -> str:
 def _matches(node: onnx.NodeProto, operator: str) -> bool:
     """`FusedConv` is still a Conv."""
     return node.op_type == operator or operator.removeprefix("Fused") == node.op_type
-
-
-def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Those in the bodies of loops and branches too."""
-    for node in graph.node:
-        yield node
-        for body in bodies(node):
-            yield from _all_nodes(body)

@@ -6,11 +6,11 @@ integers count and the other two do not. Integers anywhere else are shapes, indi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import prod
 
 import onnx
 
+from deploykit.onnx_file.walk import bodies
 from deploykit.profiler.onnx.shapes import FLOATS, Graph
 
 STATISTICS = (3, 4)  # the inputs of BatchNormalization that are running mean and variance
@@ -66,13 +66,6 @@ class Weights:
             self.seen.add(names[1])
             found += packed
         return found + sum(prod(self.graph.stored[name]) for name in fresh)
-
-
-def bodies(proto: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The graphs inside a loop or branch."""
-    for attribute in proto.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            yield attribute.g
 
 
 def _packed(proto: onnx.NodeProto) -> int | None:
