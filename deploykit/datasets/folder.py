@@ -20,10 +20,9 @@ from PIL import Image
 from deploykit.datasets._local import hold_out
 from deploykit.datasets._types import Dataset, Split
 from deploykit.errors import DatasetError, ImageError
-from deploykit.runtime.images import image_mode, open_image
+from deploykit.runtime.images import SUFFIXES, image_mode, open_image
 from deploykit.runtime.reading import shown
 
-ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
 TRAIN, VALIDATION, TEST = ("train", "training"), ("validation", "val", "valid"), ("test", "testing")
 HELD_OUT = 0.1
 SEED = 2012
@@ -171,5 +170,5 @@ def _folders(folder: Path) -> list[Path]:
 
 def _images(folder: Path) -> list[Path]:
     """The images in a folder and the folders in it, by name, sorted."""
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and not p.name.startswith(".") and not p.is_dir())
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and not p.is_dir())
     return sorted(found)

@@ -1,7 +1,9 @@
 """Inputs and outputs that stay where the network runs: IO binding, and on CUDA the replay of a recorded graph.
 
-Each input shape gets its own buffers on the device. A recorded CUDA graph reads and writes the addresses it was recorded
-with, so its buffers live as long as the graph; onnxruntime keeps one graph per `gpu_graph_id`.
+Each input shape gets its own input buffers on the device. Outputs are made there by onnxruntime in each run, since their shapes
+may depend on the values of the inputs. A recorded CUDA graph reads and writes the addresses it was recorded with: it has
+buffers for its outputs too, which live as long as the graph, and cannot have outputs of changing shapes. onnxruntime keeps one
+graph per `gpu_graph_id`.
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ _GRAPH_ID = "gpu_graph_id"
 
 @dataclass(frozen=True)
 class _Buffers:
+    """`outputs`: those of a recorded graph, `None` where onnxruntime makes them in each run."""
+
     binding: Any
     inputs: dict[str, Any]
-    outputs: list[Any]
+    outputs: list[Any] | None
     options: Any
 
 
@@ -42,6 +46,8 @@ class BoundRunner:
 
     def run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
         """The outputs called `names`, as arrays of their own."""
+        if not all(isinstance(value, np.ndarray) for value in feeds.values()):
+            return self._plain(names, feeds)  # a sequence of tensors has no one buffer
         key = (tuple(names), *((name, array.shape, array.dtype.str) for name, array in sorted(feeds.items())))
         with self._lock:
             if key not in self._buffers:
@@ -53,24 +59,32 @@ class BoundRunner:
                 return self._plain(names, feeds)
             for name, value in buffers.inputs.items():
                 value.update_inplace(np.ascontiguousarray(feeds[name]))
+            if buffers.outputs is None:
+                # onnxruntime would write into what it made in the last run, whatever its shape.
+                buffers.binding.clear_binding_outputs()
+                for name in names:
+                    buffers.binding.bind_output(name, self._device, self._number)
             self._session.run_with_iobinding(buffers.binding, buffers.options)
-            return [np.array(value.numpy()) for value in buffers.outputs]
+            return [np.array(value.numpy()) for value in buffers.outputs or buffers.binding.get_outputs()]
 
     def _first(self, key: object, names: list[str], feeds: dict[str, Any]) -> list[Any]:
-        """The first run of a shape goes without binding: it tells the shapes of the outputs."""
+        """The first run of a shape goes without binding: it tells what kind of outputs there are, and a graph their shapes."""
         found = self._plain(names, feeds)
-        bindable = all(isinstance(a, np.ndarray) and a.dtype.kind in "fiub" and a.size for a in [*feeds.values(), *found])
+        values = [*feeds.values(), *found]
+        numbers = all(isinstance(value, np.ndarray) and value.dtype.kind in "fiub" for value in values)
+        bindable = numbers and all(value.size for value in (values if self._graph else feeds.values()))
         self._buffers[key] = self._bind(names, feeds, found) if bindable else None
         return found
 
     def _bind(self, names: list[str], feeds: dict[str, Any], found: list[Any]) -> _Buffers:
         inputs = {name: self._buffer(array) for name, array in feeds.items()}
-        outputs = [self._buffer(array) for array in found]
         binding = self._session.io_binding()
         for name, value in inputs.items():
             binding.bind_ortvalue_input(name, value)
-        for name, value in zip(names, outputs, strict=True):
-            binding.bind_ortvalue_output(name, value)
+        outputs = [self._buffer(array) for array in found] if self._graph else None
+        if outputs is not None:
+            for name, value in zip(names, outputs, strict=True):
+                binding.bind_ortvalue_output(name, value)
         return _Buffers(binding, inputs, outputs, self._options(str(len(self._buffers))))
 
     def _buffer(self, array: np.ndarray[Any, Any]) -> Any:

@@ -37,7 +37,9 @@ class ImageInput:
     Pillow's antialiased `interpolation`, crop, multiply by `scale`, subtract `mean`, divide by `std` (per channel).
 
     `fit` "stretch" resizes to (height, width); "center-crop" resizes the shorter side to `resize` pixels and cuts
-    (height, width) out of the middle, as torchvision's classification transforms do.
+    (height, width) out of the middle, as torchvision's classification transforms do. The longer side is cut
+    down to a whole number; the cut begins after half of the pixels that are left over, rounded half to even. Where pixels are
+    missing, half of them, rounded down, come before the image and the rest after it, black.
     """
 
     channels: int

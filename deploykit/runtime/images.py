@@ -8,6 +8,7 @@ the answer an exception. A format's reader is called directly, after a look at t
 from __future__ import annotations
 
 import os
+import re
 from importlib import import_module
 from io import BytesIO
 from typing import IO, TYPE_CHECKING, Any
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
 MAX_BYTES = 256 << 20
 MAX_PIXELS = 100_000_000
 MAX_SCANS = 100  # of a progressive JPEG; ten are usual
+MAX_SEGMENTS = 65_536  # of a JPEG; a colour profile or a large XMP packet has thousands
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
+
+# A marker that counts: of a segment with a length, or the end of the image. Between them lie the data of a scan, where FF 00 is
+# a byte of data and FF D0 to FF D7 are restart markers; any number of FF may come before a marker (ITU-T T.81, annex B).
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 
 # First bytes -> Pillow's module and class.
 _READERS = (
@@ -75,9 +82,27 @@ def image_mode(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> st
 
 
 def _decode(data: bytes, name: str, max_pixels: int) -> Image:
-    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
-        raise ImageError(f"{name} has more than {MAX_SCANS} scans, each as much work as a picture", "save it again")
+    if data.startswith(b"\xff\xd8"):
+        _check_scans(data, name)
     return _loaded(_opened(data[:16], BytesIO(data), name), name, max_pixels)
+
+
+def _check_scans(data: bytes, name: str) -> None:
+    """Raise `ImageError` for a JPEG of too many scans, up to the end of its first image: what is appended is not decoded.
+
+    Segments are skipped by their length, so a thumbnail inside of one does not count. Where the file is damaged the search goes
+    on at the next marker, as libjpeg's does.
+    """
+    position = scans = segments = 0
+    while (match := _MARKER.search(data, position)) and data[match.end() - 1] != _END_OF_IMAGE:
+        begin = match.end()
+        position = begin + max(2, int.from_bytes(data[begin : begin + 2], "big"))
+        segments += 1
+        scans += data[begin - 1] == _START_OF_SCAN
+        if scans > MAX_SCANS:
+            raise ImageError(f"{name} has more than {MAX_SCANS} scans, each as much work as a picture", "save it again")
+        if segments > MAX_SEGMENTS:
+            raise ImageError(f"{name} has more than {MAX_SEGMENTS:,} segments", "save it again")
 
 
 def _opened(start: bytes, stream: IO[bytes], name: str) -> Image:

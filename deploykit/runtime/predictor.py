@@ -16,6 +16,7 @@ from deploykit.runtime import contract as contracts
 from deploykit.runtime.answering import Network, answer_all, answer_batch
 from deploykit.runtime.checks import check_array, check_contract
 from deploykit.runtime.contract import Contract, ImageInput
+from deploykit.runtime.images import MAX_PIXELS
 from deploykit.runtime.onnx_bytes import check_external_data, read_model
 from deploykit.runtime.prediction import Prediction
 from deploykit.runtime.reading import shown
@@ -25,7 +26,6 @@ from deploykit.runtime.session import SessionSettings, TensorSpec, open_session,
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MAX_PIXELS = 100_000_000
 MAX_BATCH = 65_536
 
 Run = Callable[[list[str], dict[str, Any]], Any]

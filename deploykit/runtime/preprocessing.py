@@ -109,9 +109,15 @@ def resized_size(size: tuple[int, int], rules: ImageInput) -> tuple[int, int]:
 
 
 def _center_crop(image: Image.Image, rules: ImageInput, resample: Image.Resampling) -> Image.Image:
-    """As torchvision's Resize(int) then CenterCrop: the long side is cut down to an integer, the offsets are rounded."""
+    """As torchvision's Resize(int) then CenterCrop: what the crop has beyond the resized image is black."""
     size = resized_size(image.size, rules)
     image = resize(image, size, resample)
-    left = round((size[0] - rules.width) / 2)
-    top = round((size[1] - rules.height) / 2)
+    left, top = _crop_start(size[0], rules.width), _crop_start(size[1], rules.height)
     return image.crop((left, top, left + rules.width, top + rules.height))
+
+
+def _crop_start(size: int, wanted: int) -> int:
+    """The first of `wanted` pixels in the middle of `size`: half of what is left over, half to even; of what is missing, rounded
+    down, as a negative number.
+    """
+    return round((size - wanted) / 2) if size >= wanted else -((wanted - size) // 2)

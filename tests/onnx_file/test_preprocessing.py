@@ -40,7 +40,7 @@ def opened(model):
 
 def rules_of(channels, interpolation, fit):
     per_channel = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if channels == 3 else ((0.5,), (0.5,))
-    resize = {"stretch": None, "center-crop": 29, "padded": 17}[fit]
+    resize = {"stretch": None, "center-crop": 29, "padded": 17, "padded by 3": 24}[fit]
     return ImageInput(
         channels,
         27,
@@ -60,7 +60,7 @@ def image_of(pixels):
 SIZES = ((1, 1), (1, 33), (40, 1), (27, 20), (8, 8), (60, 41), (211, 97), (97, 211), (150, 30))
 
 
-@pytest.mark.parametrize("fit", ["stretch", "center-crop", "padded"])
+@pytest.mark.parametrize("fit", ["stretch", "center-crop", "padded", "padded by 3"])
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_graph_makes_pillows_pixels_to_the_bit(channels, interpolation, fit):

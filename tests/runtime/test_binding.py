@@ -73,6 +73,36 @@ def test_texts_are_run_without_buffers(tmp_path: Path) -> None:
         predictor.warm_up()
 
 
+def test_outputs_whose_shape_depends_on_values() -> None:
+    model = build(
+        [helper.make_node("NonZero", ["x"], ["places"]), helper.make_node("Identity", ["x"], ["same"])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])],
+        [
+            helper.make_tensor_value_info("places", TensorProto.INT64, [1, "k"]),
+            helper.make_tensor_value_info("same", TensorProto.FLOAT, ["n"]),
+        ],
+    )
+    predictor = Predictor(model.SerializeToString(), device="cpu", io_binding=True)
+    kept = []
+    for numbers in ([1, 0, 0, 0], [1, 1, 0, 1], [0, 0, 0, 0], [0, 0, 0, 1], [1, 1, 1, 1]):
+        x = np.array(numbers, np.float32)
+        kept.append((x, predictor.run_all(x)))
+    for x, found in kept:  # results of earlier runs are not written over
+        np.testing.assert_array_equal(found["places"], np.nonzero(x))
+        np.testing.assert_array_equal(found["same"], x)
+
+
+def test_a_recorded_graph_has_buffers_for_its_outputs(session: onnxruntime.InferenceSession) -> None:
+    """The CPU ignores the graph's number; what differs is who makes the outputs."""
+    runner = BoundRunner(session, "cpu", 0, graph=True)
+    for seed in range(3):
+        x = batch(2, seed)
+        np.testing.assert_array_equal(runner.run(["logits"], {"input": x})[0], session.run(None, {"input": x})[0])
+    (buffers,) = runner._buffers.values()
+    assert buffers is not None
+    assert buffers.outputs is not None
+
+
 def test_threads_do_not_mix_their_buffers(digits_file: Path) -> None:
     with Predictor(digits_file, device="cpu", io_binding=True) as model:
         plain = Predictor(digits_file, device="cpu")

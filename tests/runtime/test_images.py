@@ -14,7 +14,7 @@ from PIL import Image
 from deploykit.errors import ImageError
 from deploykit.runtime import Predictor
 from deploykit.runtime.contract import ImageInput
-from deploykit.runtime.images import open_image
+from deploykit.runtime.images import MAX_SCANS, open_image
 from deploykit.runtime.preprocessing import flatten, preprocess, to_pixels
 
 GREY = np.random.default_rng(1).integers(0, 256, (12, 17), dtype=np.uint8)
@@ -236,3 +236,110 @@ def test_a_large_file_is_not_read(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     with pytest.raises(ImageError, match="is larger than"):
         open_image(path)
+
+
+# --- scans of a JPEG ---
+
+PHOTO = Image.fromarray(np.random.default_rng(5).integers(0, 256, (40, 56, 3), dtype=np.uint8))
+END = b"\xff\xd9"
+
+
+def segments(data: bytes) -> list[int]:
+    """Where the segments begin that start a scan, found by Pillow's own rule for a file without FF in its data."""
+    return [place for place in range(len(data)) if data.startswith(b"\xff\xda\x00", place)]
+
+
+def of_scans(count: int, between: bytes = b"") -> bytes:
+    """A progressive JPEG of exactly `count` scans: its last one, again and again, `between` them."""
+    data = encoded(PHOTO, "JPEG", progressive=True, quality=95)
+    starts = segments(data)
+    last = data[starts[-1] : -2]
+    return data[:-2] + (between + last) * (count - len(starts)) + END
+
+
+def test_what_follows_the_image_is_not_counted() -> None:
+    """Phones append a video to the photograph."""
+    video = np.random.default_rng(0).bytes(9 << 20)
+    assert video.count(b"\xff\xda") > 100
+    for progressive in (False, True):
+        data = encoded(PHOTO, "JPEG", progressive=progressive)
+        assert np.array_equal(np.asarray(open_image(data + video)), np.asarray(Image.open(io.BytesIO(data))))
+        assert open_image(data + of_scans(120)).size == PHOTO.size  # a second picture, which nobody decodes
+
+
+def test_scans_inside_of_segments_are_not_counted() -> None:
+    """A thumbnail, a colour profile or a comment may hold any bytes."""
+    data = encoded(PHOTO, "JPEG", quality=95)
+    held = b"".join(kind + b"\xfa\x02" + b"\xff\xda\x00\x02" * 16_000 for kind in (b"\xff\xe1", b"\xff\xe2", b"\xff\xfe"))
+    assert open_image(data[:2] + held + data[2:]).size == PHOTO.size
+
+
+@pytest.mark.parametrize(
+    "options", [{"restart_marker_blocks": 1}, {"restart_marker_blocks": 1, "progressive": True}, {"quality": 100}]
+)
+def test_restart_markers_and_stuffed_bytes_are_no_scans(options: dict[str, object]) -> None:
+    data = encoded(Image.fromarray(np.random.default_rng(1).integers(0, 256, (400, 400), dtype=np.uint8)), "JPEG", **options)
+    assert open_image(data).size == (400, 400)
+
+
+@pytest.mark.parametrize("between", [b"", b"\xff\xff\xff", b"\xff\xfe\x00\x04ab", b"\xff\xd0"])
+def test_the_most_scans(between: bytes) -> None:
+    """Whatever may lie between two scans; one more than `MAX_SCANS` is refused."""
+    assert MAX_SCANS == 100
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert open_image(of_scans(MAX_SCANS, between)).size == PHOTO.size
+    with pytest.raises(ImageError, match="more than 100 scans"):
+        open_image(of_scans(MAX_SCANS + 1, between))
+
+
+@pytest.mark.parametrize("junk", [b"\xff\x02", b"\xff\xbf", b"\xff\x01", b"no marker", b"\xff\xd8\xff\xff"])
+def test_scans_do_not_hide_behind_markers_that_mean_nothing(junk: bytes) -> None:
+    """libjpeg skips them where it looks for the next restart marker: their next two bytes are no length."""
+    with pytest.raises(ImageError, match="more than 100 scans"):
+        open_image(of_scans(MAX_SCANS + 1, junk))
+
+
+def test_segments_without_end_are_refused() -> None:
+    data = encoded(PHOTO, "JPEG")
+    assert open_image(data[:2] + b"\xff\xe5\x00\x02" * 60_000 + data[2:]).size == PHOTO.size
+    with pytest.raises(ImageError, match="segments"):
+        open_image(data[:2] + b"\xff\xe5\x00\x02" * 70_000 + data[2:])
+
+
+def test_every_cut_of_a_jpeg_is_read_or_refused() -> None:
+    data = of_scans(12)
+    for end in range(3, len(data), 37):
+        with contextlib.suppress(ImageError):
+            open_image(data[:end])
+
+
+# --- the crop is torchvision's ---
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize(
+    ("resize", "height", "width"),
+    [
+        (29, 32, 32),
+        (29, 27, 20),
+        (30, 33, 17),
+        (7, 8, 11),
+        (8, 15, 6),
+        (1, 4, 5),
+        (5, 8, 9),
+        (6, 12, 13),
+        (32, 31, 34),
+        (16, 16, 16),
+    ],
+)
+def test_the_crop_is_torchvisions(resize: int, height: int, width: int, interpolation: str) -> None:
+    """Larger and smaller than the resized image along one axis or both, with an odd or even number of pixels over or missing."""
+    transforms = pytest.importorskip("torchvision.transforms")
+    mode = transforms.InterpolationMode(interpolation)
+    theirs = transforms.Compose([transforms.Resize(resize, mode), transforms.CenterCrop((height, width))])
+    rules = ImageInput(3, height, width, interpolation, "center-crop", resize)  # type: ignore[arg-type]
+    generator = np.random.default_rng(resize)
+    for size in ((37, 37), (40, 61), (61, 40), (33, 90), (12, 13), (5, 9), (31, 32)):
+        image = Image.fromarray(generator.integers(1, 256, (*size, 3), dtype=np.uint8))
+        assert np.array_equal(to_pixels(image, rules), np.asarray(theirs(image))), size

@@ -18,6 +18,7 @@ from deploykit.errors import ContractError, DeviceUnavailable, ImageError, Input
 from deploykit.runtime import Prediction, Predictor
 from deploykit.runtime.contract import ArrayInput, Contract, ImageInput, Output
 from deploykit.runtime.libraries import load_driver
+from deploykit.runtime.prediction import probabilities
 
 NO_CUDA_HERE = load_driver() is not None or sys.platform != "linux"
 without_cuda = pytest.mark.skipif(not NO_CUDA_HERE, reason="this machine has an NVIDIA driver")
@@ -410,6 +411,17 @@ def test_sigmoid_and_unnamed_classes(save, digit: np.ndarray, weight_of: np.ndar
         assert candidate.score == pytest.approx(1 / (1 + np.exp(-logits[0, candidate.index])), abs=1e-6)
     unnamed = Predictor(save(linear(), Contract(DIGITS, Output("softmax"))), device="cpu").predict(digit)
     assert unnamed.label == str(unnamed.index)
+
+
+def test_softmax_of_logits_that_overflow_as_powers() -> None:
+    """exp(710) is infinite in float64, and exp(-800) is 0."""
+    raw = np.array([[710, 709, 0], [3e38, 3e38, -3e38], [-800, -801, -802]], np.float32)
+    scores = probabilities(raw, "softmax")
+    e = np.exp(-1.0)
+    np.testing.assert_allclose(scores[0], [1 / (1 + e), e / (1 + e), 0], atol=1e-12)
+    np.testing.assert_allclose(scores[1], [0.5, 0.5, 0], atol=1e-12)
+    np.testing.assert_allclose(scores[2], np.exp([0, -1, -2]) / np.exp([0, -1, -2]).sum(), rtol=1e-12)
+    np.testing.assert_allclose(probabilities(np.array([[710, -710]], np.float32), "sigmoid"), [[1, 0]], atol=1e-300)
 
 
 def test_an_output_that_is_not_finite_is_no_answer(save, digit: np.ndarray) -> None:

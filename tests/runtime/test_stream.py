@@ -6,7 +6,7 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from deploykit.errors import InputError
-from deploykit.runtime import Predictor
+from deploykit.runtime import Prediction, Predictor
+from deploykit.runtime import stream as streams
 from deploykit.runtime.images import MAX_PIXELS
 from deploykit.runtime.stream import LIGHT_SECONDS, Pace, ahead, stream
 
@@ -123,6 +124,27 @@ def test_a_fault_of_our_own_is_not_swallowed() -> None:
         list(stream([1, 2], faulty, lambda samples: [], 4, heavy=False))
 
 
+def test_a_batch_ends_early_at_its_most_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole photographs, say: samples of 400 bytes and at most 1,000 bytes make batches of three, whatever `batch_size`."""
+    monkeypatch.setattr(streams, "MAX_BATCH_BYTES", 1000)
+    batches: list[int] = []
+
+    def answer(samples: list[np.ndarray]) -> list[Prediction]:
+        batches.append(len(samples))
+        return [Prediction(label=str(int(sample[0]))) for sample in samples]
+
+    def prepare(item: int) -> np.ndarray:
+        if item == 4:
+            raise InputError("not this one")
+        return np.full(400, item % 256, np.uint8)
+
+    for heavy in (False, True):
+        batches.clear()
+        found = list(streams.stream(range(11), prepare, answer, 64, heavy))
+        assert batches == [3, 3, 3, 1]
+        assert [answer.label for answer in found] == [None if item == 4 else str(item) for item in range(11)]
+
+
 @pytest.mark.parametrize("batch_size", [0, -3, 1.5, True, 10**9])
 def test_unusable_batch_sizes_are_refused_at_once(model: Predictor, batch_size: object) -> None:
     with pytest.raises(InputError, match="batch size"):
@@ -140,8 +162,17 @@ def test_ahead_is_map_with_threads(seconds: float) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "several"), [(0.0, False), (5 * LIGHT_SECONDS, True)])
-def test_light_items_stay_in_one_thread_and_heavy_ones_get_all(seconds: float, several: bool) -> None:
+def test_light_items_stay_in_one_thread_and_heavy_ones_get_all(
+    seconds: float, several: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`seconds` is what the clock says, however busy the machine is."""
     at_work, most, lock = 0, 0, threading.Lock()
+    timed = streams._timed
+
+    def by_another_clock(function: Callable[[int], None], part: list[int]) -> tuple[list[None], float]:
+        return timed(function, part)[0], seconds
+
+    monkeypatch.setattr(streams, "_timed", by_another_clock)
 
     def prepare(_item: int) -> None:
         nonlocal at_work, most

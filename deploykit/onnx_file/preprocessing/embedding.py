@@ -92,12 +92,16 @@ def _pixels(b: Builder, image: str, rules: ImageInput) -> str:
 def _axis(b: Builder, have: dict[str, str], name: str, count: int, rules: ImageInput) -> Axis:
     if rules.fit == "stretch":
         return Axis(have[name], b.number(count, np.int64), b.number(0, np.int64), count, padded=False)
-    # The shorter side becomes `resize`, the other one is cut down to an integer; the offset is rounded half to even.
+    # The shorter side becomes `resize`, the other one is cut down to an integer. The offset is half of what is left over, rounded
+    # half to even; half of what is missing, cut down. See `runtime.preprocessing`.
     side = rules.resize or 0
     shorter = b.op("Min", have["height"], have["width"])
     resized = b.op("Div", b.op("Mul", have[name], b.number(side, np.int64)), shorter)
-    margin = b.cast(b.op("Sub", resized, b.number(count, np.int64)), np.float64)
-    first = b.cast(b.op("Round", b.op("Mul", margin, b.number(0.5))), np.int64)
+    margin = b.op("Sub", resized, b.number(count, np.int64))
+    first = b.cast(b.op("Round", b.op("Mul", b.cast(margin, np.float64), b.number(0.5))), np.int64)
+    if side < count:
+        missing = b.op("Less", margin, b.number(0, np.int64))
+        first = b.op("Where", missing, b.op("Div", margin, b.number(2, np.int64)), first)  # Div cuts towards zero
     return Axis(have[name], resized, first, count, padded=side < count)
 
 
