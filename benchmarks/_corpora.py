@@ -6,6 +6,7 @@ A row is a dict with ``name``, ``group`` and ``outcome``; a subject whose proces
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -110,15 +111,21 @@ def _apart(name: str, ask: Ask, seconds: float) -> Row:
         answer = Path(folder) / "row.json"
         process = context.Process(target=_work, args=(name, ask, folder, answer))
         process.start()
-        process.join(seconds)
-        if process.is_alive():
-            os.killpg(process.pid, signal.SIGKILL)
-            process.join()
-            row: Row = {"outcome": "timeout", "reason": f"took more than {seconds:g} s"}
-        elif not answer.exists():
-            row = {"outcome": "crash", "reason": f"the process ended with status {process.exitcode}"}
+        try:
+            process.join(seconds)
+        finally:  # also at Ctrl-C
+            late = process.is_alive()
+            if late:
+                with contextlib.suppress(ProcessLookupError):  # it may not have made its group yet
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.kill()
+                process.join()
+        if answer.exists():
+            row: Row = json.loads(answer.read_text())
+        elif late:
+            row = {"outcome": "timeout", "reason": f"took more than {seconds:g} s"}
         else:
-            row = json.loads(answer.read_text())
+            row = {"outcome": "crash", "reason": f"the process ended with status {process.exitcode}"}
     return {"name": name, **row, "wall": round(time.perf_counter() - began, 1)}
 
 
