@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -13,7 +14,7 @@ from deploykit import exporter, onnx_file
 from deploykit.errors import CheckpointError, DeviceUnavailable, InputError, ModelFileError
 from deploykit.network import target
 from deploykit.profiler import Comparison, Subject, compare_latency
-from deploykit.profiler.benchmark import latency
+from deploykit.profiler.benchmark import latency, process
 from deploykit.profiler.benchmark.process import TimedProcess
 from deploykit.profiler.subjects import inputs
 
@@ -94,6 +95,59 @@ def test_a_process_that_dies_is_reported():
             timed.time(1)
 
 
+SHADOWS = ("random", "numpy", "torch", "deploykit")
+
+
+@pytest.fixture
+def shadowed(workdir):
+    """A current folder with files that are called as modules are, and a network of the user's own."""
+    for name in SHADOWS:
+        (workdir / f"{name}.py").write_text(f"print('{name}.py was run')\nraise SystemExit('{name}.py was run')\n")
+    (workdir / "my_own_net.py").write_text(
+        "import torch\n"
+        "def net():\n"
+        "    module = torch.nn.Linear(4, 2)\n"
+        "    module.example_inputs = [torch.zeros(1, 4)]\n"
+        "    return module\n"
+    )
+    return workdir
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["lenet5", "my_own_net:net"])
+def test_files_of_the_current_folder_are_not_imported_by_the_timing_child(shadowed, target):
+    """As the console script does it: the parent has no entry for the current folder, and the child must have none either."""
+    code = f"import deploykit; print(deploykit.profile({target!r}, untrained=True, threads=1, seconds=0.1).document()['latency'])"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "was run" not in done.stdout + done.stderr
+    assert "median_ms" in done.stdout
+
+
+@pytest.mark.parametrize("subject", [LENET, Subject("my_own_net:net", untrained=True)])
+def test_a_parent_that_imports_from_the_current_folder_does_not_hand_that_on(shadowed, monkeypatch, subject):
+    """`python -m deploykit` does, and so does a notebook; a network that the user named in this folder is found all the same."""
+    arrays = [np.zeros((1, 1, 32, 32) if subject is LENET else (1, 4), np.float32)]
+    monkeypatch.setattr(sys, "path", [str(shadowed), "", ".", *sys.path])
+    with TimedProcess("torch", arrays) as started:
+        assert started.open(subject, "cpu", 1).outputs[0].shape[0] == 1
+
+
+def test_the_current_folder_stays_where_the_user_named_it(workdir, monkeypatch):
+    other = workdir / "other"
+    other.mkdir()
+    monkeypatch.setattr(sys, "path", ["", ".", str(workdir), str(other), "/lib"])
+    monkeypatch.setenv("PYTHONPATH", "")
+    assert process.import_path() == [str(other), "/lib"]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", ".", str(other)]))
+    assert process.import_path() == [str(other), "/lib"]
+    monkeypatch.setenv("PYTHONPATH", str(workdir))
+    assert str(workdir) in process.import_path()
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setattr(process, "_ROOT", workdir)  # a checkout that nobody installed, run from its own folder
+    assert str(workdir) in process.import_path()
+
+
 def test_what_the_network_prints_does_not_disturb_the_conversation(tmp_path, monkeypatch):
     (tmp_path / "chatty.py").write_text(
         "import torch\n"
@@ -106,7 +160,7 @@ def test_what_the_network_prints_does_not_disturb_the_conversation(tmp_path, mon
         "    return Net(4, 2)\n"
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "path", [*sys.path])  # which making the inputs puts the current folder on
     subject = Subject("chatty:net", untrained=True)
     with TimedProcess("torch", inputs(subject, 1)) as process:
         assert process.open(subject, "cpu", 1).outputs[0].shape == (1, 2)

@@ -1,4 +1,4 @@
-"""The parent's end of a worker: a process that is started, spoken to and always ended."""
+"""`TimedProcess`: starts the child process that runs one backend, sends it commands, reads its answers, and always ends it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,7 +16,21 @@ from numpy.typing import NDArray
 from deploykit.errors import DeploykitError, InputError
 from deploykit.profiler.subjects import Subject
 
-COMMAND = "from deploykit.profiler.benchmark.worker import main; main()"
+# -P (Python 3.11): `-c` alone would put the current folder at the head of sys.path, and a `random.py` there would be run.
+COMMAND = ("-P", "-c", "from deploykit.profiler.benchmark.worker import main; main()")
+_ROOT = Path(__file__).parents[3]  # the folder that `deploykit` was imported from
+
+
+def import_path() -> list[str]:
+    """The folders of `sys.path` from which the child imports, in their order, without the current folder.
+
+    `python -m` and a notebook put that folder there, and so does a TARGET `module:callable`, for which the child looks there by
+    itself. It stays only where the user named it in PYTHONPATH or where deploykit itself lies in it.
+    """
+    named = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry not in ("", os.curdir)]
+    wanted = {os.path.realpath(entry) for entry in (*named, _ROOT)}
+    here = os.path.realpath(os.curdir)
+    return [entry for entry in sys.path if entry and (os.path.realpath(entry) != here or here in wanted)]
 
 
 class TimedProcess:
@@ -26,11 +41,11 @@ class TimedProcess:
     """
 
     def __init__(self, backend: str, arrays: Sequence[NDArray[Any]]) -> None:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(import_path())}
         self.backend = backend
         self._opened = 0
         self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
-            [sys.executable, "-c", COMMAND], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+            [sys.executable, *COMMAND], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
         self.send("prepare", backend, list(arrays))
         self._prepared = False
