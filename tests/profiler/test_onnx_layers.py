@@ -70,6 +70,9 @@ def test_formulas(model, macs):
         ),
         (one("MultiHeadAttention", [(2, 6, 16), (2, 7, 16), (2, 7, 8)], domain="com.microsoft", num_heads=4), 2 * 6 * 7 * 24, 0),
         (one("FusedMatMul", [(2, 8, 3), (2, 8, 5)], domain="com.microsoft", transA=1), 2 * 3 * 5 * 8, 0),
+        (one("FusedMatMul", [(8, 2, 3), (2, 8, 5)], domain="com.microsoft", transA=1, transBatchA=1), 2 * 3 * 5 * 8, 0),
+        (one("FusedMatMul", [(3, 2, 8), (2, 8, 5)], domain="com.microsoft", transBatchA=1), 2 * 3 * 5 * 8, 0),
+        (one("FusedMatMul", [(8,), (8, 5)], domain="com.microsoft", transA=1), 5 * 8, 0),
         (one("SkipLayerNormalization", [(1, 2, 4), (1, 2, 4)], {"g": (4,)}, "com.microsoft"), 0, 4),
     ],
 )
@@ -79,6 +82,108 @@ def test_operators_that_the_optimizer_of_onnxruntime_writes(tmp_path, model, mac
     onnx.save(model, file)
     found = onnx_layers.count(model, file=file)
     assert (found.totals.ops, found.totals.params, found.uncounted) == (macs, params, {})
+
+
+def call(op, shapes, domain="com.microsoft", outputs=1, **attributes):
+    """A model of one node whose inputs have these shapes; `None`: an optional input that is left out."""
+    names = ["" if shape is None else chr(97 + i) for i, shape in enumerate(shapes)]
+    node = helper.make_node(op, names, [f"y{i}" for i in range(outputs)], name="n", domain=domain, **attributes)
+    model = model_of([node], {n: s for n, s in zip(names, shapes, strict=True) if n}, ["y0"], domains=[domain] if domain else [])
+    if not domain:
+        model.opset_import[0].version = 23
+    return model
+
+
+HEADS = {"num_heads": 2}
+PACKED = [(1, 3, 8), (8, 24), (24,)]  # 3 steps of 8; Q, K and V of 8 each
+PROJECTION = 3 * 8 * 24
+GROUPS = {"num_heads": 4, "kv_num_heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("model", "macs"),
+    [
+        # the standard's: a past of 9 makes 7 keys 16, in 4 heads of 8 or in one row of 32; values of 6
+        (call("Attention", [(2, 4, 5, 8), (2, 4, 7, 8), (2, 4, 7, 6), None, (2, 4, 9, 8), (2, 4, 9, 6)], ""), 2 * 4 * 5 * 16 * 14),
+        (
+            call("Attention", [(2, 5, 32), (2, 7, 16), (2, 7, 12), None, (2, 2, 9, 8), (2, 2, 9, 6)], "",
+                 q_num_heads=4, kv_num_heads=2),
+            2 * 5 * 16 * 4 * (8 + 6),
+        ),
+        # X by Q, K and V; then 3 queries by 3 keys, or 12 with a past of 9, and as many values
+        (call("Attention", PACKED, **HEADS), PROJECTION + 3 * 3 * 16),
+        (call("Attention", [*PACKED, None, (2, 1, 2, 9, 4)], outputs=2, **HEADS), PROJECTION + 3 * 12 * 16),
+        (call("Attention", [(1, 3, 8), (8, 28), (28,)], qkv_hidden_sizes=[8, 8, 12], **HEADS), 3 * 8 * 28 + 3 * 3 * 20),
+        (call("QAttention", [*PACKED, (1,), (24,)], **HEADS), PROJECTION + 3 * 3 * 16),
+        (
+            call("QAttention", [*PACKED, (1,), (24,), None, (1,), (24,), (2, 1, 2, 9, 4)], outputs=2, **HEADS),
+            PROJECTION + 3 * 12 * 16,
+        ),
+        # one step after a past of 99 has 100 keys
+        (
+            call("MultiHeadAttention", [(1, 1, 16), (1, 1, 16), (1, 1, 16), None, None, None, (1, 2, 99, 8), (1, 2, 99, 8)],
+                 outputs=3, **HEADS),
+            100 * 32,
+        ),
+        # keys of the other side of cross attention, as (batch, heads, steps, size per head), alone and after a past
+        (call("MultiHeadAttention", [(1, 3, 8), (1, 2, 7, 4), (1, 2, 7, 5)], **HEADS), 3 * 7 * (8 + 10)),
+        (
+            call("MultiHeadAttention", [(1, 3, 8), (1, 2, 7, 4), (1, 2, 7, 4), None, None, None, (1, 2, 9, 4), (1, 2, 9, 4)], **HEADS),
+            3 * 16 * 16,
+        ),
+        (call("MultiHeadAttention", [(1, 3, 2, 3, 4)], **HEADS), 3 * 3 * 16),  # Q, K and V packed
+        (call("MultiHeadAttention", [(1, 3, 8), (1, 7, 2, 2, 4)], **HEADS), 3 * 7 * 16),  # K and V packed
+        (call("GroupQueryAttention", [(1, 3, 32), (1, 3, 16), (1, 3, 16), None, None, (1,), ()], **GROUPS), 3 * 3 * 64),
+        (
+            call("GroupQueryAttention", [(1, 1, 32), (1, 1, 16), (1, 1, 16), (1, 2, 9, 8), (1, 2, 9, 8), (1,), ()],
+                 outputs=3, **GROUPS),
+            10 * 64,
+        ),
+        (call("GroupQueryAttention", [(1, 3, 64), None, None, (1, 2, 9, 8), (1, 2, 9, 8), (1,), ()], **GROUPS), 3 * 12 * 64),
+    ],
+)  # fmt: skip
+def test_attention_counts_every_key_the_past_ones_too(model, macs):
+    """By hand: queries x keys x (size of a query + size of a value), over all heads. No weights, so no output shape is asked for."""
+    found = onnx_layers.count(model)
+    assert (found.totals.ops, found.uncounted) == (macs, {})
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        call("Attention", [*PACKED, None, (2, 1, 2, 99, 4), None, ()], past_present_share_buffer=1, **HEADS),
+        call(
+            "MultiHeadAttention",
+            [(1, 1, 8), (1, 1, 8), (1, 1, 8), None, None, None, (1, 2, 99, 4), (1, 2, 99, 4), ()],
+            **HEADS,
+        ),
+        call("GroupQueryAttention", [(1, 1, 32), (1, 1, 16), (1, 1, 16), (1, 2, 9, 8), (1, 2, 9, 8), (1,), ()],
+             sliding_window_cache=1, **GROUPS),
+    ],
+)  # fmt: skip
+def test_a_buffer_for_the_past_that_is_filled_by_and_by_is_not_counted_as_full(model):
+    found = onnx_layers.count(model)
+    assert found.totals.ops == 0
+    assert list(found.uncounted.values()) == [1]
+
+
+def test_a_past_whose_shape_nobody_knows_is_not_taken_for_none():
+    nodes = [
+        helper.make_node("Strange", ["x"], ["past"], name="s", domain="my.domain"),
+        helper.make_node("MultiHeadAttention", ["q", "q", "q", "", "", "", "past", "past"], ["y"], name="n", domain="com.microsoft",
+                         **HEADS),
+    ]  # fmt: skip
+    found = onnx_layers.count(model_of(nodes, {"x": (1,), "q": (1, 1, 8)}, ["y"], domains=["my.domain", "com.microsoft"]))
+    assert found.uncounted == {"com.microsoft.MultiHeadAttention": 1, "my.domain.Strange": 1}
+
+
+def test_a_bias_whose_shape_nobody_knows_is_a_bias_to_paddle():
+    nodes = [
+        helper.make_node("Strange", ["x"], ["bias"], name="s", domain="my.domain"),
+        helper.make_node("Conv", ["x", "w", "bias"], ["y"], name="n"),
+    ]
+    found = onnx_layers.count(model_of(nodes, {"x": (1, 4, 8, 8)}, ["y"], {"w": (6, 4, 3, 3)}, ["my.domain"]), "paddle")
+    assert found.totals.ops == 6 * 36 * (36 + 1)
 
 
 INTEGERS = {"w": np.ones((6, 3, 3, 3), np.int8), "b": np.ones(6, np.int32), "bs": np.ones(6, np.float32), "bz": np.zeros(6, np.int32),
@@ -107,6 +212,13 @@ def test_a_quantized_file_has_the_parameters_and_costs_of_its_network(nodes):
     assert (found.totals.params, found.totals.ops) == (6 * 27 + 6, 6 * 36 * 27)
     assert not found.uncounted
     assert precision.of(model) == "int8"
+
+
+def test_the_weight_of_quantized_attention_is_a_parameter_and_its_scales_are_not():
+    node = helper.make_node("QAttention", ["x", "w", "b", "xs", "ws"], ["y"], name="n", domain="com.microsoft", num_heads=2)
+    model = model_of([node], {"x": (1, 3, 8)}, ["y"], {"b": (24,), "ws": (24,), "xs": ()}, ["com.microsoft"])
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((8, 24), np.int8), "w"))
+    assert onnx_layers.count(model).totals.params == 8 * 24 + 24
 
 
 def test_a_dequantized_weight_is_a_weight_to_paddle():

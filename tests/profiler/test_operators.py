@@ -65,3 +65,20 @@ def test_formulas(operator, arguments, expected):
 def test_two_formulas_for_one_operator_are_refused():
     with pytest.raises(ValueError, match="two formulas"):
         operators.macs("aten::mv")(lambda *_, **__: 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "expected"),
+    [
+        # 7 steps of a batch of 2, 3 features into 5 cells with 4 gates: both weights at every step
+        ("aten::mkldnn_rnn_layer", [(7, 2, 3), (20, 3), (20, 5), (20,), (20,)], 7 * 2 * 20 * (3 + 5)),
+        # 5 queries by 7 keys of 8, then 7 values of 6, in 2 x 4 heads
+        (
+            "aten::_scaled_dot_product_fused_attention_overrideable",
+            [(2, 4, 5, 8), (2, 4, 7, 8), (2, 4, 7, 6)],
+            2 * 4 * 5 * 7 * (8 + 6),
+        ),
+    ],
+)
+def test_formulas_of_operators_that_this_machine_does_not_call(name, shapes, expected):
+    assert operators.FORMULAS[name](*(torch.empty(shape, device="meta") for shape in shapes), out=None) == expected

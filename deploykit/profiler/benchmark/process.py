@@ -28,7 +28,7 @@ def import_path() -> list[str]:
     itself. It stays only where the user named it in PYTHONPATH or where deploykit itself lies in it.
     """
     named = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry not in ("", os.curdir)]
-    wanted = {os.path.realpath(entry) for entry in (*named, _ROOT)}
+    wanted = {os.path.realpath(entry) for entry in (*named, str(_ROOT))}
     here = os.path.realpath(os.curdir)
     return [entry for entry in sys.path if entry and (os.path.realpath(entry) != here or here in wanted)]
 

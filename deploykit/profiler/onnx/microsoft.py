@@ -24,9 +24,18 @@ FREE = frozenset(
 )
 
 
-@macs("com.microsoft.TransposeMatMul", "com.microsoft.MatMulIntegerToFloat", "com.microsoft.DynamicQuantizeMatMul")
-def _products(node: Node) -> int:
-    return prod(node.output) * (node.shape(0)[-2] if node.attributes.get("transA") else node.shape(0)[-1])
+@macs("com.microsoft.FusedMatMul", "com.microsoft.TransposeMatMul")
+def _transposed_product(node: Node) -> int:
+    """A is (..., M, K); (..., K, M) with transA; with transBatchA, M (or K) is the first axis instead of the second to last."""
+    a, attributes = node.shape(0), node.attributes
+    if not attributes.get("transA") or len(a) == 1:
+        return prod(node.output) * a[-1]
+    return prod(node.output) * a[0 if attributes.get("transBatchA") else -2]
+
+
+@macs("com.microsoft.MatMulIntegerToFloat", "com.microsoft.DynamicQuantizeMatMul")
+def _product(node: Node) -> int:
+    return prod(node.output) * node.shape(0)[-1]
 
 
 @macs("com.microsoft.QGemm")
@@ -41,41 +50,61 @@ def _packed_product(node: Node) -> int:
     return prod(node.shape(0)[:-1]) * int(node.attributes["K"]) * int(node.attributes["N"])
 
 
-@macs("com.microsoft.Attention", "com.microsoft.QAttention")
+@macs("com.microsoft.Attention")
 def _projected_attention(node: Node) -> int:
-    """X (batch, steps, size) by one matrix of Q, K and V together, then scores and values; without a past."""
+    """X (batch, steps, size) by one matrix of Q, K and V together, then scores and values; the past is input 4."""
+    return _projected(node, past=4)
+
+
+@macs("com.microsoft.QAttention")
+def _quantized_attention(node: Node) -> int:
+    """The same with scales and zero points as inputs 3, 4, 6 and 7; the past is input 8."""
+    return _projected(node, past=8)
+
+
+def _projected(node: Node, past: int) -> int:
+    """The past is (2, batch, heads, steps, size per head), or a buffer whose used part only the run knows."""
+    if node.given(past) and node.attributes.get("past_present_share_buffer"):
+        raise UnknownShape
     batch, steps, _ = node.shape(0)
     rows, columns = node.shape(1)
-    if len(node.inputs) > 4 and node.inputs[4] is not None:
-        raise UnknownShape
     query, _, value = node.attributes.get("qkv_hidden_sizes") or [columns // 3] * 3
-    return batch * steps * (rows * columns + steps * (query + value))
+    return batch * steps * (rows * columns + (steps + node.length(past)) * (query + value))
 
 
 @macs("com.microsoft.MultiHeadAttention")
 def _attention(node: Node) -> int:
     """Q (batch, steps, size), K and V (batch, steps, size) or (batch, heads, steps, size per head); scores and values.
 
-    Q may hold all three, packed as (batch, steps, heads, 3, size per head).
+    Q may hold all three, packed as (batch, steps, heads, 3, size per head), or K both, as (batch, steps, heads, 2, size per
+    head). The past keys are input 6, (batch, heads, steps, size per head); where input 8 says how many of them are in use,
+    only the run knows.
     """
-    query = node.shape(0)
+    if node.given(8):
+        raise UnknownShape
+    query, past = node.shape(0), node.length(6)
     if len(query) == 5:
         batch, steps, heads, _, size = query
-        return 2 * batch * steps * steps * heads * size
+        return 2 * batch * steps * (steps + past) * heads * size
     key = node.shape(1)
-    if len(key) == 5:  # K and V together
-        return 2 * prod(query) * key[1]
+    if len(key) == 5:
+        return 2 * prod(query) * (key[1] + past)
     value = node.shape(2)
-    size = value[-1] * (value[1] if len(value) == 4 else 1)
-    return query[0] * query[1] * key[-2] * (query[2] + size)
+    values = value[-1] * (value[1] if len(value) == 4 else 1)
+    return query[0] * query[1] * (key[-2] + past) * (query[2] + values)
 
 
 @macs("com.microsoft.GroupQueryAttention")
 def _grouped_attention(node: Node) -> int:
-    """As far as the keys of this call go; a past is known to the run only."""
+    """Q (batch, steps, size), or Q, K and V side by side in it; past keys, input 3, are (batch, groups, steps, size per head).
+
+    All past keys count. Those of a cache that is a sliding window are uncounted: how full it is only the run knows.
+    """
+    if node.attributes.get("sliding_window_cache"):
+        raise UnknownShape
     heads, groups = int(node.attributes["num_heads"]), int(node.attributes["kv_num_heads"])
     batch, steps, hidden = node.shape(0)
-    past = node.inputs[3][-2] if len(node.inputs) > 3 and node.inputs[3] else 0
-    packed = len(node.inputs) < 2 or node.inputs[1] is None
+    packed = not node.given(1)
     size = hidden // (heads + 2 * groups) if packed else hidden // heads
-    return 2 * batch * steps * (steps + past) * heads * size
+    keys = (steps if packed else node.shape(1)[1]) + node.length(3)
+    return 2 * batch * steps * keys * heads * size

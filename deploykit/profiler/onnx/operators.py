@@ -20,7 +20,11 @@ from deploykit.profiler.layer_table import Shape
 
 @dataclass(frozen=True)
 class Node:
-    """A node with the shapes of its inputs and outputs; `None`: unknown, or an input that is left out."""
+    """A node with the shapes of its inputs and outputs; `None`: unknown, or an input that is left out.
+
+    `input_names`: of its values; "" for an optional input that is left out. `weight_stored`: whether the second input is a
+    constant of the file.
+    """
 
     name: str
     op_type: str
@@ -28,6 +32,7 @@ class Node:
     inputs: Sequence[Shape | None]
     outputs: Sequence[Shape | None]
     attributes: Mapping[str, Any]
+    input_names: Sequence[str]
     weight_stored: bool = False
 
     def shape(self, index: int) -> Shape:
@@ -36,6 +41,17 @@ class Node:
         if found is None:
             raise UnknownShape
         return found
+
+    def given(self, index: int) -> bool:
+        """Whether the node has this input at all, known shape or not."""
+        return index < len(self.input_names) and bool(self.input_names[index])
+
+    def length(self, index: int) -> int:
+        """The second to last size of an optional input, which for past keys is their number; 0 where it is left out.
+
+        Raises `UnknownShape` where it is given and its shape is not known.
+        """
+        return self.shape(index)[-2] if self.given(index) else 0
 
     @property
     def output(self) -> Shape:
@@ -92,9 +108,9 @@ def _conv_transpose(node: Node) -> int:
     return prod(node.shape(0)) * prod(node.shape(1)[1:])
 
 
-@macs("MatMul", "MatMulInteger", "com.microsoft.FusedMatMul")
+@macs("MatMul", "MatMulInteger")
 def _matmul(node: Node) -> int:
-    return prod(node.output) * node.shape(0)[-2 if node.attributes.get("transA") else -1]
+    return prod(node.output) * node.shape(0)[-1]
 
 
 @macs("QLinearMatMul")
@@ -118,8 +134,7 @@ def _recurrent(node: Node) -> int:
 def _attention(node: Node) -> int:
     """Scores and values. Q, K, V are (batch, heads, steps, size), or (batch, steps, heads x size); causal ones not halved."""
     query, key, value = node.shape(0), node.shape(1), node.shape(2)
-    past = node.inputs[4] if len(node.inputs) > 4 else None
-    steps = key[-2] + (past[-2] if past else 0)
+    steps = key[-2] + node.length(4)
     if len(query) == 4:
         batch, heads, asked, size = query
         return batch * heads * asked * steps * (size + value[-1])
@@ -174,10 +189,10 @@ def _paddle(node: Node) -> int | None:
     """The `paddle` convention by operator: products of two activations, ReLU, additions and the rest are no layers to it."""
     match full_name(node):
         case "Conv":
-            return conventions.paddle_convolution(prod(node.output), prod(node.shape(1)[1:]), _has(node, 2))
+            return conventions.paddle_convolution(prod(node.output), prod(node.shape(1)[1:]), node.given(2))
         case "ConvTranspose":
             channels = node.shape(1)[0] // node.attributes.get("group", 1)
-            return conventions.paddle_convolution(prod(node.output), channels * prod(node.shape(1)[2:]), _has(node, 2))
+            return conventions.paddle_convolution(prod(node.output), channels * prod(node.shape(1)[2:]), node.given(2))
         case "Gemm" | "MatMul" if node.weight_stored:
             return MACS[node.op_type](node)
         case "BatchNormalization" if len(node.shape(0)) == 4:
@@ -189,7 +204,3 @@ def _paddle(node: Node) -> int | None:
         case "LeakyRelu":
             return conventions.paddle_leaky_relu(prod(node.output))
     return None
-
-
-def _has(node: Node, index: int) -> bool:
-    return len(node.inputs) > index and node.inputs[index] is not None

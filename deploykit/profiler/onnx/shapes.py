@@ -63,6 +63,7 @@ def _nodes(graph: onnx.GraphProto, shapes: Mapping[str, Shape], stored: Mapping[
             inputs=[shapes.get(i) if i else None for i in proto.input],
             outputs=[shapes.get(o) if o else None for o in proto.output],
             attributes={a.name: _value(a) for a in proto.attribute if a.type in _PLAIN},
+            input_names=tuple(proto.input),
             weight_stored=len(proto.input) > 1 and proto.input[1] in constant,
         )
 

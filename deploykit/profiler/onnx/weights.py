@@ -27,6 +27,7 @@ _SCALES = {
     "MatMulIntegerToFloat": (2, 3, 4, 5),
     "DynamicQuantizeMatMul": (2, 3),
     "MatMulNBits": (2, 3, 4),
+    "QAttention": (3, 4, 6, 7),
 }
 # Inputs whose integers are weights.
 _QUANTIZED = {
@@ -38,6 +39,7 @@ _QUANTIZED = {
     "QGemm": (3, 6),
     "MatMulIntegerToFloat": (1,),
     "DynamicQuantizeMatMul": (1,),
+    "QAttention": (1,),
 }
 
 
