@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING
 from deploykit._version import __version__
 
 if TYPE_CHECKING:
-    from deploykit.architectures import list_architectures
     from deploykit.datasets import list_datasets
     from deploykit.demonstration import demo
     from deploykit.errors import DeploykitError, DeviceUnavailable, InputError
     from deploykit.exporter import export
     from deploykit.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-    from deploykit.profiler import compare_latency, profile
+    from deploykit.profiler import compare_latency, list_architectures, profile
     from deploykit.runtime import Predictor, doctor, predict
     from deploykit.simplifier import simplify
     from deploykit.training import train
@@ -43,7 +42,7 @@ _HOME = {
     "demo": "deploykit.demonstration",
     "doctor": "deploykit.runtime",
     "export": "deploykit.exporter",
-    "list_architectures": "deploykit.architectures",
+    "list_architectures": "deploykit.profiler",
     "list_datasets": "deploykit.datasets",
     "load_checkpoint": "deploykit.network.checkpoint",
     "predict": "deploykit.runtime",

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
-from typing import Any
 
 from deploykit import plugins
 from deploykit.architectures._registry import REGISTRY, Architecture, Recipe, register
 from deploykit.errors import UnknownName
 from deploykit.runtime.contract import ArrayInput, ImageInput
 
-__all__ = ["Architecture", "ArrayInput", "ImageInput", "Recipe", "get", "list_architectures", "names", "register"]
+__all__ = ["Architecture", "ArrayInput", "ImageInput", "Recipe", "get", "names", "register"]
 
 
 @cache
@@ -36,13 +35,3 @@ def get(name: str) -> Architecture:
     if name not in names():
         raise UnknownName.among("architecture", name, names(), "`deploykit list architectures` shows all")
     return REGISTRY[name]
-
-
-def list_architectures() -> list[dict[str, Any]]:
-    """One dict per architecture: name, input_shape (no batch), params, macs, dataset, trained, summary.
-
-    Parameters and MACs are counted on the meta device: no weights are allocated.
-    """
-    from deploykit.architectures._listing import rows
-
-    return rows([REGISTRY[name] for name in names()])

@@ -1,6 +1,7 @@
 """What is in a network, what it costs, and how long it takes, in PyTorch and in ONNX Runtime: one report.
 
-`profile` for all of it, `compare_latency` for the times of two networks or files alone. A name loads its module on first use:
+`profile` for all of it, `compare_latency` for the times of two networks or files alone, `list_architectures` for the totals of
+every shipped network. A name loads its module on first use:
 a process that times an ONNX file must not hold PyTorch as well.
 """
 
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from deploykit.profiler.benchmark.latency import Comparison, Latency, LatencyReport, compare_latency
     from deploykit.profiler.layer_table import Layer, LayerTable, Totals
+    from deploykit.profiler.listing import list_architectures
     from deploykit.profiler.profiling import profile
     from deploykit.profiler.result import Profile
     from deploykit.profiler.subjects import Subject
@@ -26,6 +28,7 @@ _HOME = {
     "Subject": "subjects",
     "Totals": "layer_table",
     "compare_latency": "benchmark.latency",
+    "list_architectures": "listing",
     "profile": "profiling",
 }
 
@@ -39,6 +42,7 @@ __all__ = [
     "Subject",
     "Totals",
     "compare_latency",
+    "list_architectures",
     "profile",
 ]
 

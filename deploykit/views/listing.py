@@ -28,7 +28,7 @@ def report(kind: str) -> Report:
 
 
 def _architectures() -> list[dict[str, Any]]:
-    from deploykit.architectures import list_architectures
+    from deploykit.profiler import list_architectures
 
     return list_architectures()
 

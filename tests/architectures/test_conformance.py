@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from deploykit import architectures, datasets
+from deploykit import architectures, datasets, list_architectures
 from deploykit.exporter import export
 from deploykit.network.checkpoint import load_checkpoint
 from deploykit.profiler import profile
@@ -17,7 +17,7 @@ from deploykit.verdict import validate
 NAMES = architectures.names()
 # Multiply-accumulates per sample above which a network is slow on two cores.
 LARGE = 10_000_000
-MACS = {row["name"]: row["macs"] for row in architectures.list_architectures()}
+MACS = {row["name"]: row["macs"] for row in list_architectures()}
 
 
 def marked(name):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deploykit import architectures
+from deploykit import architectures, list_architectures, profile
 from deploykit.architectures._registry import REGISTRY
 from deploykit.errors import InputError, UnknownName
 
@@ -35,9 +35,10 @@ FIGURES = {
     "centered": ([8], 1_152, 8 * 128, (128,)),
     "my-linear": ([64], 529, 64 * 8 + 8, (1,)),
     "edge-kernel": ([1, 6, 8], 2, 2 * 6 * 7, (1, 6, 7)),
-    "laplacian": ([1, 200, 300], 0, 9 * 198 * 298, (1, 198, 298)),
+    # fixed weights are parameters too, as in torchinfo and sum(p.numel() for p in parameters())
+    "laplacian": ([1, 200, 300], 9, 9 * 198 * 298, (1, 198, 298)),
 }
-ROWS = {row["name"]: row for row in architectures.list_architectures()}
+ROWS = {row["name"]: row for row in list_architectures()}
 
 
 def test_all_networks_are_there():
@@ -50,6 +51,12 @@ def test_parameters_and_multiply_accumulates(name):
     shape, params, macs, _ = FIGURES[name]
     row = ROWS[name]
     assert (row["input_shape"], row["params"], row["macs"]) == (shape, params, macs)
+
+
+@pytest.mark.parametrize("name", ["laplacian", "edge-kernel", "fixed-hidden-mlp", "shared-mlp", "lenet5"])
+def test_the_list_and_the_profile_say_the_same(name):
+    totals = profile(name, untrained=True, latency=False).table.totals
+    assert (ROWS[name]["params"], ROWS[name]["macs"]) == (totals.params, totals.ops)
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -66,7 +73,7 @@ def test_counting_leaves_the_callers_random_numbers_alone():
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    architectures.list_architectures()
+    list_architectures()
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -75,7 +82,7 @@ def test_trained_means_a_checkpoint_in_the_current_folder(tmp_path, monkeypatch)
     folder = tmp_path / "trained" / "mlp"
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"")
-    trained = {row["name"] for row in architectures.list_architectures() if row["trained"]}
+    trained = {row["name"] for row in list_architectures() if row["trained"]}
     assert trained == {"mlp"}
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import warnings
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from deploykit import architectures, reports
 from deploykit.errors import InputError, UnknownName
 from deploykit.network import target
 from deploykit.profiler import Profile, profile
-from deploykit.profiler.pytorch import layers
+from deploykit.profiler.pytorch import layers, tracing
 from deploykit.views.profile import report
 
 DATA = Path(__file__).parent.parent / "data"
@@ -213,6 +214,45 @@ def test_modules_that_are_never_called_are_listed_with_their_parameters():
     found = table_of(Idle(), 1, 2)
     assert [(row.path, row.params, row.called) for row in found.layers] == [("used", 6, True), ("unused", 12, False)]
     assert any("never called: unused" in note for note in found.notes)
+
+
+class Held(nn.Module):
+    """Holds a parameter that its parent uses, and is never called itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.token = nn.Parameter(torch.ones(1, 3))
+
+
+@pytest.mark.parametrize("join", [torch.cat, torch.vstack])
+def test_a_parameter_that_an_operator_takes_in_a_list_has_a_user(join):
+    class Joined(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.held = Held()
+
+        def forward(self, x):
+            return join([x, self.held.token])
+
+    found = table_of(Joined(), 2, 3)
+    assert not any("never called" in note for note in found.notes)
+    assert [(row.path, row.params, row.called) for row in found.layers] == [("", 3, True)]
+
+
+@dataclass
+class Answer:
+    """An output as some libraries give it."""
+
+    label: str
+    scores: torch.Tensor
+
+
+def test_the_first_shape_in_nested_values():
+    x, y = torch.zeros(2, 3), torch.zeros(5)
+    assert tracing.first_shape([None, {"a": (x, y)}]) == (2, 3)
+    assert tracing.first_shape(Answer("cat", y)) == (5,)
+    assert tracing.first_shape((Answer, "text", 3)) is None
+    assert [t.shape for t in tracing.tensors_in({"a": [x, Answer("", y)], "b": 1})] == [(2, 3), (5,)]
 
 
 def test_a_path_that_depends_on_values_is_counted_on_a_real_run():

@@ -7,9 +7,10 @@ computed. A network that needs values on its way (a loop that ends when a number
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,6 +118,8 @@ class _Watcher(TorchDispatchMode):
             return func(*args, **kwargs)
         call = self.running[-1]
         self._note_users(call, args)
+        if kwargs:
+            self._note_users(call, kwargs.values())
         formula = operators.formula(func)
         if formula is not None:
             out = func(*args, **kwargs)
@@ -157,10 +160,11 @@ class _Watcher(TorchDispatchMode):
         with self:
             return follow(*args, **kwargs)
 
-    def _note_users(self, call: Call, args: Any) -> None:
-        for value in args:
-            if isinstance(value, Tensor):
-                name = self.names.get(_memory(value))
+    def _note_users(self, call: Call, arguments: Iterable[Any]) -> None:
+        """Note `call` as the user of every parameter and buffer among the arguments, lists of tensors (torch.cat) included."""
+        for value in arguments:
+            for tensor in (value,) if isinstance(value, Tensor) else tensors_in(value):
+                name = self.names.get(_memory(tensor))
                 if name is not None:
                     self.users.setdefault(name, call)
 
@@ -206,18 +210,23 @@ def _compiled(module: nn.Module) -> bool:
     return isinstance(module, torch.jit.ScriptModule)
 
 
-def first_shape(value: Any) -> Shape | None:
-    """The shape of the first tensor in nested lists, tuples, dicts and dataclass-like outputs; `None` without one."""
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Every tensor in nested lists, tuples, dicts and dataclasses, in their order; none in anything else."""
     if isinstance(value, Tensor):
-        return tuple(int(size) for size in value.shape)
-    if isinstance(value, dict):
-        value = tuple(value.values())
-    if isinstance(value, (list, tuple)):
+        yield value
+    elif isinstance(value, dict):
+        yield from tensors_in(tuple(value.values()))
+    elif isinstance(value, (list, tuple)):
         for item in value:
-            shape = first_shape(item)
-            if shape is not None:
-                return shape
-    return None
+            yield from tensors_in(item)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield from tensors_in(tuple(getattr(value, field.name) for field in dataclasses.fields(value)))
+
+
+def first_shape(value: Any) -> Shape | None:
+    """The shape of the first tensor that `tensors_in` finds; `None` without one."""
+    tensor = next(tensors_in(value), None)
+    return None if tensor is None else tuple(int(size) for size in tensor.shape)
 
 
 def _memory(tensor: Tensor) -> int:
