@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Network:
-    """What answering needs of a predictor: `run` takes the network's input and gives its first output."""
+class RunWithContract:
+    """A network in a file with a contract: `run` takes a batch for `input` and gives `output`, the first one."""
 
     run: Callable[[NDArray[Any]], NDArray[Any]]
     input: TensorSpec
@@ -39,7 +39,7 @@ class Network:
         return shape is not None and len(shape) > 0 and shape[0] == self.fixed_batch
 
 
-def answer_all(samples: list[NDArray[Any]], network: Network, top: int, batch_size: int) -> list[Prediction]:
+def answer_all(samples: list[NDArray[Any]], network: RunWithContract, top: int, batch_size: int) -> list[Prediction]:
     """One `Prediction` per sample, in order. A sample the network refuses gets an error and spoils nothing else."""
     found: list[Prediction | None] = [None] * len(samples)
     for places in _groups(samples, network.fixed_batch or (batch_size if network.in_rows else 1)):
@@ -55,7 +55,7 @@ def answer_all(samples: list[NDArray[Any]], network: Network, top: int, batch_si
     return [result for result in found if result is not None]
 
 
-def answer_batch(samples: list[NDArray[Any]], network: Network, top: int) -> list[Prediction]:
+def answer_batch(samples: list[NDArray[Any]], network: RunWithContract, top: int) -> list[Prediction]:
     """Samples of one shape, as many as go into one run -> their answers. Raises what `run` raises."""
     count = len(samples)
     fixed = network.fixed_batch

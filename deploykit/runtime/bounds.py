@@ -1,9 +1,9 @@
-"""Is an ONNX file of a bearable size? Asked of its bytes, before any library builds objects from it or believes its numbers.
+"""The bytes of an ONNX file -> the files that its weights lie in; a file that asks for too much is refused.
 
 A file of a few megabytes can ask for terabytes: millions of empty nodes, a tensor whose dimensions claim more than it
 stores, a sparse one that is dense, a constant that is only a shape, functions that call each other twice as often at every
-level. Parsers and onnxruntime allocate first. Here the file is walked once, on plain offsets, and refused at the first
-number that is out of bounds. The numbers of the fields are those of onnx.proto (https://github.com/onnx/onnx).
+level. Parsers and onnxruntime allocate first. So the file is walked once before, on plain offsets, and refused at the first
+number that is out of bounds. The format is that of onnx.proto (https://github.com/onnx/onnx).
 """
 
 from __future__ import annotations
@@ -21,8 +21,22 @@ MAX_DEPTH = 16  # bodies within bodies
 MAX_METADATA = 16 << 20  # bytes of the model's own keys and values
 MAX_ELEMENTS = 1 << 27  # of a constant that the file does not store, but only describes
 
+# Kinds of fields in a protobuf message.
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_EXTERNAL = 1
+# Field numbers of onnx.proto, as (message)_(field).
+_MODEL_GRAPH, _MODEL_METADATA, _MODEL_TRAINING, _MODEL_FUNCTION = 7, 14, 20, 25
+_TRAINING_INITIALIZATION, _TRAINING_ALGORITHM = 1, 2
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE_INITIALIZER = 1, 5, 15
+_GRAPH_VALUES = (11, 12, 13)  # input, output, value_info
+_FUNCTION_NAME, _FUNCTION_NODE, _FUNCTION_DOMAIN, _FUNCTION_ATTRIBUTE, _FUNCTION_OVERLOAD = 1, 7, 10, 11, 13
+_NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN, _NODE_OVERLOAD = 1, 2, 4, 5, 7, 8
+_ATTRIBUTE_NAME, _ATTRIBUTE_INTS = 1, 8
+_ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE_TENSORS = (5, 10), (6, 11), (22, 23)  # one, several
+_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 1, 2, 8, 9, 13, 14
+_TENSOR_FLOATS, _TENSOR_INT32S, _TENSOR_STRINGS, _TENSOR_INT64S, _TENSOR_DOUBLES, _TENSOR_UINT64S = 4, 5, 6, 7, 10, 11
+_SPARSE_VALUES, _SPARSE_INDICES, _SPARSE_DIMS = 1, 2, 3
+_ENTRY_KEY, _ENTRY_VALUE = 1, 2
+_EXTERNAL = 1  # TensorProto.DataLocation
 _KINDS = range(1, 29)  # TensorProto.DataType up to ONNX 1.23
 _INT64, _STRING = 7, 8
 # Bits per element by TensorProto.DataType; texts and types of tomorrow have none, and are bounded by what they take up.
@@ -30,7 +44,7 @@ _BITS = {
     1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128,
     16: 16, 17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4,
 }  # fmt: skip
-_TYPED = frozenset({4, 5, 6, 7, 10, 11})  # float_data, int32_data, string_data, int64_data, double_data, uint64_data
+_TYPED = frozenset((_TENSOR_FLOATS, _TENSOR_INT32S, _TENSOR_STRINGS, _TENSOR_INT64S, _TENSOR_DOUBLES, _TENSOR_UINT64S))
 _COMPLEX = frozenset({14, 15})
 _PACKED = frozenset({21, 22, 23, 25, 26})  # types of four and two bits, several to a number
 _CONTINUED = bytes(range(0x80, 0x100))
@@ -77,18 +91,18 @@ class Survey:
     def model(self) -> None:
         """Walk all of it. Raises `ModelFileError` for what is out of bounds, `ValueError` for what is no protobuf."""
         for number, begin, end in self._fields(0, len(self.data)):
-            if number == 7:
+            if number == _MODEL_GRAPH:
                 self._graph(begin, end, 1)
-            elif number == 14:
+            elif number == _MODEL_METADATA:
                 self._metadata += end - begin
                 _require(self._metadata <= MAX_METADATA, f"metadata of more than {MAX_METADATA >> 20} MB")
                 for _, start, stop in self._fields(begin, end):
                     self.data[start:stop].decode()
-            elif number == 25:
+            elif number == _MODEL_FUNCTION:
                 self._function(begin, end)
-            elif number == 20:
+            elif number == _MODEL_TRAINING:
                 for inner, start, stop in self._fields(begin, end):
-                    if inner in (1, 2):
+                    if inner in (_TRAINING_INITIALIZATION, _TRAINING_ALGORITHM):
                         self._graph(start, stop, 1)
         self._check_shapes()
         self._check_expansion()
@@ -96,13 +110,13 @@ class Survey:
     def _graph(self, begin: int, end: int, depth: int) -> None:
         _require(depth <= MAX_DEPTH, f"more than {MAX_DEPTH} bodies within each other")
         for number, start, stop in self._fields(begin, end):
-            if number == 1:
+            if number == _GRAPH_NODE:
                 self._node(start, stop, depth)
-            elif number == 5:
+            elif number == _GRAPH_INITIALIZER:
                 self._tensor(start, stop)
-            elif number == 15:
+            elif number == _GRAPH_SPARSE_INITIALIZER:
                 self._sparse(start, stop)
-            elif number in (11, 12, 13):  # inputs, outputs and values in between: one each, not looked into
+            elif number in _GRAPH_VALUES:  # one each, not looked into
                 self._tensors += 1
                 _require(self._tensors <= 4 * MAX_TENSORS, f"more than {4 * MAX_TENSORS:,} descriptions of values")
 
@@ -110,15 +124,15 @@ class Survey:
         outer, self._calls = self._calls, {}
         name = domain = overload = b""
         for number, start, stop in self._fields(begin, end):
-            if number == 7:
+            if number == _FUNCTION_NODE:
                 self._node(start, stop, 1)
-            elif number == 11:
+            elif number == _FUNCTION_ATTRIBUTE:
                 self._attribute(start, stop, 1, b"")
-            elif number == 1:
+            elif number == _FUNCTION_NAME:
                 name = self.data[start:stop]
-            elif number == 10:
+            elif number == _FUNCTION_DOMAIN:
                 domain = self.data[start:stop]
-            elif number == 13:
+            elif number == _FUNCTION_OVERLOAD:
                 overload = self.data[start:stop]
         self._functions[_domain(domain), name, overload], self._calls = self._calls, outer
 
@@ -129,17 +143,17 @@ class Survey:
         inputs: list[bytes] = []
         attributes: list[tuple[int, int]] = []
         for number, start, stop in self._fields(begin, end):
-            if number == 1:
+            if number == _NODE_INPUT:
                 inputs.append(self.data[start:stop])
-            elif number == 2:
+            elif number == _NODE_OUTPUT:
                 output = output or self.data[start:stop]
-            elif number == 4:
+            elif number == _NODE_OPERATOR:
                 operator = self.data[start:stop]
-            elif number == 5:
+            elif number == _NODE_ATTRIBUTE:
                 attributes.append((start, stop))
-            elif number == 7:
+            elif number == _NODE_DOMAIN:
                 domain = self.data[start:stop]
-            elif number == 8:
+            elif number == _NODE_OVERLOAD:
                 overload = self.data[start:stop]
         for name in (operator, domain, *inputs):
             name.decode()  # protobuf would hand out bytes where everybody expects a text
@@ -155,11 +169,11 @@ class Survey:
 
     def _attribute(self, begin: int, end: int, depth: int, name: bytes) -> None:
         for number, start, stop in self._fields(begin, end):
-            if number in (6, 11):
+            if number in _ATTRIBUTE_GRAPHS:
                 self._graph(start, stop, depth + 1)
-            elif number in (5, 10):
+            elif number in _ATTRIBUTE_TENSORS:
                 self._tensor(start, stop, name)
-            elif number in (22, 23):
+            elif number in _ATTRIBUTE_SPARSE_TENSORS:
                 self._sparse(start, stop)
 
     def _tensor(self, begin: int, end: int, name: bytes = b"") -> None:
@@ -182,17 +196,17 @@ class Survey:
     def _read_tensor(self, begin: int, end: int) -> _Tensor:
         found = _Tensor()
         for number, start, stop in self._fields(begin, end):
-            if number in (1, -1):
+            if number in (_TENSOR_DIMS, -_TENSOR_DIMS):
                 found.dims += self._numbers(start, stop)
-            elif number == -2:
+            elif number == -_TENSOR_TYPE:
                 found.kind = start - (1 << 64) if start >> 63 else start
-            elif number == 8:
+            elif number == _TENSOR_NAME:
                 found.name = self.data[start:stop]
-            elif number == 9:
+            elif number == _TENSOR_RAW:
                 found.raw = stop - start
-            elif number == 13:
+            elif number == _TENSOR_EXTERNAL:
                 self._entry(start, stop)
-            elif number == -14:
+            elif number == -_TENSOR_LOCATION:
                 found.place = start
             elif abs(number) in _TYPED:
                 found.typed += self._count(number, start, stop)
@@ -200,19 +214,19 @@ class Survey:
 
     def _count(self, number: int, begin: int, end: int) -> int:
         """The values in one of the typed fields: packed, or one of them."""
-        if number < 0 or number == 6:
+        if number < 0 or number == _TENSOR_STRINGS:
             return 1
-        if number in (4, 10):
-            return (end - begin) // (4 if number == 4 else 8)
+        if number in (_TENSOR_FLOATS, _TENSOR_DOUBLES):
+            return (end - begin) // (4 if number == _TENSOR_FLOATS else 8)
         return len(self.data[begin:end].translate(None, _CONTINUED))  # the last byte of a number has no eighth bit
 
     def _entry(self, begin: int, end: int) -> None:
         """One key and value of a tensor's external data."""
         key = value = b""
         for number, start, stop in self._fields(begin, end):
-            if number == 1:
+            if number == _ENTRY_KEY:
                 key = self.data[start:stop]
-            elif number == 2:
+            elif number == _ENTRY_VALUE:
                 value = self.data[start:stop]
         if key == b"location":
             self.locations.add(value.decode("utf-8", "replace"))
@@ -220,9 +234,9 @@ class Survey:
     def _sparse(self, begin: int, end: int) -> None:
         dims: list[int] = []
         for number, start, stop in self._fields(begin, end):
-            if number in (3, -3):
+            if number in (_SPARSE_DIMS, -_SPARSE_DIMS):
                 dims += self._numbers(start, stop)
-            elif number in (1, 2):
+            elif number in (_SPARSE_VALUES, _SPARSE_INDICES):
                 self._tensor(start, stop)
         elements = _elements(dims, "a sparse tensor")
         _require(elements <= MAX_ELEMENTS, f"a sparse tensor of {elements:,} elements")
@@ -230,9 +244,9 @@ class Survey:
     def _random(self, operator: bytes, begin: int, end: int) -> None:
         name, sizes = b"", list[int]()
         for number, start, stop in self._fields(begin, end):
-            if number == 1:
+            if number == _ATTRIBUTE_NAME:
                 name = self.data[start:stop]
-            elif number in (8, -8):
+            elif number in (_ATTRIBUTE_INTS, -_ATTRIBUTE_INTS):
                 sizes += self._numbers(start, stop)
         if name == b"shape":
             _require_constant(operator, sizes)
@@ -247,9 +261,9 @@ class Survey:
         """The values of an int64 tensor."""
         found: list[int] = []
         for number, start, stop in self._fields(begin, end):
-            if number == 9:
+            if number == _TENSOR_RAW:
                 found += [int.from_bytes(self.data[i : i + 8], "little", signed=True) for i in range(start, stop - 7, 8)]
-            elif number in (7, -7):
+            elif number in (_TENSOR_INT64S, -_TENSOR_INT64S):
                 found += self._numbers(start, stop)
         return found
 

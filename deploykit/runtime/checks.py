@@ -1,4 +1,4 @@
-"""Is this array what the graph takes? Is this contract what the graph is? Every no is one clear line."""
+"""Refuse values that the graph does not take, and contracts that do not describe the graph, in one line each."""
 
 from __future__ import annotations
 
@@ -8,14 +8,39 @@ import numpy as np
 
 from deploykit.errors import ContractError, InputError
 from deploykit.runtime.contract import Contract, ImageInput
-from deploykit.runtime.session import TensorSpec
+from deploykit.runtime.session import TensorSpec, dtype_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def check_array(array: object, spec: TensorSpec, finite: bool = True) -> None:
-    """Raise `InputError` unless `array` is a numpy array of the spec's dtype, rank and sizes, not empty, and `finite` if asked."""
+def check_value(value: object, spec: TensorSpec, finite: bool = True, batched: bool = True) -> None:
+    """Raise `InputError` unless `value` is what the input takes: an array, or for a sequence a list of arrays.
+
+    `finite`: no NaN, no infinity; `batched`: the first axis, if it is free, holds samples, of which there must be one. Any
+    other kind of value (optional ones, maps) goes to onnxruntime as it is.
+    """
+    kind = spec.type.partition("(")[0]
+    if kind == "seq":
+        _check_sequence(value, spec, finite)
+    elif kind == "tensor":
+        _check_array(value, spec, finite, batched)
+
+
+def _check_sequence(values: object, spec: TensorSpec, finite: bool) -> None:
+    if not isinstance(values, list):
+        raise InputError(f"the input {spec} cannot be a {type(values).__name__}", "give a list of arrays")
+    dtype = dtype_of(spec.type.removeprefix("seq(").removesuffix(")"))
+    for place, array in enumerate(values):
+        if not isinstance(array, np.ndarray) or (dtype is not None and array.dtype != dtype):
+            what = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+            raise InputError(f"the input {spec} cannot hold {what} at place {place}", f"give arrays of {dtype or 'one type'}")
+        if finite and array.dtype.kind == "f":
+            check_finite(array, f"the input {spec}, place {place},")
+
+
+def _check_array(array: object, spec: TensorSpec, finite: bool, batched: bool) -> None:
+    """Raise `InputError` unless `array` is a numpy array of the spec's dtype, rank and sizes."""
     if not isinstance(array, np.ndarray):
         raise InputError(f"the input {spec} cannot be a {type(array).__name__}", "give a numpy array")
     if spec.dtype is not None and array.dtype != spec.dtype:
@@ -29,7 +54,7 @@ def check_array(array: object, spec: TensorSpec, finite: bool = True) -> None:
         for axis, (size, wanted) in enumerate(zip(array.shape, spec.shape, strict=True)):
             if wanted is not None and size != wanted:
                 raise InputError(f"the input {spec} cannot have shape {array.shape}: axis {axis} must be {wanted}")
-    if array.size == 0:
+    if batched and array.ndim and array.shape[0] == 0 and (spec.shape is None or spec.shape[0] is None):
         raise InputError(f"the input {spec} is empty: shape {array.shape}", "give at least one sample")
     if finite and array.dtype.kind == "f":
         check_finite(array, f"the input {spec}")

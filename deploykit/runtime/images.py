@@ -1,4 +1,4 @@
-"""Images from outside, read with care: only known formats, never more pixels than agreed, one clear error for whatever is wrong.
+"""Paths, bytes and arrays -> Pillow images: of known formats only, never more pixels than agreed, one error for whatever is wrong.
 
 Pillow's own guard against decompression bombs is a process-wide setting that first warns; here the limit is an argument and
 the answer an exception. A format's reader is called directly, after a look at the first bytes, so Pillow's other readers

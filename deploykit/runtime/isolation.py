@@ -1,7 +1,7 @@
-"""Native code on a stranger's file, first in a process that may die of it.
+"""Work on a file from a stranger is done in a child process first, with a limit on time and memory.
 
 onnx's checker and onnxruntime are C++: on some damaged files they abort, run in circles or ask for all the memory there is,
-and take their process along. `isolated` does such work in a forked child with a limit on time and memory, and what happens
+and take their process along. `isolated` does such work in a forked child, and what happens
 to the child becomes one line. A fork costs milliseconds where a new interpreter would cost half a second. Where a system
 cannot fork safely (Windows, macOS) the work is done in this process, unprotected.
 """

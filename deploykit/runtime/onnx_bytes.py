@@ -18,13 +18,12 @@ def read_model(path: str | os.PathLike[str]) -> bytes:
 
 
 def check_external_data(model: bytes, path: Path | None) -> int:
-    """The bytes of the files beside the model that hold weights of it.
-
-    Raise `ModelFileError` for a model that is out of bounds, or whose weights lie in a file that is missing or elsewhere.
-
-    Elsewhere is anything but the model's own folder, and what is below it.
+    """A serialized model -> how many bytes the files have that hold weights of it.
 
     `path` is where the model came from; `None` for bytes, which have no folder, so their weights must all be inside.
+
+    Raises `ModelFileError` for a model that is out of bounds, or whose weights lie in a file that is missing, or that is
+    neither in the model's own folder nor below it.
     """
     size = 0
     for location in sorted(survey(model, "the model" if path is None else shown(path)).locations):

@@ -1,4 +1,4 @@
-"""What a network said, as small frozen values, and how raw outputs become them."""
+"""Raw outputs of a network -> one frozen `Prediction` per input."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ import onnxruntime
 
 from deploykit.errors import ContractError, DeploykitError, InputError, ModelFileError
 from deploykit.runtime import contract as contracts
-from deploykit.runtime.answering import Network, answer_all, answer_batch
-from deploykit.runtime.checks import check_array, check_contract
+from deploykit.runtime.answering import RunWithContract, answer_all, answer_batch
+from deploykit.runtime.checks import check_contract, check_value
 from deploykit.runtime.contract import Contract, ImageInput
 from deploykit.runtime.images import MAX_PIXELS
 from deploykit.runtime.onnx_bytes import check_external_data, read_model
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_BATCH = 65_536
+
+_OWN_INPUTS = "give inputs of your own: warm_up(inputs=...)"
 
 Run = Callable[[list[str], dict[str, Any]], Any]
 
@@ -100,7 +102,7 @@ class Predictor:
         width) or (height, width, 3 or 4); for others an array without the batch or the path of a .npy file.
         Raises `ImageError`, `InputError`, and `ContractError` for a file without a contract.
         """
-        network = self._require_network()
+        network = self._require_contract()
         _check_top(top)
         sample = sample_of(source, network.contract, self._max_pixels)
         found = answer_batch([sample], network, top)[0]
@@ -113,7 +115,7 @@ class Predictor:
 
         An input that cannot be read becomes a `Prediction` with `error` and spoils nothing else.
         """
-        network = self._require_network()
+        network = self._require_contract()
         _check_top(top)
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or not 1 <= batch_size <= MAX_BATCH:
             raise InputError(f"a batch size of {batch_size!r:.80} is not possible", f"choose 1 to {MAX_BATCH}")
@@ -128,10 +130,11 @@ class Predictor:
         )
 
     def run(self, inputs: NDArray[Any] | Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        """The first output, raw. `inputs`: an array with the batch, or one per input name.
+        """The first output, raw. `inputs`: an array with the batch, or one per input name; a list of arrays for a sequence.
 
-        Raises `InputError` unless dtype, rank and sizes are the graph's, there is at least one sample and, with `check_finite`,
-        every value is finite. An array need not be contiguous.
+        Raises `InputError` unless dtype, rank and sizes are the graph's and, with `check_finite`, every value is finite. An axis
+        that may have any size may have 0, such as that of an empty cache; only with a contract, which says that the first axis
+        is the batch, there must be at least one sample. An array need not be contiguous.
         """
         spec = self._spec
         if (
@@ -155,18 +158,25 @@ class Predictor:
         names = [spec.name for spec in self.outputs]
         return dict(zip(names, self._run(names, self._checked(inputs)), strict=True))
 
-    def warm_up(self, runs: int = 1, batch: int = 1) -> None:
-        """Run on zeros, `runs` times: the first run of a session (and on CUDA of every shape) is slow.
+    def warm_up(self, runs: int = 1, batch: int = 1, inputs: NDArray[Any] | Mapping[str, NDArray[Any]] | None = None) -> None:
+        """Run `runs` times, on zeros or on `inputs` (as for `run`): the first run of a session is slow, on CUDA of every shape.
 
-        Free sizes are those that the network was exported with, else 1.
+        Free sizes of the zeros are those that the network was exported with, else 1. Raises `InputError` where the network
+        takes no zeros of these sizes: then give `inputs`.
         """
         if not isinstance(runs, int) or runs < 0:
             raise InputError(f"{runs!r:.80} runs to warm up are not possible", "give a whole number, 0 or more")
-        if runs and any(spec.dtype is None for spec in self.inputs):
-            raise InputError(f"{self.name} cannot be warmed up: zeros of type {self.inputs[0].type} are not known")
-        feeds = {spec.name: np.zeros(self._free_shape(spec, batch), spec.dtype) for spec in self.inputs}
+        if runs == 0:
+            return
+        feeds = self._zeros(batch) if inputs is None else self._checked(inputs)
         for _ in range(runs):
-            self._run(self._first, feeds)
+            try:
+                self._run(self._first, feeds)
+            except ModelFileError as error:
+                if inputs is not None:
+                    raise
+                shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
+                raise InputError(f"{error.problem}, warmed up on zeros: {shapes}", _OWN_INPUTS) from error
 
     def close(self) -> None:
         """Let go of the session and its memory; runs that are under way end undisturbed. Closing twice is fine."""
@@ -195,7 +205,7 @@ class Predictor:
         contract = self.contract
         self._network = None
         if contract is not None and len(self.inputs) == 1:
-            self._network = Network(self._run_batch, self.inputs[0], self.outputs[0], contract)
+            self._network = RunWithContract(self._run_batch, self.inputs[0], self.outputs[0], contract)
 
     def _run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
         try:
@@ -208,6 +218,13 @@ class Predictor:
     def _run_batch(self, batch: NDArray[Any]) -> NDArray[Any]:
         """For inputs that were made, and so need no second look."""
         return self._run(self._first, {self.inputs[0].name: batch})[0]
+
+    def _zeros(self, batch: int) -> dict[str, Any]:
+        """An array of zeros for each input, by name. Raises `InputError` for an input that takes no array of numbers."""
+        for spec in self.inputs:
+            if spec.dtype is None:
+                raise InputError(f"{self.name} cannot be warmed up: there are no zeros for the input {spec}", _OWN_INPUTS)
+        return {spec.name: np.zeros(self._free_shape(spec, batch), spec.dtype) for spec in self.inputs}
 
     def _free_shape(self, spec: TensorSpec, batch: int) -> tuple[int, ...]:
         """A shape the input can have: `batch`, what is fixed, what the contract says, 1."""
@@ -246,10 +263,10 @@ class Predictor:
         for name, spec in known.items():
             if name not in inputs:
                 raise InputError(f"{self.name} needs the input {spec}", "give a dict of arrays by name")
-            check_array(inputs[name], spec, self._check_finite)
+            check_value(inputs[name], spec, self._check_finite, batched=self.contract is not None)
         return dict(inputs)
 
-    def _require_network(self) -> Network:
+    def _require_contract(self) -> RunWithContract:
         if self._session is None:
             _closed([], {})
         if self._network is None:

@@ -21,7 +21,7 @@ _STDERR = 2
 
 
 class Held:
-    """What was printed: `text` is the library's part, known after the block."""
+    """`text`: the lines that the library printed, without colours; "" until the block of `held_stderr` has ended."""
 
     text = ""
 
@@ -51,14 +51,14 @@ def held_stderr(lines: re.Pattern[str] = ONNXRUNTIME) -> Iterator[Held]:
 
 def _sort(printed: bytes, lines: re.Pattern[str]) -> str:
     """Print the lines that are not the library's; give those that are, without colours."""
-    ours, theirs = [], []
+    library, others = [], []
     for line in printed.decode("utf-8", "replace").splitlines(keepends=True):
         plain = _COLOUR.sub("", line)
         if lines.search(plain):
-            ours.append(plain)
+            library.append(plain)
         elif plain.strip():
-            theirs.append(line)
-    if theirs:
+            others.append(line)
+    if others:
         with contextlib.suppress(OSError):
-            os.write(_STDERR, "".join(theirs).encode("utf-8", "replace"))
-    return "".join(ours)
+            os.write(_STDERR, "".join(others).encode("utf-8", "replace"))
+    return "".join(library)

@@ -25,7 +25,7 @@ _LEVEL_NAMES = {"disabled": "DISABLE_ALL", "basic": "ENABLE_BASIC", "extended": 
 SPIN_MICROSECONDS = 200
 _FATAL = 4  # what goes wrong becomes an exception; nothing is printed
 _SECURE_FOLDER = "session.model_external_initializers_file_folder_path"
-_PREFIX = re.compile(r"^\s*\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_PREFIX = re.compile(r"^\s*\[ONNXRuntimeError\] : \d+ : (\w+) : ")
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def working_device(device: str) -> str:
 
 def specs(nodes: Any) -> tuple[TensorSpec, ...]:
     """`session.get_inputs()` or `get_outputs()` as plain data."""
-    return tuple(TensorSpec(node.name, _shape(node.shape), _dtype(node.type), node.type) for node in nodes)
+    return tuple(TensorSpec(node.name, _shape(node.shape), dtype_of(node.type), node.type) for node in nodes)
 
 
 def reason(error: BaseException) -> str:
@@ -181,7 +181,11 @@ def _loaded(
     try:
         return make_session(model, settings, providers_wanted, folder)
     except Exception as error:  # onnxruntime's exceptions have no base of their own
-        raise ModelFileError(f"{name} cannot be loaded: {reason(error)}", "is it a whole ONNX file?") from error
+        from deploykit.runtime.load_errors import explain
+
+        status = _PREFIX.match(str(error))
+        problem, hint = explain(status[1] if status else "", str(error), reason(error))
+        raise ModelFileError(f"{name} cannot be loaded: {problem}", hint) from error
 
 
 def _threads(wanted: int | None) -> int:
@@ -219,10 +223,10 @@ def from_log(text: str) -> str:
 
 def _shape(sizes: Any) -> tuple[int | None, ...] | None:
     """Sizes as plain data; [] stands both for a scalar and for an unknown rank, names and negative sizes mean "any"."""
-    return tuple(s if isinstance(s, int) and s > 0 else None for s in sizes) if sizes else None
+    return tuple(s if isinstance(s, int) and s >= 0 else None for s in sizes) if sizes else None
 
 
-def _dtype(text: str) -> np.dtype[Any] | None:
+def dtype_of(text: str) -> np.dtype[Any] | None:
     """Such as "tensor(float)" -> float32; `None` for what numpy does not have, and for texts."""
     names = {"float": "float32", "double": "float64"}
     match = re.fullmatch(r"tensor\((\w+)\)", text)

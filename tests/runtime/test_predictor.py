@@ -634,3 +634,91 @@ def test_external_weights_must_stay_inside_the_folder(external: Path, tmp_path: 
     ) as error:
         Predictor(external, device="cpu")
     assert len(str(error.value)) < 500
+
+
+# --- values that are not one full array ---
+
+
+def test_an_empty_cache_of_a_decoders_first_step() -> None:
+    """past (batch, n, 4) and k (batch, m, 4) -> their sum along the sequence, n = 0 included."""
+    info = helper.make_tensor_value_info
+    model = build(
+        [
+            helper.make_node("Concat", ["past", "k"], ["all"], axis=1),
+            helper.make_node("ReduceSum", ["all", "axis"], ["y"], keepdims=0),
+        ],
+        [info("past", TensorProto.FLOAT, ["batch", "n", 4]), info("k", TensorProto.FLOAT, ["batch", "m", 4])],
+        [info("y", TensorProto.FLOAT, ["batch", 4])],
+        {"axis": np.array([1])},
+    )
+    k = np.ones((1, 3, 4), np.float32)
+    for options in ({}, {"io_binding": True}, {"check_finite": False}):
+        predictor = Predictor(model.SerializeToString(), device="cpu", **options)  # type: ignore[arg-type]
+        for past in (0, 2, 0, 0):
+            found = predictor.run_all({"past": np.ones((1, past, 4), np.float32), "k": k})["y"]
+            assert found.tolist() == [[3 + past] * 4]
+        assert predictor.run({"past": np.ones((0, 0, 4), np.float32), "k": k[:0]}).shape == (0, 4)
+
+
+def test_an_axis_whose_size_is_0(regression_file: Path) -> None:
+    """The file fixes it: any other size is refused. With a contract the first axis is the batch, and cannot be empty."""
+    info = helper.make_tensor_value_info
+    model = build(
+        [helper.make_node("ReduceSum", ["x", "axis"], ["y"], keepdims=0)],
+        [info("x", TensorProto.FLOAT, [2, 0, 4])],
+        [info("y", TensorProto.FLOAT, [2, 4])],
+        {"axis": np.array([1])},
+    )
+    predictor = Predictor(model.SerializeToString(), device="cpu")
+    assert predictor.inputs[0].shape == (2, 0, 4)
+    assert predictor.run(np.zeros((2, 0, 4), np.float32)).tolist() == [[0] * 4] * 2
+    with pytest.raises(InputError, match="axis 1 must be 0"):
+        predictor.run(np.zeros((2, 1, 4), np.float32))
+    with pytest.raises(InputError, match="at least one sample"):
+        Predictor(regression_file, device="cpu").run(np.zeros((0, 3), np.float32))
+
+
+@pytest.mark.parametrize("io_binding", [False, True])
+def test_a_sequence_is_a_list_of_arrays(io_binding: bool) -> None:
+    sequence = helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None)
+    model = build(
+        [helper.make_node("ConcatFromSequence", ["s"], ["y"], axis=0)],
+        [sequence],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])],
+    )
+    predictor = Predictor(model.SerializeToString(), device="cpu", io_binding=io_binding)
+    one, two = np.array([1, 2], np.float32), np.array([3], np.float32)
+    for _ in range(2):
+        assert predictor.run([one, two]).tolist() == [1, 2, 3]  # type: ignore[arg-type]
+        assert predictor.run_all({"s": [two]})["y"].tolist() == [3]  # type: ignore[dict-item]
+    for bad, words in (
+        (one, "cannot be a ndarray; give a list of arrays"),
+        ((one, two), "cannot be a tuple"),
+        (None, "cannot be a NoneType"),
+        ([one, 3.0], "cannot hold float at place 1; give arrays of float32"),
+        ([one.astype(np.float64)], "cannot hold float64 at place 0"),
+        ([one, np.array([np.nan], np.float32)], "place 1, has nan"),
+    ):
+        with pytest.raises(InputError, match=words):
+            predictor.run({"s": bad})  # type: ignore[dict-item]
+    with pytest.raises(InputError, match=r"no zeros for the input 's'.*warm_up\(inputs=...\)"):
+        predictor.warm_up()
+    predictor.warm_up(inputs={"s": [one]})  # type: ignore[dict-item]
+
+
+def test_warming_up_a_file_with_free_sizes() -> None:
+    """Four numbers at least: zeros of size 1 are not what it takes, which is the caller's to know."""
+    info = helper.make_tensor_value_info
+    model = build(
+        [helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[4])],
+        [info("x", TensorProto.FLOAT, ["n", 1, "length"])],
+        [info("y", TensorProto.FLOAT, ["n", 1, "shorter"])],
+    ).SerializeToString()
+    predictor = Predictor(model, device="cpu")
+    mine = np.ones((2, 1, 9), np.float32)
+    predictor.warm_up(2, inputs=mine)
+    predictor.warm_up(0)
+    assert predictor.run(mine).shape == (2, 1, 6)
+    with pytest.raises(InputError, match=r"warmed up on zeros: x \(\d+, 1, \d+\); give inputs of your own") as error:
+        predictor.warm_up()
+    assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Is the device there? Asked before the long work."""
+"""Refuse a device that is not there, before the long work."""
 
 from __future__ import annotations
 
