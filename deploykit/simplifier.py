@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from deploykit import onnx_file
+from deploykit import files, onnx_file
 from deploykit.errors import DependencyMissing, ModelFileError, first_line
 from deploykit.onnx_file import external_data, sessions
 from deploykit.onnx_file import guard as onnx_guard
@@ -56,7 +56,8 @@ class Simplified:
 def simplify(file: Path, out: Path | None = None) -> Simplified:
     """Simplify an ONNX file into `out` (default: beside it, ``<stem>.simplified.onnx``).
 
-    Where simplifying fails or changes an answer, the original is written and `reason` says so. Raises `ModelFileError`.
+    Where simplifying fails or changes an answer, the original is written and `reason` says so. Raises `ModelFileError`,
+    `OutputError`.
     """
     model, folder = onnx_file.read_whole(file)
     if folder is not None:
@@ -64,8 +65,10 @@ def simplify(file: Path, out: Path | None = None) -> Simplified:
             f"{file} cannot be simplified: its weights take more than {external_data.LIMIT / 1e9:.0f} GB",
             "onnxsim takes models that fit into one file",
         )
+    out = out or default_out(file)
+    files.writable_file(out)
     result = simplified(model, random_batches(model), file)
-    onnx_file.write(result.model, out or default_out(file))
+    onnx_file.write(result.model, out)
     return result
 
 

@@ -58,6 +58,10 @@ def command(target: TargetOptions, common: Common, backends: str, output: Path |
     from deploykit.profiler import profile
     from deploykit.views.profile import report
 
+    if output is not None:
+        from deploykit.files import writable_file
+
+        writable_file(output)
     if plot is not None:
         from deploykit.profiler.plot import check_path
 

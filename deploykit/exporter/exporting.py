@@ -107,7 +107,8 @@ def export(
             f"{target} has no image preprocessing to put into the graph: its input is an array", "drop --with-preprocessing"
         )
     file = out or default_file(network)
-    files.writable_folder(file.parent)
+    file = files.real_path(file) if file.is_symlink() else file  # weights beside the file lie where it lies
+    files.writable_file(file)
     network = replace(network, inputs=dynamic_axes.with_batches(dynamic, network.inputs))
     sizes = verdict.BATCHES if dynamic_axes.open_batch(dynamic, network.inputs) else (1,)
     seconds: dict[str, float] = {}

@@ -75,6 +75,7 @@ def write(model: onnx.ModelProto, path: Path, weights: Path | None = None) -> in
     `weights`: the temporary file in the same folder in which the model's external data lie. It gets a name that its content
     decides, so the old model and its weights stay together until the new model takes their place.
     """
+    path = files.real_path(path)  # weights lie beside the file, not beside a link to it
     size = 0
     before = _weights_of(path)
     if weights is not None and external_data.locations(model):

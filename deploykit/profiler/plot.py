@@ -21,10 +21,10 @@ COLOURS = ("#2f6fb3", "#d0762a", "#4a9a5b", "#9a5bb0")
 
 
 def check_path(path: Path) -> None:
-    """Raise before the long work what `draw` would raise after it: `InputError` for the suffix, `OutputError` for the folder."""
+    """Raise before the long work what `draw` would raise after it: `InputError` for the suffix, `OutputError` for the file."""
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"a picture cannot be written as {path.name!r}", f"choose a name that ends in {', '.join(FORMATS)}")
-    files.writable_folder(path.parent)
+    files.writable_file(path)
 
 
 def draw(profile: Profile, path: Path) -> None:

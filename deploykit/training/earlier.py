@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
+from deploykit import files
 from deploykit.errors import OutputError
 from deploykit.network import checkpoint
 from deploykit.training import record
@@ -28,14 +28,12 @@ def set_aside(folder: Path) -> Path | None:
     At every moment `folder` has the old weights or the new ones: they stay under their name too until they are replaced,
     while whatever describes them leaves with them. Raises `OutputError`.
     """
-    for unfinished in folder.glob(f".{FOLDER}*.tmp"):  # a run was killed in here
-        shutil.rmtree(unfinished, ignore_errors=True)
     found = [folder / name for name in FILES if (folder / name).is_file()]
     if not any(path.name in (checkpoint.NAME, RESUME) for path in found):
         return None
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{FOLDER}", suffix=".tmp", dir=folder) as temporary:
-            whole = Path(temporary, "run")
+        with files.scratch_folder(folder) as temporary:
+            whole = temporary / "run"
             whole.mkdir()
             for path in found:
                 _duplicate(path, whole / path.name)
@@ -54,7 +52,7 @@ def set_aside(folder: Path) -> Path | None:
 def _duplicate(path: Path, copy: Path) -> None:
     """A second name for the same bytes where the file system has that, else a copy; either outlives a replaced `path`."""
     try:
-        os.link(path, copy)
+        os.link(path.resolve(), copy)  # a link to weights would show the new ones
     except OSError:
         shutil.copy2(path, copy)
 

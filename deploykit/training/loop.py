@@ -84,7 +84,7 @@ def train(
         )
     if init is not None:
         initialize(network, init, plan)
-    files.writable_folder(folder)
+    files.writable_file(folder / checkpoint.NAME)
     state = State.load(plan, network) if resume else State()
     if state.finished is not None:
         return state.finished

@@ -156,7 +156,7 @@ class Scene:
             if done.status or (target.output and _digest(self.folder / target.output) != target.digests[0]):
                 result.wrong.append(f"{target.name} does not work after the kills: {done.error}")
         # Nobody but profiling makes scratch folders, so profiling is who clears them away.
-        for stray in (*self._stray("out"), *self._stray("."), *(p.name for p in self.temporary.glob("deploykit-*"))):
+        for stray in (*self._stray("out"), *self._stray("."), *(p.name for p in self.temporary.glob(".deploykit-*"))):
             result.wrong.append(f"{stray} stays behind")
 
     def _judge(self, name: str, done: Finished, number: int, result: Result) -> None:

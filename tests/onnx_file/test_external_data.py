@@ -70,6 +70,20 @@ def test_the_next_export_takes_the_old_weights_with_it_and_equal_ones_make_equal
     assert names(tmp_path) != sorted(first)
 
 
+def test_weights_lie_beside_the_file_and_not_beside_a_link_to_it(large, tmp_path):
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / "current.onnx"
+    link.symlink_to(large.file)
+    result = export("lenet5", untrained=True, seed=1, out=link)
+    assert result.verdict.same
+    assert result.file == large.file.resolve()
+    assert names(tmp_path / "links") == ["current.onnx"]
+    assert link.is_symlink()
+    assert len(names(tmp_path)) == 3, "the old weights are gone"
+    with Predictor(link, device="cpu") as predictor:
+        assert predictor.run(np.zeros((1, 1, 32, 32), np.float32)).shape == (1, 10)
+
+
 def test_a_foreign_file_with_small_weights_beside_it_is_read_whole(exported, tmp_path):
     model = onnx.load(exported)
     onnx.save(model, tmp_path / "model.onnx", save_as_external_data=True, location="w.bin", size_threshold=16)

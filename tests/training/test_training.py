@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from deploykit import architectures
+from deploykit import architectures, files
 from deploykit.architectures import ImageInput
 from deploykit.errors import (
     CheckpointError,
@@ -125,11 +125,24 @@ def test_an_earlier_run_is_set_aside_and_not_overwritten(tmp_path):
     assert (tmp_path / "previous-2" / "history.json").exists()
 
 
+def test_an_earlier_run_whose_weights_are_a_link_is_kept_and_the_link_stays(tmp_path):
+    quick(tmp_path / "run")
+    before = weights(tmp_path / "run")
+    (tmp_path / "run" / "model.safetensors").rename(tmp_path / "store.safetensors")
+    (tmp_path / "run" / "model.safetensors").symlink_to(tmp_path / "store.safetensors")
+    quick(tmp_path / "run", seed=1)
+    assert (tmp_path / "run" / "model.safetensors").is_symlink()
+    assert (tmp_path / "store.safetensors").read_bytes() == weights(tmp_path / "run") != before
+    assert weights(tmp_path / "run" / "previous-1") == before
+
+
 def test_an_interrupted_run_that_is_started_anew_can_still_be_resumed(tmp_path):
     quick(tmp_path / "whole")
     with pytest.raises(Stop):
         quick(tmp_path / "cut", progress=StopAfter(5))
-    (tmp_path / "cut" / ".previous-x.tmp").mkdir()  # of a run that was killed there
+    left = tmp_path / "cut" / f".deploykit-scratch-{'0' * 16}.tmp"  # of a run that was killed there
+    left.mkdir()
+    (left / files.MARKER).write_bytes(files._marker(left))
     quick(tmp_path / "cut", seed=1)
     quick(tmp_path / "cut" / "previous-1", resume=True)
     assert weights(tmp_path / "cut" / "previous-1") == weights(tmp_path / "whole")
