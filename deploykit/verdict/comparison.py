@@ -2,10 +2,11 @@
 
 Let e(x) be the largest absolute difference between x and the float64 result, relative to the scale of that result (its
 largest absolute value in the sample). Both PyTorch in float32 and onnxruntime round; neither is right. A file is the same
-function if onnxruntime's error is no larger than `RATIO` times PyTorch's own, with a floor of a few units in the last
+function if onnxruntime's error is no larger than `TOLERANCE_FACTOR` times PyTorch's own, with a floor of a few units in the last
 place, because PyTorch's error can be zero by luck. Measured on 16 networks and 7 kinds of input, the ratio never exceeded 3.1.
 
-A file in float16 is judged by the same rule: what PyTorch's own network loses when it is rounded to float16, times `RATIO`.
+A file in float16 is judged by the same rule: `TOLERANCE_FACTOR` times what PyTorch's own network loses when it is rounded to
+float16.
 
 Values that are not finite: the same infinity on both sides, and NaN on both sides, are zero apart and have no part in the scale,
 as behind a mask of -inf. The other infinity, or a finite number beside an infinite one, is infinitely far apart; NaN beside a
@@ -14,6 +15,7 @@ number is NaN apart, which is never within a tolerance, whichever side it is on 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,13 +25,16 @@ from numpy.typing import NDArray
 
 from deploykit.verdict.precision import Precision
 
-_Wide = NDArray[np.float64]
+_Float64 = NDArray[np.float64]
 
-BLOCK = 1 << 20  # elements; an activation of a large network has hundreds of millions
-VANISHING = 1e-10  # of the usual scale: float64 keeps 16 digits of a sum that is zero, float32 keeps 7
-RATIO = 8.0
-# Units in the last place. Rounding to float16 dwarfs everything else, so there luck is rarer.
-FLOOR = {"fp32": 16.0 * float(np.finfo(np.float32).eps), "fp16": 4.0 * float(np.finfo(np.float16).eps)}
+BLOCK_ELEMENTS = 1 << 20  # compared at once; an activation of a large network has hundreds of millions
+TOLERANCE_FACTOR = 8.0  # tolerance / PyTorch's own error
+# The least tolerance, relative to the scale of a sample: so many units in the last place. Rounding to float16 dwarfs everything
+# else, so that an error of zero by luck is rarer there.
+TOLERANCE_FLOOR = {"fp32": 16.0 * float(np.finfo(np.float32).eps), "fp16": 4.0 * float(np.finfo(np.float16).eps)}
+# Scale of a sample / typical scale of the output: below it the sample is a sum that cancels to zero. float64 leaves 1e-16 of such
+# a sum, float32 1e-7.
+NEGLIGIBLE_SCALE = 1e-10
 
 
 @dataclass(frozen=True)
@@ -57,38 +62,43 @@ def compare(
     rtol: float | None = None,
     atol: float | None = None,
     *,
-    noise: NDArray[Any] | None = None,
+    tolerance_reference: NDArray[Any] | None = None,
     precision: Precision = "fp32",
-    usual: float = 0.0,
+    typical_scale: float = 0.0,
 ) -> Difference:
     """Compare onnxruntime's result with PyTorch's in float64 and float32, (batch, ...) each.
 
-    `noise`: the network's own result in the file's `precision`, whose error decides the tolerance; float32 without it.
-    `rtol` and `atol` replace the derived tolerance: every element must then lie within atol + rtol x |reference|. `empty` says
-    that no value of the reference is finite and other than zero, so that it proves nothing. `usual`: the scale of this output
-    on other inputs, on which a sample is judged that is zero but for rounding. Shapes that differ are infinitely far apart.
+    1. Shapes: other ones are infinitely far apart; no elements prove nothing.
+    2. The scale of every sample: the largest finite absolute value of its reference; that of the batch, or `typical_scale`, where
+       the sample is zero but for rounding.
+    3. Block by block, the largest distance from the reference relative to that scale, for each of the results.
+    4. The tolerance: `TOLERANCE_FACTOR` times the distance of `tolerance_reference`, no less than the floor of `precision`.
+
+    `tolerance_reference`: the network's own result in the file's `precision`; `torch32` without it. `typical_scale`: the largest
+    absolute value of this output over other inputs. `rtol` and `atol` replace the derived tolerance: every element must then lie
+    within atol + rtol x |reference|. `empty` says that no value of the reference is finite and other than zero, so that it
+    proves nothing.
     """
     if reference.shape != onnx.shape:
         return Difference(0.0, float("inf"), float("inf"), 0.0, 0.0, (0, 0), False)
     if reference.size == 0:
         return Difference(0.0, 0.0, 0.0, 0.0, 1.0, (0, 0), True)
     ref, t32, ort = (_by_sample(a) for a in (reference, torch32, onnx))
-    own = t32 if noise is None or noise is torch32 else _by_sample(noise)
+    own = t32 if tolerance_reference is None or tolerance_reference is torch32 else _by_sample(tolerance_reference)
     scale = np.max([np.max(_finite_size(r), axis=1) for (r,) in _blocks(ref)], axis=0)[:, None]
     whole = float(np.max(scale))
-    # A sample that is all zero is judged on the scale of its batch.
-    scale = np.where(scale > VANISHING * usual, scale, max(whole, usual) or 1.0)
+    scale = np.where(scale > NEGLIGIBLE_SCALE * typical_scale, scale, max(whole, typical_scale) or 1.0)
     seen = _Seen()
     for r, t, o, n in _blocks(ref, t32, ort, own):
         allowed = None if rtol is None and atol is None else (atol or 0.0) + (rtol or 0.0) * _finite_size(r)
         seen.add(r, t, o, n, scale, allowed)
-    tolerance = max(RATIO * seen.own_error, FLOOR[precision]) if np.isfinite(seen.own_error) else float("inf")
+    derived = max(TOLERANCE_FACTOR * seen.own_error, TOLERANCE_FLOOR[precision]) if np.isfinite(seen.own_error) else float("inf")
     given = rtol is not None or atol is not None
     return Difference(
         torch_error=seen.torch_error,
         onnx_error=seen.excess if given else seen.onnx_error,
         onnx_vs_torch=seen.onnx_vs_torch,
-        tolerance=1.0 if given else tolerance,
+        tolerance=1.0 if given else derived,
         cosine=seen.cosine,
         worst=seen.worst,
         empty=whole == 0.0,
@@ -125,7 +135,9 @@ class _Seen:
         self._columns = 0
         self._dot = self._left = self._right = 0.0
 
-    def add(self, ref: _Wide, torch32: _Wide, onnx: _Wide, noise: _Wide, scale: _Wide, allowed: _Wide | None) -> None:
+    def add(
+        self, ref: _Float64, torch32: _Float64, onnx: _Float64, own: _Float64, scale: _Float64, allowed: _Float64 | None
+    ) -> None:
         apart = distance(onnx, ref)
         self._add_to_cosine(ref, onnx, apart)
         if allowed is not None:
@@ -135,10 +147,10 @@ class _Seen:
         self.onnx_error = _larger(self.onnx_error, apart)
         self._place(np.where(np.isnan(apart), np.inf, apart))
         self.torch_error = _larger(self.torch_error, distance(torch32, ref) / scale)
-        self.own_error = self.torch_error if noise is torch32 else _larger(self.own_error, distance(noise, ref) / scale)
+        self.own_error = self.torch_error if own is torch32 else _larger(self.own_error, distance(own, ref) / scale)
         self.onnx_vs_torch = _larger(self.onnx_vs_torch, distance(onnx, torch32) / scale)
 
-    def _add_to_cosine(self, ref: _Wide, onnx: _Wide, apart: _Wide) -> None:
+    def _add_to_cosine(self, ref: _Float64, onnx: _Float64, apart: _Float64) -> None:
         shared = ~np.isfinite(ref) & (apart == 0)
         if shared.any():
             ref, onnx = np.where(shared, 0.0, ref), np.where(shared, 0.0, onnx)
@@ -150,10 +162,10 @@ class _Seen:
     @property
     def cosine(self) -> float:
         """Of the two as long vectors, without the infinities and NaN that they share; 1 where both are zero."""
-        norms = float(np.sqrt(self._left) * np.sqrt(self._right))
+        norms = math.sqrt(self._left) * math.sqrt(self._right)
         return self._dot / norms if norms else 1.0
 
-    def _place(self, apart: _Wide) -> None:
+    def _place(self, apart: _Float64) -> None:
         sample, column = np.unravel_index(int(np.argmax(apart)), apart.shape)
         if apart[sample, column] > self._farthest:
             self._farthest = float(apart[sample, column])
@@ -161,7 +173,7 @@ class _Seen:
         self._columns += apart.shape[1]
 
 
-def _larger(so_far: float, values: _Wide) -> float:
+def _larger(so_far: float, values: _Float64) -> float:
     return float(np.maximum(so_far, np.max(values)))
 
 
@@ -169,9 +181,9 @@ def _by_sample(values: NDArray[Any]) -> NDArray[Any]:
     return values.reshape(1, -1) if values.ndim == 0 else values.reshape(values.shape[0], -1)
 
 
-def _blocks(*arrays: NDArray[Any]) -> Iterator[tuple[_Wide, ...]]:
+def _blocks(*arrays: NDArray[Any]) -> Iterator[tuple[_Float64, ...]]:
     """Columns of arrays (batch, elements) in float64, so many at once that the copies are small; equal arrays stay one."""
-    step = max(1, BLOCK // arrays[0].shape[0])
+    step = max(1, BLOCK_ELEMENTS // arrays[0].shape[0])
     for start in range(0, arrays[0].shape[1], step):
-        wide = {id(array): np.asarray(array[:, start : start + step], np.float64) for array in arrays}
-        yield tuple(wide[id(array)] for array in arrays)
+        converted = {id(array): np.asarray(array[:, start : start + step], np.float64) for array in arrays}
+        yield tuple(converted[id(array)] for array in arrays)

@@ -14,8 +14,8 @@ from deploykit.runtime.contract import ArrayInput, ImageInput
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.result import Decisions
 
-MOST = 1000
-BATCH = 50
+MAX_SAMPLES = 1000
+BATCH = 50  # samples at once
 FLIPS_SHOWN = 10
 
 
@@ -26,11 +26,11 @@ def decide(
     rules: ImageInput | ArrayInput,
     split: Split,
 ) -> Decisions:
-    """The file, run by `provider`, and the network behind `logits` on at most `MOST` samples.
+    """The file, run by `provider`, and the network behind `logits` on at most `MAX_SAMPLES` samples.
 
     A flip is reported with its index and the network's margin between its two best.
     """
-    split = split.take(MOST)
+    split = split.take(MAX_SAMPLES)
     session = deployed.session("all", provider)
     size = deployed.fixed_batch or BATCH
     name = session.get_inputs()[0].name

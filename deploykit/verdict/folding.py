@@ -28,13 +28,13 @@ def close(found: NDArray[Any], right: NDArray[Any], tolerance: float = TOLERANCE
     return bool(np.max(np.abs(found - right), initial=0.0) <= tolerance * scale)
 
 
-def wide(tensor: Any) -> Any:
+def float64_array(tensor: Any) -> Any:
     """A float64 array, `None` for none."""
     return tensor.detach().double().numpy() if isinstance(tensor, Tensor) else None
 
 
 def _affine(norm: nn.Module) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    mean, variance, gain, shift = (wide(getattr(norm, name)) for name in ("running_mean", "running_var", "weight", "bias"))
+    mean, variance, gain, shift = (float64_array(getattr(norm, name)) for name in ("running_mean", "running_var", "weight", "bias"))
     gain = np.ones_like(mean) if gain is None else gain
     shift = np.zeros_like(mean) if shift is None else shift
     return mean, gain / np.sqrt(variance + norm.eps), shift

@@ -1,4 +1,4 @@
-"""From evidence to a word: the checks in their order, each with its answer."""
+"""The verdict on a model: every check in its order, each with its answer, and the word that they give together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
 
 from deploykit import onnx_file
@@ -15,9 +14,8 @@ from deploykit.errors import ContractError
 from deploykit.network.target import Network
 from deploykit.onnx_file import sessions
 from deploykit.runtime.contract import ArrayInput, ImageInput
-from deploykit.verdict import blame, legal, preprocessing
-from deploykit.verdict.case import Case
-from deploykit.verdict.comparison import RATIO, finite_scale
+from deploykit.verdict import blame, evidence, legal, preprocessing
+from deploykit.verdict.case import Case, OutputComparison
 from deploykit.verdict.decisions import decide
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.inputs import (
@@ -32,10 +30,9 @@ from deploykit.verdict.inputs import (
 )
 from deploykit.verdict.layers import LayerDifference, first_divergent
 from deploykit.verdict.originals import Original, TorchOriginal
-from deploykit.verdict.result import Check, Decisions, Errors, Verdict
+from deploykit.verdict.result import Check, Decisions, Verdict
 
-LEAST_AGREEMENT = 0.99
-LOOSEST = 0.5  # of the scale of the outputs: a file that may be that far off is not known to be the same
+MIN_TOP1_AGREEMENT = 0.99  # share of the labelled samples on which file and network decide alike, 0..1
 
 
 def judge(
@@ -85,7 +82,16 @@ class _Questions:
 
 
 def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
-    """A file that takes what the network takes."""
+    """The verdict on a file that takes what the network takes.
+
+    1. Is the file legal, and does it load? Else it is "invalid", and nothing more is asked.
+    2. Does it take as many inputs as the network? Else it is "different", and nothing more is asked.
+    3. Both get the same batches; every output is compared on each.
+    4. Every layer's own output is compared on some; on all where the outputs differ and no layer was seen to.
+    5. The stored weights, the contract, and whether all this proves anything.
+    6. On labelled samples, whether both decide alike.
+    7. "same" if every check passed; else the step is looked for that broke the file, and the first module that differs.
+    """
     found = legal.checks(deployed)
     if not all(check.passed for check in found):
         return Verdict(ask.file, original.name, "invalid", tuple(found), blamed_step=_first_illegal(ask, deployed))
@@ -94,13 +100,13 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
         return Verdict(ask.file, original.name, "different", tuple(found), blamed_step="export")
     batches, untried = _batches(deployed, original, ask.labelled[0] if ask.labelled else None, ask.sizes)
     case = Case(deployed, original, batches, ask.rtol, ask.atol, ask.provider)
-    outputs, errors = case.outputs()
+    outputs = case.outputs()
     layers = case.layers()
-    if not outputs.passed and first_divergent(layers) is None:
+    if not outputs.check.passed and first_divergent(layers) is None:
         layers = case.layers_on_all()
     right = {layer.path for layer in layers} - {layer.path for layer in layers if not layer.difference.within}
     weights, wrong_weight = original.weights(deployed, right)
-    found += [outputs, _layers(layers), weights, _contract(deployed, original), _evidence(errors, layers, case)]
+    found += [outputs.check, _layers(layers), weights, _contract(deployed, original), _evidence(outputs, layers, case)]
     decisions = None
     if ask.labelled and ask.labelled[1] and original.rules is not None and len(original.inputs) == 1:
         decisions = decide(deployed, ask.provider, original.logits, original.rules, ask.labelled[0])
@@ -109,19 +115,18 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
     first = first_divergent(layers)
     layer = original.culprit(deployed, first.path) if first else wrong_weight
     made_by = [(name, Deployed(part, deployed.folder)) for name, part in ask.steps] or [("export", deployed)]
+    remarks = [original.note, untried, legal.traces(deployed.model), None if ask.labelled else absent_dataset(original)]
     return Verdict(
         file=ask.file,
         against=original.name,
         verdict="same" if same else "different",
         checks=tuple(found),
-        errors=errors,
+        errors=outputs.errors,
         decisions=decisions,
         layers_compared=len({layer.path for layer in layers}),
         blamed_step=None if same else blame.blamed_step(made_by, case.agrees, ask.provider),
         first_divergent_layer=None if same else layer,
-        notes=tuple(
-            filter(None, [original.note, untried, legal.traces(deployed.model), None if ask.labelled else absent_dataset(original)])
-        ),
+        notes=tuple(filter(None, remarks)),
     )
 
 
@@ -209,22 +214,14 @@ def _layers(layers: Sequence[LayerDifference]) -> Check:
     return Check("layers", False, detail)
 
 
-def _evidence(errors: Errors | None, layers: Sequence[LayerDifference], case: Case) -> Check:
-    """Outputs that are all zero agree with anything, and random ones cannot be compared at all."""
-    if not case.steady:
-        answer = "the network gives another answer each time it is asked: random numbers or dropout in its forward pass?"
-        return Check("evidence", False, answer)
-    nothing = case.derived and LOOSEST < case.loosest < np.inf
-    if nothing and not case.vanishing():
-        answer = f"PyTorch's own answers in {case.precision} are {case.loosest / RATIO:.0%} off: nothing can be told from them"
-        return Check("evidence", False, answer)
-    empty = nothing or all(finite_scale(array) == 0 for seen in case.usable for array in seen.wide.outputs)
-    telling = sum(not layer.difference.empty and layer.difference.tolerance < LOOSEST for layer in layers)
-    if errors is None or not empty:
-        return Check("evidence", True, "the outputs tell inputs apart")
-    if telling:
-        return Check("evidence", True, f"the outputs are all zero and prove nothing; {telling} layers do")
-    return Check("evidence", False, "the outputs are all zero and no layer can be compared: nothing is proven")
+def _evidence(outputs: OutputComparison, layers: Sequence[LayerDifference], case: Case) -> Check:
+    return evidence.check(
+        case.comparable if outputs.errors else (),
+        layers,
+        is_repeatable=case.repeatable,
+        tolerance=outputs.tolerance if case.tolerance_is_derived else None,
+        precision=case.precision,
+    )
 
 
 def _decisions(decisions: Decisions) -> Check:
@@ -232,4 +229,4 @@ def _decisions(decisions: Decisions) -> Check:
         f"{decisions.agreement:.1%} alike on {decisions.samples} test samples; "
         f"accuracy {decisions.torch_accuracy:.1%} in PyTorch, {decisions.onnx_accuracy:.1%} in onnxruntime"
     )
-    return Check("decisions", decisions.agreement >= LEAST_AGREEMENT, detail)
+    return Check("decisions", decisions.agreement >= MIN_TOP1_AGREEMENT, detail)

@@ -21,7 +21,7 @@ from deploykit.verdict.naming import Naming
 from deploykit.verdict.precision import Precision
 from deploykit.verdict.reference import Observation
 
-BYTES_AT_ONCE = 512 << 20
+BYTES_AT_ONCE = 512 << 20  # of layers' outputs that one session is asked for
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,16 @@ def compare_layers(
     found: list[LayerDifference] = []
     for group in _groups(paths, observations):
         found += _compared(group, naming, observations, precision, partial(deployed.session, level, provider))
-    # A value of another shape is another thing, such as a recurrent layer's output before it is turned; the outputs judge it.
+    # A value of another shape is not this layer's output but, say, a recurrent layer's before it is turned; the outputs judge it.
     alike = [layer for layer in found if layer.difference.tolerance > 0]
     return alike if naming.trusted else _believable(alike)
 
 
 def _believable(layers: list[LayerDifference]) -> list[LayerDifference]:
-    """Where names are guesses, a difference is one of the network only if a later layer has it too; else the guess was wrong."""
+    """Without the differences that no later layer has on the same batch, for a file in which it is guessed which value is whose.
+
+    A network carries a difference on from layer to layer; one that ends at once says that the guess was wrong.
+    """
     last: dict[str, int] = {}
     for place, layer in enumerate(layers):
         if not layer.difference.within:
@@ -91,8 +94,10 @@ def _compared(
             # A batch that the file cannot take at all, such as another size than a frozen one: the outputs' check says so.
             continue
         for path, value in zip(known, values, strict=True):
-            wide, narrow, noise = (a.layers[path] for a in (observation.wide, observation.narrow, observation.noise))
-            difference = compare(wide, narrow, value, noise=noise, precision=precision)
+            float64, float32, reference = (
+                answers.layers[path] for answers in (observation.float64, observation.float32, observation.tolerance_reference)
+            )
+            difference = compare(float64, float32, value, tolerance_reference=reference, precision=precision)
             found.append(LayerDifference(path, observation.batch.name, difference))
     return found
 
@@ -102,7 +107,7 @@ def _groups(paths: Sequence[str], observations: Sequence[Observation]) -> Iterat
     group: list[str] = []
     size = 0
     for path in paths:
-        each = max((o.narrow.layers.nbytes(path) for o in observations if path in o.narrow.layers), default=0)
+        each = max((o.float32.layers.nbytes(path) for o in observations if path in o.float32.layers), default=0)
         if group and size + each > BYTES_AT_ONCE:
             yield group
             group, size = [], 0

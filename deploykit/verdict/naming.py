@@ -21,7 +21,7 @@ from deploykit import onnx_file
 from deploykit.onnx_file import external_data
 from deploykit.onnx_file.walk import SCOPES
 from deploykit.verdict.deployed import Deployed
-from deploykit.verdict.folding import expected, wide
+from deploykit.verdict.folding import expected, float64_array
 
 Convolution = nn.modules.conv._ConvNd
 BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -90,7 +90,7 @@ def _nearest(deployed: Deployed, node: onnx.NodeProto, conv: nn.Module, norms: M
     """The norm that explains a node's stored weight best; empty where the convolution's own weight does."""
     stored = next((t for t in deployed.model.graph.initializer if len(node.input) > 1 and t.name == node.input[1]), None)
     values = None if stored is None else external_data.array(stored, deployed.folder)
-    own = wide(conv.weight)
+    own = float64_array(conv.weight)
     if values is None or values.shape != own.shape:
         return ""
     found = values.astype(np.float64)

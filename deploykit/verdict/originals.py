@@ -16,7 +16,7 @@ from deploykit.network.input_specs import InputSpec
 from deploykit.network.target import Network
 from deploykit.onnx_file import external_data, sessions
 from deploykit.runtime.contract import ArrayInput, ImageInput, Output
-from deploykit.verdict.culprit import culprit
+from deploykit.verdict import blame
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.inputs import Batch, specs_of
 from deploykit.verdict.naming import Naming, name_layers
@@ -101,7 +101,7 @@ class TorchOriginal:
 
     def culprit(self, deployed: Deployed, path: str) -> str:
         """A folded BatchNorm's fault is told from its convolution's."""
-        return culprit(deployed, self.network.module, self.naming(deployed), path)
+        return blame.culprit(deployed, self.network.module, self.naming(deployed), path)
 
     def logits(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Float32."""
@@ -113,8 +113,8 @@ class TorchOriginal:
 class OnnxOriginal:
     """Another ONNX file.
 
-    There is no float64 for it: onnxruntime without any optimization stands for the truth, and how far its own optimizations
-    move the numbers for the noise that a file may have.
+    There is no float64 for it: its answers without any of onnxruntime's optimizations stand in for float64, and those with all
+    of them for float32. How far the two are apart sets the tolerance.
     """
 
     note = "two files were compared: onnxruntime without optimizations stands in for float64"
@@ -136,9 +136,9 @@ class OnnxOriginal:
         self._session = deployed.session()
 
     def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
-        """The file without optimization as the wide answers, with all of them as the narrow ones."""
-        wide, narrow = (self._ask(level, batches, with_layers) for level in ("disabled", "all"))
-        return [Observation(batch, w, n, n) for batch, w, n in zip(batches, wide, narrow, strict=True)]
+        """The file without optimizations in place of float64, with all of them in place of float32."""
+        plain, optimized = (self._ask(level, batches, with_layers) for level in ("disabled", "all"))
+        return [Observation(batch, p, o, o) for batch, p, o in zip(batches, plain, optimized, strict=True)]
 
     def again(self, batch: Batch) -> list[NDArray[Any]]:
         """With all of onnxruntime's optimizations."""

@@ -30,12 +30,12 @@ from deploykit.verdict.originals import Original
 from deploykit.verdict.result import Check, Verdict
 
 NAME = "preprocessing"
-MOST_SAMPLES = 200
-ONE_LEVEL = 1
+MAX_SAMPLES = 200
+MAX_PIXEL_DIFFERENCE = 1  # grey levels
 # Height x width: down and up, portrait and landscape, one pixel wide, and sizes where Pillow takes the columns first.
 SIZES = ((97, 211), (301, 90), (19, 13), (11, 27), (40, 1), (1, 33), (250, 120))
-# Top-1 may change where the two best logits are as close as rounding is, relative to the largest one.
-UNDECIDED = 1e-4
+# Margin between the two best logits / largest absolute logit, up to which another top-1 is rounding.
+MAX_UNDECIDED_MARGIN = 1e-4
 
 
 @dataclass
@@ -80,7 +80,7 @@ def network_in(deployed: Deployed) -> Deployed:
 
 def completed(judged: Verdict, deployed: Deployed, parts: Parts, original: Original, split: Split | None) -> Verdict:
     """The verdict on the network, and on the preprocessing in front of it."""
-    check = compare(deployed, parts, original, split)
+    check = compare_images(deployed, parts, original, split)
     if check.passed:
         return replace(judged, checks=(*judged.checks, check))
     word = "different" if judged.same else judged.verdict
@@ -88,7 +88,7 @@ def completed(judged: Verdict, deployed: Deployed, parts: Parts, original: Origi
     return replace(judged, checks=(*judged.checks, check), verdict=word, blamed_step=blamed, first_divergent_layer=layer)
 
 
-def compare(deployed: Deployed, parts: Parts, original: Original, split: Split | None) -> Check:
+def compare_images(deployed: Deployed, parts: Parts, original: Original, split: Split | None) -> Check:
     """Images of many sizes through the file and through Python: pixels within one grey level, the same top-1."""
     rules = original.rules
     if not isinstance(rules, ImageInput):
@@ -102,7 +102,7 @@ def compare(deployed: Deployed, parts: Parts, original: Original, split: Split |
         return Check(NAME, False, f"the file cannot be compared with the Python pipeline: {str(error)[:200]}")
     if not found.off <= _slack(session, rules):
         return Check(NAME, False, f"mean, std or scale are not the contract's: pixels are {found.off:.2g} off a grey level")
-    if not found.levels <= ONE_LEVEL:
+    if not found.levels <= MAX_PIXEL_DIFFERENCE:
         return Check(NAME, False, f"pixels differ by up to {found.levels:.0f} grey levels ({found.worst})")
     if found.flips:
         return Check(NAME, False, f"{found.flips} of {found.images} raw images get another top-1 than in Python")
@@ -111,7 +111,7 @@ def compare(deployed: Deployed, parts: Parts, original: Original, split: Split |
         NAME,
         True,
         f"{found.images} raw images, up and down, portrait and landscape: {share:.2%} of the pixels identical, "
-        f"none off by more than {ONE_LEVEL} grey level, same top-1, logits within {found.logits:.1e}",
+        f"none off by more than {MAX_PIXEL_DIFFERENCE} grey level, same top-1, logits within {found.logits:.1e}",
     )
 
 
@@ -157,7 +157,7 @@ def _flips(python: NDArray[Any], deployed: NDArray[Any], original: Original) -> 
     best = np.sort(python, axis=1)
     scale = np.array([finite_scale(row) for row in python])
     with np.errstate(invalid="ignore"):  # of two that are both -inf, none is the better
-        decided = best[:, -1] - best[:, -2] > UNDECIDED * scale
+        decided = best[:, -1] - best[:, -2] > MAX_UNDECIDED_MARGIN * scale
     return int(np.count_nonzero(decided & (python.argmax(axis=1) != deployed.argmax(axis=1))))
 
 
@@ -187,5 +187,5 @@ def _images(rules: ImageInput, split: Split | None) -> Iterator[tuple[str, list[
     for height, width in dict.fromkeys(sizes):
         pixels = generator.integers(0, 256, (2, height, width, rules.channels), np.uint8)
         yield f"noise, {width}x{height}", [Image.fromarray(p[:, :, 0] if rules.channels == 1 else p) for p in pixels]
-    for index, image in enumerate(split.take(MOST_SAMPLES).images() if split is not None else ()):
+    for index, image in enumerate(split.take(MAX_SAMPLES).images() if split is not None else ()):
         yield f"sample {index}", [image]

@@ -1,4 +1,4 @@
-"""What PyTorch says: in float32 as the user runs it, and in float64 as the truth that both sides are judged by."""
+"""The PyTorch network's own answers: in float32 as the user runs it, in float64, and in the file's own precision."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from deploykit.errors import InputError, first_line
 from deploykit.network import outputs as network_outputs
 from deploykit.verdict.comparison import distance
 from deploykit.verdict.inputs import Batch
-from deploykit.verdict.precision import PlainSums, Precision, rounded, widened
+from deploykit.verdict.long_sums import PlainSums
+from deploykit.verdict.precision import Precision
+from deploykit.verdict.rounding import rounded
 from deploykit.verdict.values import Values
+from deploykit.verdict.widening import widened
 
-LONG = 256  # terms; shorter sums lose no more in one order than in another
-FEW = 64  # output values; so few may by luck all be nearer to the truth than float32 usually is
-SHAKEN = 3
+LONG_SUM = 256  # terms; a shorter sum loses no more in one order of its terms than in another
+FEW_VALUES = 64  # output values; so few may by luck all be nearer to float64 than float32 usually is
+PERTURBED_RUNS = 3
 
 
 @dataclass(frozen=True)
@@ -35,41 +38,45 @@ class Answers:
 
 @dataclass(frozen=True)
 class Observation:
-    """One batch as the network itself sees it: `wide` in float64, `narrow` in float32.
+    """The network's own answers to one batch, in each arithmetic that a file is held against.
 
-    `noise` is what tells how far a file may be off: `narrow`, or the network rounded to float16 where the file is, or with
-    plain sums where it has long ones; where there are few values, each is the worst of several answers in float32.
+    `float64`: what all other answers are measured from; the answers in float32 where the network cannot run in float64.
+    `float32`: as the user runs it. `tolerance_reference`: the answers whose distance from `float64` decides how far the file may
+    be off: `float32`, or the network rounded to float16 where the file is, or with long sums added up one after the other; where
+    there are few output values, each is the one of several float32 answers that is farthest from `float64`.
     """
 
     batch: Batch
-    wide: Answers
-    narrow: Answers
-    noise: Answers
+    float64: Answers
+    float32: Answers
+    tolerance_reference: Answers
 
     @property
-    def tells(self) -> bool:
-        """Whether the network's own outputs in float64 hold a finite number, or nothing at all."""
-        return any(has_numbers(array) for array in self.wide.outputs)
+    def has_numbers(self) -> bool:
+        """Whether an output in float64 holds a finite number, or no element at all."""
+        return any(has_numbers(array) for array in self.float64.outputs)
 
     @property
     def overflows(self) -> bool:
-        """Whether an output that is finite in float64 is not so in the file's own precision."""
-        return any(bool((np.isfinite(w) & ~np.isfinite(n)).any()) for w, n in self._outputs())
+        """Whether an output that is finite in float64 is infinite or NaN in the file's own precision."""
+        return any(bool((np.isfinite(truth) & ~np.isfinite(own)).any()) for truth, own in self._float_outputs())
 
     @property
     def undefined(self) -> bool:
         """Whether an output that is infinite or NaN in float64 is anything else in the file's own precision."""
-        return any(bool((~np.isfinite(w) & (distance(w, n) != 0)).any()) for w, n in self._outputs())
+        return any(bool((~np.isfinite(truth) & (distance(truth, own) != 0)).any()) for truth, own in self._float_outputs())
 
-    def _outputs(self) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        for wide, noise in zip(self.wide.outputs, self.noise.outputs, strict=True):
-            if wide.dtype.kind == "f" and wide.shape == noise.shape:
-                yield wide, noise
+    def _float_outputs(self) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """Each output in float64 and as the tolerance reference has it."""
+        for truth, own in zip(self.float64.outputs, self.tolerance_reference.outputs, strict=True):
+            if truth.dtype.kind == "f" and truth.shape == own.shape:
+                yield truth, own
 
     @property
     def layers(self) -> list[str]:
         """Paths of the module calls that every precision made: a loop that ends on a value may turn once more in one of them."""
-        return [path for path in self.wide.layers if path in self.narrow.layers and path in self.noise.layers]
+        others = (self.float32.layers, self.tolerance_reference.layers)
+        return [path for path in self.float64.layers if all(path in layers for layers in others)]
 
 
 def has_numbers(array: NDArray[Any]) -> bool:
@@ -86,36 +93,43 @@ class Reference:
         self.note = ""
 
     def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
-        """Every batch once per precision; layers are kept for the batches named in `with_layers`."""
+        """Ask every batch in each arithmetic; layers are kept for the batches named in `with_layers`.
+
+        1. In float32, as the user runs it; how long the sums are is noted on the way.
+        2. The tolerance reference: float32 again with long sums added up one after the other, or rounded to float16.
+        3. In float64; a network that cannot have it is measured from its float32 answers.
+        4. Where there are few output values, or no float64: in float32 for inputs that differ in their last bit, and of all
+           these the answer that is farthest, value by value, becomes the tolerance reference.
+        """
+        ask = partial(self._ask_all, batches, with_layers)
         with PlainSums(active=False) as sums:
-            narrow = [self.ask(batch.tensors, batch.name in with_layers) for batch in batches]
-        noise = narrow
-        if self.precision == "fp32" and sums.longest > LONG:
+            float32 = ask()
+        reference = float32
+        if self.precision == "fp32" and sums.longest > LONG_SUM:
             with PlainSums():
-                noise = [self.ask(batch.tensors, batch.name in with_layers) for batch in batches]
+                reference = ask()
         if self.precision == "fp16":
             with rounded(self.module):
-                noise = [self.ask(_each(batch, _halve), batch.name in with_layers) for batch in batches]
-        wide = self._wide(batches, with_layers)
-        few = sum(array.size for answers in narrow for array in answers.outputs) < FEW
-        if self.precision == "fp32" and (few or wide is None):
-            shaken = self._shaken(batches, with_layers)
-            noise = [_farthest(truth, answers) for truth, *answers in zip(wide or narrow, noise, *shaken, strict=True)]
-        return [Observation(*row) for row in zip(batches, wide or narrow, narrow, noise, strict=True)]
+                reference = ask(_round_to_float16)
+        float64 = self._in_float64(ask)
+        few = sum(array.size for answers in float32 for array in answers.outputs) < FEW_VALUES
+        if self.precision == "fp32" and (few or float64 is None):
+            perturbed = [ask(partial(_perturb, seed)) for seed in range(PERTURBED_RUNS)]
+            reference = [_farthest(truth, own) for truth, *own in zip(float64 or float32, reference, *perturbed, strict=True)]
+        return [Observation(*row) for row in zip(batches, float64 or float32, float32, reference, strict=True)]
 
-    def _shaken(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[list[Answers]]:
-        """In float32, to inputs that differ in their last bit."""
-        return [
-            [self.ask(_each(batch, partial(_shake, seed)), batch.name in with_layers) for batch in batches]
-            for seed in range(SHAKEN)
-        ]
+    def _ask_all(
+        self, batches: Sequence[Batch], with_layers: Container[str], convert: Callable[[Tensor], Tensor] | None = None
+    ) -> list[Answers]:
+        """One run per batch; `convert` is applied to its floating inputs."""
+        return [self.ask(_each(batch, convert) if convert else batch.tensors, batch.name in with_layers) for batch in batches]
 
-    def _wide(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Answers] | None:
-        """In float64; `None` for a network that insists on float32 inside, for which float32 is all there is."""
+    def _in_float64(self, ask: Callable[[Callable[[Tensor], Tensor]], list[Answers]]) -> list[Answers] | None:
+        """`ask` with the network in float64; `None`, and a note, for a network that insists on float32 inside."""
         for sparing in (True, False):
             try:
                 with widened(self.module, sparing):
-                    return [self.ask(_each(batch, _widen), batch.name in with_layers) for batch in batches]
+                    return ask(Tensor.double)
             except Exception as error:  # whatever a network raises of types that it did not expect
                 kind = type(error.__cause__ or error).__name__
         self.note = f"no float64 reference: {kind}; PyTorch in float32 stands in for it"
@@ -166,18 +180,14 @@ def _each(batch: Batch, convert: Callable[[Tensor], Tensor]) -> list[Tensor]:
     return [convert(t) if t.dtype.is_floating_point else t for t in batch.tensors]
 
 
-def _widen(tensor: Tensor) -> Tensor:
-    return tensor.double()
-
-
-def _shake(seed: int, tensor: Tensor) -> Tensor:
+def _perturb(seed: int, tensor: Tensor) -> Tensor:
     """Each value moved by its last bit, up or down: what this changes in the answer is nothing but rounding."""
     signs = torch.randint(0, 2, tensor.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     return tensor * (1 + signs * torch.finfo(tensor.dtype).eps).to(tensor.dtype)
 
 
 def _farthest(truth: Answers, several: Sequence[Answers]) -> Answers:
-    """Of several answers, value by value, the one that is farthest from the truth."""
+    """Of several answers, value by value, the one that is farthest from `truth`, the answers in float64."""
     outputs = [_far(value, [answers.outputs[place] for answers in several]) for place, value in enumerate(truth.outputs)]
     layers = Values()
     for path, value in truth.layers.items():
@@ -196,5 +206,5 @@ def _far(truth: NDArray[Any], several: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return found
 
 
-def _halve(tensor: Tensor) -> Tensor:
+def _round_to_float16(tensor: Tensor) -> Tensor:
     return tensor.half().to(tensor.dtype)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -103,8 +102,4 @@ class Verdict:
         }
         if self.decisions:
             found["decisions"] = {k: v for k, v in asdict(self.decisions).items() if k != "flipped"}
-        return _plain(found)
-
-
-def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(value)
+        return found

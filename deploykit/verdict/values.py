@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-BUDGET = 128 << 20  # bytes; three sets are held at once, and a network of gigabytes leaves little room
+BUDGET = 128 << 20  # bytes of one set of values in memory; three sets are held at once
 
 
 class Values(MutableMapping[str, NDArray[Any]]):

@@ -9,7 +9,7 @@ from torch import nn
 
 from deploykit.onnx_file import external_data
 from deploykit.verdict.deployed import Deployed
-from deploykit.verdict.folding import TOLERANCE, close, expected, wide
+from deploykit.verdict.folding import TOLERANCE, close, expected, float64_array
 from deploykit.verdict.naming import Naming
 from deploykit.verdict.result import Check
 
@@ -30,11 +30,11 @@ def compare_weights(deployed: Deployed, module: nn.Module, naming: Naming, prove
         found = external_data.array(tensor, deployed.folder) if own is not None and list(own.shape) == list(tensor.dims) else None
         if found is None:
             continue
-        right, tolerance = wide(own), 0.0
+        right, tolerance = float64_array(own), 0.0
         owner, _, kind = tensor.name.rpartition(".")
         if owner in norms:
             conv = module.get_submodule(owner)
-            pair = expected(wide(conv.weight), wide(conv.bias), module.get_submodule(norms[owner]))
+            pair = expected(float64_array(conv.weight), float64_array(conv.bias), module.get_submodule(norms[owner]))
             right, tolerance = pair[kind == "bias"], TOLERANCE
         if found.dtype == np.float16:
             tolerance = max(tolerance, float(np.finfo(np.float16).eps))

@@ -57,8 +57,8 @@ class Turning(Settling):
 def test_calls_that_only_one_precision_makes_are_not_compared(width):
     network = replace(targets.resolve("mlp", untrained=True), module=Settling(), inputs=(InputSpec("input", (width,)),), rules=None)
     (seen,) = Reference(network.module).observe([Batch("noise", (torch.randn(2, width),))], {"noise"})
-    assert len(seen.wide.layers) > len(seen.narrow.layers), "the loop turns equally often: this test shows nothing"
-    assert seen.layers == list(seen.narrow.layers)
+    assert len(seen.float64.layers) > len(seen.float32.layers), "the loop turns equally often: this test shows nothing"
+    assert seen.layers == list(seen.float32.layers)
     verdict = judge(to_onnx(replace(network, module=Turning(12))), network)
     assert verdict.same, verdict.checks
     faulty = judge(to_onnx(replace(network, module=Turning(12, wrong=11))), network)

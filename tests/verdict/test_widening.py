@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from deploykit.verdict.inputs import Batch
-from deploykit.verdict.precision import widened
 from deploykit.verdict.reference import Reference
+from deploykit.verdict.widening import widened
 
 
 class Plain(nn.Module):
@@ -69,15 +69,15 @@ def test_what_the_network_itself_turns_into_float32_is_float64_too():
     reference = Reference(module)
     (seen,) = reference.observe([Batch("noise", (torch.randint(0, 256, (2, 3, 6, 6), dtype=torch.uint8),))], {"noise"})
     assert reference.note == ""
-    assert seen.wide.outputs[0].dtype == "float64"
-    assert 0 < abs(seen.wide.outputs[0] - seen.narrow.outputs[0]).max() < 1e-5
+    assert seen.float64.outputs[0].dtype == "float64"
+    assert 0 < abs(seen.float64.outputs[0] - seen.float32.outputs[0]).max() < 1e-5
 
 
 def test_without_float64_rounding_is_measured_by_asking_again():
     module = Insisting().eval()
     (seen,) = Reference(module).observe([Batch("noise", (torch.randn(40, 3, 6, 6),))], ())
-    assert seen.wide is seen.narrow
-    assert 0 < abs(seen.noise.outputs[0] - seen.narrow.outputs[0]).max() < 1e-4
+    assert seen.float64 is seen.float32
+    assert 0 < abs(seen.tolerance_reference.outputs[0] - seen.float32.outputs[0]).max() < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -97,14 +97,14 @@ def test_the_answers_are_those_of_the_whole_network_in_float64(network, inputs):
     reference = Reference(module)
     (seen,) = reference.observe([Batch("noise", (x,))], {"noise"})
     assert reference.note == ""
-    assert all(value.dtype == "float64" for value in seen.wide.layers.values())
+    assert all(value.dtype == "float64" for value in seen.float64.layers.values())
     for name, tensor in module.state_dict().items():
         assert tensor.dtype == before[name].dtype
         assert torch.equal(tensor, before[name])
     assert not any(child._forward_hooks or child._forward_pre_hooks for child in module.modules())
     with torch.no_grad():
         expected = module.double()(x.double())
-    assert torch.equal(torch.from_numpy(seen.wide.outputs[0]), expected)
+    assert torch.equal(torch.from_numpy(seen.float64.outputs[0]), expected)
 
 
 def test_the_weights_of_one_layer_at_a_time():
@@ -121,7 +121,7 @@ def test_a_network_that_raises_gets_its_weights_back():
     reference = Reference(module)
     (seen,) = reference.observe([Batch("noise", (torch.randn(2, 3, 6, 6),))], ())
     assert "no float64 reference: AssertionError" in reference.note
-    assert seen.wide is seen.narrow
+    assert seen.float64 is seen.float32
     assert {tensor.dtype for tensor in module.parameters()} == {torch.float32}
     narrow = torch.randn(1, 3, 6, 6)
     with pytest.raises(RuntimeError), widened(module), torch.no_grad():

@@ -1,0 +1,96 @@
+"""Sums over many numbers, added up one after the other in float32: how far a network's answers move is what a file may lose.
+
+A context manager at torch's dispatcher (`PlainSums`), the sums it replaces, and the operators that torch decomposes into them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class PlainSums(TorchDispatchMode):
+    """Sums over many numbers are added up one after the other in float32, as onnxruntime's pooling and reductions do.
+
+    PyTorch adds in pairs, whose error grows with the logarithm of the number of terms instead of with the number (Higham,
+    Accuracy and Stability of Numerical Algorithms, chapter 4). With it alone as the measure, a mean over a large image would
+    be called wrong wherever it is not computed by PyTorch. `longest`: terms of the longest sum that was met.
+    """
+
+    def __init__(self, active: bool = True) -> None:
+        super().__init__()
+        self.active = active
+        self.longest = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        kwargs = dict(kwargs or {})
+        name = func.overloadpacket.__name__
+        if name not in _SUMS or not isinstance(args[0], Tensor) or args[0].dtype != torch.float32:
+            return func(*args, **kwargs)
+        if name in _MADE_OF_SUMS:
+            with self:
+                return _MADE_OF_SUMS[name](func)(*args, **kwargs)
+        given = {argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)} | kwargs
+        axes = _axes(args[0], given.get("dim"))
+        terms = math.prod(args[0].shape[axis] for axis in axes)
+        self.longest = max(self.longest, terms)
+        return _SUMS[name](args[0], axes, terms, given) if self.active and terms > 1 else func(*args, **kwargs)
+
+
+def _axes(tensor: Tensor, dim: Any) -> tuple[int, ...]:
+    chosen = range(tensor.ndim) if dim is None or dim == [] else [dim] if isinstance(dim, int) else dim
+    return tuple(axis % tensor.ndim for axis in chosen) if tensor.ndim else ()
+
+
+def _plain_sum(tensor: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:
+    """One after the other; numpy's accumulate cannot do otherwise."""
+    kept = [axis for axis in range(tensor.ndim) if axis not in axes]
+    rows = tensor.permute(*kept, *axes).reshape(math.prod(tensor.shape[axis] for axis in kept), -1)
+    total = torch.stack([torch.from_numpy(np.add.accumulate(row.numpy(), dtype=np.float32)[-1:]) for row in rows]).flatten()
+    shape = [1 if axis in axes else size for axis, size in enumerate(tensor.shape)]
+    return total.reshape(shape if keep else [tensor.shape[axis] for axis in kept])
+
+
+def _sum(tensor: Tensor, axes: tuple[int, ...], terms: int, given: dict[str, Any]) -> Tensor:
+    del terms
+    return _plain_sum(tensor, axes, given.get("keepdim", False))
+
+
+def _mean(tensor: Tensor, axes: tuple[int, ...], terms: int, given: dict[str, Any]) -> Tensor:
+    return _plain_sum(tensor, axes, given.get("keepdim", False)) / terms
+
+
+def _var_mean(tensor: Tensor, axes: tuple[int, ...], terms: int, given: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    correction = given.get("correction", int(given.get("unbiased", True)))
+    mean = _plain_sum(tensor, axes, True) / terms
+    squares = _plain_sum((tensor - mean) ** 2, axes, True) / (terms - (1 if correction is None else correction))
+    return (squares, mean) if given.get("keepdim", False) else (squares.squeeze(axes), mean.squeeze(axes))
+
+
+def _var(tensor: Tensor, axes: tuple[int, ...], terms: int, given: dict[str, Any]) -> Tensor:
+    return _var_mean(tensor, axes, terms, given)[0]
+
+
+def _std(tensor: Tensor, axes: tuple[int, ...], terms: int, given: dict[str, Any]) -> Tensor:
+    return _var(tensor, axes, terms, given).sqrt()
+
+
+def _decomposed(func: Any) -> Any:
+    from torch._decomp import get_decompositions  # loads hundreds of modules, which few networks need
+
+    return get_decompositions([func])[func]
+
+
+# Operators of torch whose sums are long where images are large; those of the second table are written in terms of the first.
+_MADE_OF_SUMS: dict[str, Callable[[Any], Any]] = dict.fromkeys(
+    ("native_layer_norm", "native_group_norm", "native_batch_norm", "_native_batch_norm_legit"), _decomposed
+)
+_SUMS: dict[str, Callable[..., Any]] = {
+    "sum": _sum, "mean": _mean, "var": _var, "std": _std, "var_mean": _var_mean, **_MADE_OF_SUMS,
+}  # fmt: skip
