@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import torch
 
     from deploykit.network.target import Network
-    from deploykit.profiler.onnx.inputs import FixedInput
 
 
 @dataclass(frozen=True)
@@ -104,18 +103,14 @@ def of_file(
     Without `values` they take no memory, and an input that takes no numbers is no error.
     """
     from deploykit import onnx_file
+    from deploykit.onnx_file import inputs as graph_inputs
     from deploykit.profiler.onnx import inputs as onnx_inputs
 
     found = onnx_inputs.fixed(onnx_file.read(file), batch, shapes)
     if not values:
         return [np.broadcast_to(np.zeros((), entry.dtype or np.uint8), entry.shape) for entry in found]
+    strange = next((entry for entry in found if entry.dtype is None), None)
+    if strange is not None:
+        raise InputError(f"the input {strange.name!r} takes no numbers that numpy has, so it cannot be timed", "add --no-latency")
     generator = np.random.Generator(np.random.PCG64(seed))
-    return [_values(entry, generator) for entry in found]
-
-
-def _values(entry: FixedInput, generator: np.random.Generator) -> NDArray[Any]:
-    if entry.dtype is None:
-        raise InputError(f"the input {entry.name!r} takes no numbers that numpy has, so it cannot be timed", "add --no-latency")
-    if entry.dtype.kind == "f":
-        return generator.standard_normal(entry.shape).astype(entry.dtype)
-    return generator.integers(0, 2, entry.shape).astype(entry.dtype)
+    return [graph_inputs.random_values(entry.shape, entry.dtype, generator) for entry in found if entry.dtype is not None]

@@ -121,15 +121,24 @@ class Contract:
     verdict: Mapping[str, Any] | None = None
 
     def example_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes without the batch that the network was exported with, by input, without what is no such record, or too large."""
+        """`example_sizes` without the batch."""
+        return {name: tuple(size for size in sizes if size is not None) for name, sizes in self.example_sizes().items()}
+
+    def example_sizes(self) -> dict[str, tuple[int | None, ...]]:
+        """Whole shapes that the network was exported with, by input, `None` for the batch.
+
+        Left out: what is no such record, and what is too large.
+        """
         recorded = self.provenance.get("inputs")
-        found: dict[str, tuple[int, ...]] = {}
+        found: dict[str, tuple[int | None, ...]] = {}
         for entry in recorded if isinstance(recorded, list) else ():
             name, shape = (entry.get("name"), entry.get("shape")) if isinstance(entry, dict) else (None, None)
             if not isinstance(name, str) or not isinstance(shape, list) or len(shape) > 8:
                 continue
             if all(_is_int(size) and size >= 1 for size in shape) and math.prod(shape) <= MAX_EXAMPLE:
-                found[name] = tuple(shape)
+                batch = entry.get("batch_axis", 0)
+                at = batch if _is_int(batch) and 0 <= batch <= len(shape) else 0
+                found[name] = (*shape[:at], *(() if batch is None else (None,)), *shape[at:])
         return found
 
     def dumps(self) -> str:

@@ -13,9 +13,10 @@ import onnxruntime
 
 from deploykit.errors import ContractError, DeploykitError, InputError, ModelFileError
 from deploykit.runtime import contract as contracts
+from deploykit.runtime import open_axes
 from deploykit.runtime.answering import RunWithContract, answer_all, answer_batch
 from deploykit.runtime.checks import check_contract, check_value
-from deploykit.runtime.contract import Contract, ImageInput
+from deploykit.runtime.contract import Contract
 from deploykit.runtime.images import MAX_PIXELS
 from deploykit.runtime.onnx_bytes import check_external_data, read_model
 from deploykit.runtime.prediction import Prediction
@@ -161,8 +162,8 @@ class Predictor:
     def warm_up(self, runs: int = 1, batch: int = 1, inputs: NDArray[Any] | Mapping[str, NDArray[Any]] | None = None) -> None:
         """Run `runs` times, on zeros or on `inputs` (as for `run`): the first run of a session is slow, on CUDA of every shape.
 
-        Free sizes of the zeros are those that the network was exported with, else 1. Raises `InputError` where the network
-        takes no zeros of these sizes: then give `inputs`.
+        Open axes of the zeros have the sizes that the network was exported with, else those of `open_axes`. Raises `InputError`
+        where the network takes no zeros of these sizes: then give `inputs`.
         """
         if not isinstance(runs, int) or runs < 0:
             raise InputError(f"{runs!r:.80} runs to warm up are not possible", "give a whole number, 0 or more")
@@ -201,6 +202,7 @@ class Predictor:
         self._rank = len(shape)
         self._sizes = tuple((axis, size) for axis, size in enumerate(shape) if size is not None)
         self._first = [self.outputs[0].name]
+        self._axes = open_axes.of_session(session.get_inputs())
         self._session_run = session.run
         contract = self.contract
         self._network = None
@@ -224,18 +226,8 @@ class Predictor:
         for spec in self.inputs:
             if spec.dtype is None:
                 raise InputError(f"{self.name} cannot be warmed up: there are no zeros for the input {spec}", _OWN_INPUTS)
-        return {spec.name: np.zeros(self._free_shape(spec, batch), spec.dtype) for spec in self.inputs}
-
-    def _free_shape(self, spec: TensorSpec, batch: int) -> tuple[int, ...]:
-        """A shape the input can have: `batch`, what is fixed, what the contract says, 1."""
-        rules = self.contract.input if self.contract is not None else None
-        known = self.contract.example_shapes().get(spec.name, ()) if self.contract is not None else ()
-        if self.contract is not None and isinstance(rules, ImageInput):
-            known = (rules.channels, rules.height, rules.width)
-            if self.contract.preprocessing_in_graph:
-                known = (*known[1:], known[0])
-        usual = (batch, *known)
-        return tuple(size or (usual[axis] if axis < len(usual) else 1) for axis, size in enumerate(spec.shape or ()))
+        shapes = open_axes.sizes(self._axes, batch, contract=self.contract)
+        return {spec.name: np.zeros(shapes[spec.name], spec.dtype) for spec in self.inputs}
 
     def _tell(self, cuda_lost: bool) -> None:
         """A GPU that is there and not used is worth a warning; that there is none, a remark."""

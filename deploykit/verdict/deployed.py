@@ -13,7 +13,7 @@ import onnx
 import onnxruntime
 
 from deploykit import onnx_file
-from deploykit.onnx_file import external_data, sessions, walk
+from deploykit.onnx_file import external_data, inputs, sessions
 from deploykit.verdict.precision import Precision
 
 
@@ -35,8 +35,7 @@ class Deployed:
     @property
     def inputs(self) -> list[onnx.ValueInfoProto]:
         """What it takes, without the weights that old files list among the inputs."""
-        stored = walk.stored(self.model.graph)
-        return [value for value in self.model.graph.input if value.name not in stored]
+        return inputs.of_graph(self.model.graph)
 
     @property
     def fixed_batch(self) -> int | None:

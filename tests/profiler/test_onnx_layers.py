@@ -13,6 +13,7 @@ from deploykit.network import target
 from deploykit.profiler import profile
 from deploykit.profiler.onnx import layers as onnx_layers
 from deploykit.profiler.onnx import precision
+from deploykit.profiler.onnx.inputs import fixed
 from deploykit.profiler.pytorch import layers
 
 
@@ -356,6 +357,25 @@ def test_a_batch_that_the_file_fixes_cannot_be_another():
     assert onnx_layers.count(model).batch == 2
     with pytest.raises(InputError, match="the batch of the input 'a' is 2"):
         onnx_layers.count(model, batch=3)
+
+
+def test_axes_of_one_name_have_one_size_and_the_batch_may_be_the_second_axis():
+    model = one("MatMul", [("batch", "t", 4), (2, "batch", 4)], {})
+    found = fixed(model, 3, [(7, 4), (2, 4)])
+    assert [entry.shape for entry in found] == [(3, 7, 4), (2, 3, 4)]
+    assert [entry.shape for entry in fixed(one("Add", [("n", "t"), ("n", "t")]), 3, [(7,), (7,)])] == [(3, 7), (3, 7)]
+
+
+def test_every_input_keeps_its_own_first_axis_and_a_scalar_has_none():
+    model = one("Sum", [("n", 3), (2, 3), ()])
+    assert [entry.shape for entry in fixed(model, 5)] == [(5, 3), (2, 3), ()]
+
+
+def test_a_fixed_size_of_zero_is_a_size_and_minus_one_is_none():
+    assert fixed(one("Relu", [(1, 0)]), None)[0].shape == (1, 0)
+    assert fixed(one("Relu", [(-1, 3)]), 4)[0].shape == (4, 3)
+    with pytest.raises(InputError, match="axis 1 .* is free"):
+        fixed(one("Relu", [(1, -1)]), None)
 
 
 def test_inputs_without_any_shape():

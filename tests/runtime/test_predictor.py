@@ -393,6 +393,38 @@ def test_preprocessing_in_the_graph_takes_images_of_any_size(save) -> None:
     predictor.warm_up(1)
 
 
+@pytest.mark.parametrize(
+    ("shape", "other"),
+    [(["n", "t"], ["n", "t"]), (["batch", 3, "h", "w"], ["batch"]), ([-1, 3, -1, -1], [-1]), (["batch", 0], ["batch"])],
+)
+def test_a_file_is_warmed_up_at_sizes_that_fit_together(save, shape, other) -> None:
+    """Two inputs of the same names; a window of 11 pixels; open sizes as Paddle writes them; a fixed size of 0."""
+    nodes = (
+        [helper.make_node("Add", ["a", "b"], ["out"])]
+        if len(shape) == 2 and shape[1]
+        else [helper.make_node("Identity", ["a"], ["out"])]
+    )
+    weights = {}
+    if len(shape) == 4:
+        nodes, weights = [helper.make_node("Conv", ["a", "w"], ["out"])], {"w": np.ones((1, 3, 11, 11), np.float32)}
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes) for name, sizes in (("a", shape), ("b", other))]
+    model = build(nodes, values, [helper.make_tensor_value_info("out", TensorProto.FLOAT, [None] * len(shape))], weights)
+    Predictor(save(model, None), device="cpu").warm_up(1, batch=2)
+
+
+def test_a_fixed_size_of_zero_is_asked_for_as_any_other(save) -> None:
+    model = build(
+        [helper.make_node("Concat", ["past", "new"], ["out"], axis=1)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size, 2]) for name, size in (("past", 0), ("new", 3))],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 3, 2])],
+    )
+    predictor = Predictor(save(model, None), device="cpu")
+    new = np.ones((1, 3, 2), np.float32)
+    np.testing.assert_array_equal(predictor.run({"past": np.zeros((1, 0, 2), np.float32), "new": new}), new)
+    with pytest.raises(InputError, match="axis 1 must be 0"):
+        predictor.run({"past": np.zeros((1, 1, 2), np.float32), "new": new})
+
+
 def test_a_network_that_sums_over_the_batch_gets_samples_one_by_one(save) -> None:
     model = build(
         [helper.make_node("ReduceSum", ["input"], ["out"], keepdims=0)],
@@ -707,15 +739,15 @@ def test_a_sequence_is_a_list_of_arrays(io_binding: bool) -> None:
 
 
 def test_warming_up_a_file_with_free_sizes() -> None:
-    """Four numbers at least: zeros of size 1 are not what it takes, which is the caller's to know."""
+    """Twelve numbers at least: zeros of the usual size are not what it takes, which is the caller's to know."""
     info = helper.make_tensor_value_info
     model = build(
-        [helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[4])],
+        [helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[12])],
         [info("x", TensorProto.FLOAT, ["n", 1, "length"])],
         [info("y", TensorProto.FLOAT, ["n", 1, "shorter"])],
     ).SerializeToString()
     predictor = Predictor(model, device="cpu")
-    mine = np.ones((2, 1, 9), np.float32)
+    mine = np.ones((2, 1, 17), np.float32)
     predictor.warm_up(2, inputs=mine)
     predictor.warm_up(0)
     assert predictor.run(mine).shape == (2, 1, 6)

@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from deploykit.errors import ExportError, ModelFileError
-from deploykit.onnx_file import walk
+from deploykit.onnx_file import inputs, walk
 from deploykit.onnx_file.preprocessing.builder import Builder
 from deploykit.onnx_file.preprocessing.resize import Axis, resize
 from deploykit.runtime.contract import ImageInput
@@ -62,7 +62,7 @@ def split(model: onnx.ModelProto) -> Parts:
     core = onnx.ModelProto()
     core.CopyFrom(model)
     graph = core.graph
-    graph_input = next(iter(_inputs(graph)), None)
+    graph_input = next(iter(inputs.of_graph(graph)), None)
     prefix = _prefix_of(graph)
     known = {value.name: value for value in graph.value_info}
     if graph_input is None or prefix not in known or all(prefix not in node.output for node in graph.node):
@@ -130,15 +130,10 @@ def _check(network_input: onnx.ValueInfoProto, rules: ImageInput) -> None:
 
 
 def _only_input(graph: onnx.GraphProto) -> onnx.ValueInfoProto:
-    found = _inputs(graph)
+    found = inputs.of_graph(graph)
     if len(found) != 1:
         raise ExportError(f"a network with {len(found)} inputs cannot have its preprocessing in the graph", "export without it")
     return found[0]
-
-
-def _inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-    stored = walk.stored(graph)
-    return [value for value in graph.input if value.name not in stored]
 
 
 def _free_prefix(graph: onnx.GraphProto) -> str:
@@ -153,7 +148,7 @@ def _free_prefix(graph: onnx.GraphProto) -> str:
 
 def _prefix_of(graph: onnx.GraphProto) -> str:
     """The prefix of the node that takes the image; "" where it has none."""
-    names = {value.name for value in _inputs(graph)}
+    names = {value.name for value in inputs.of_graph(graph)}
     return next((node.name.split("/")[0] for node in graph.node if names & set(node.input) and "/" in node.name), "")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import onnx
 
-from deploykit import onnx_file
-from deploykit.errors import ContractError, InputError, ModelFileError
+from deploykit.errors import InputError, ModelFileError
+from deploykit.onnx_file import inputs as graph_inputs
 from deploykit.onnx_file import walk
+from deploykit.onnx_file.inputs import GraphInput
 from deploykit.profiler.layer_table import Shape
-from deploykit.runtime.contract import ImageInput
+from deploykit.runtime import open_axes
+from deploykit.runtime.open_axes import Axes, Sizes
 
 MOST_ELEMENTS = 1 << 40
 
@@ -30,41 +32,80 @@ class FixedInput:
 
 
 def fixed(model: onnx.ModelProto, batch: int | None, shapes: Sequence[Shape] | None = None) -> list[FixedInput]:
-    """The inputs for one batch size: a free first axis takes `batch` (`None`: 1), other free axes take `shapes`.
+    """The inputs for one batch size (`None`: 1) and, for other open axes, `shapes`: per input, without the batch.
 
-    `shapes`: per input, without the batch. By default free axes are as the contract has them: the size of the images, or the
-    sizes that the network was exported with.
-    Raises `InputError` naming the axis whose size nobody knows, or the size that the file fixes otherwise.
+    What those leave open has the size that `open_axes.known_sizes` finds: that of the contract, or of an axis of the same name.
+    Raises `InputError` naming the axis whose size nobody knows (a count at a made-up size would be worth nothing), or the size that
+    the file fixes otherwise.
     """
     require_text(model)
-    stored = walk.stored(model.graph)
-    values = [value for value in model.graph.input if value.name not in stored]
-    if shapes is not None and len(shapes) != len(values):
-        raise InputError(f"the file has {len(values)} inputs, {len(shapes)} shapes were given", "give one --input-shape per input")
-    wanted = shapes if shapes is not None else _contract_shapes(model, values)
-    return [_fixed(value, batch, shape) for value, shape in zip(values, wanted, strict=True)]
+    inputs = graph_inputs.described(model.graph)
+    if shapes is not None and len(shapes) != len(inputs):
+        raise InputError(f"the file has {len(inputs)} inputs, {len(shapes)} shapes were given", "give one --input-shape per input")
+    wanted: Sequence[Shape | None] = shapes if shapes is not None else [None] * len(inputs)
+    axes = {entry.name: _axes(entry, shape) for entry, shape in zip(inputs, wanted, strict=True)}
+    contract = graph_inputs.contract_if_legal(model)
+    places = open_axes.batch_axes(axes, contract)
+    asked = {name: shape for name, shape in zip(axes, wanted, strict=True) if shape is not None}
+    given = {name: _whole(name, axes[name], places[name], shape) for name, shape in asked.items()}
+    _require_batch(axes, places, batch)
+    sizes = open_axes.known_sizes(axes, batch or 1, given, contract)
+    return [FixedInput(entry.name, _complete(entry.name, axes[entry.name], sizes[entry.name]), entry.dtype) for entry in inputs]
 
 
-def _contract_shapes(model: onnx.ModelProto, values: Sequence[onnx.ValueInfoProto]) -> list[Shape | None]:
-    """Per input; `None` where the contract says nothing that the graph would take."""
-    try:
-        contract = onnx_file.get_contract(model)
-    except ContractError:
-        contract = None
-    if contract is None:
-        return [None] * len(values)
-    if contract.preprocessing_in_graph and isinstance(contract.input, ImageInput) and len(values) == 1:
-        rules = contract.input
-        return [(rules.height, rules.width, rules.channels)]
-    examples = contract.example_shapes()
-    return [_fitting(value, examples.get(value.name)) for value in values]
+def _axes(entry: GraphInput, wanted: Shape | None) -> Axes:
+    """The axes of an input; where the file does not say how many there are, those of the shape that was given."""
+    if entry.kind != "tensor":
+        raise InputError(f"the input {entry.name!r} is a {entry.kind or 'value without a type'}, not a tensor")
+    if entry.axes is not None:
+        return entry.axes
+    if wanted is None:
+        raise InputError(f"the input {entry.name!r} has no shape in the file", "give --input-shape, without the batch")
+    return (None, *wanted)
 
 
-def _fitting(value: onnx.ValueInfoProto, example: Shape | None) -> Shape | None:
-    dims = value.type.tensor_type.shape.dim[1:]
-    if example is None or len(example) != len(dims):
-        return None
-    return tuple(dim.dim_value if dim.dim_value > 0 else size for dim, size in zip(dims, example, strict=True))
+def _whole(name: str, axes: Axes, place: int | None, wanted: Shape) -> Sizes:
+    """The shape that was given without the batch, with `None` in its place; also a whole one, for an input without a batch."""
+    if not axes or (place is None and len(wanted) == len(axes)):
+        whole: Sizes = tuple(wanted) if axes else ()
+    else:
+        at = place or 0
+        whole = (*wanted[:at], None, *wanted[at:])
+    if len(whole) != len(axes):
+        raise InputError(f"the input {name!r} has {len(axes)} axes with the batch, --input-shape gives {len(wanted)} without it")
+    for index, (each, size) in enumerate(zip(axes, whole, strict=True)):
+        if isinstance(each, int) and size not in (None, each):
+            raise InputError(
+                f"axis {index} of the input {name!r} is {each} in the file, not {size}",
+                "leave it out, or export the network with that axis dynamic",
+            )
+    return whole
+
+
+def _require_batch(axes: Mapping[str, Axes], places: Mapping[str, int | None], batch: int | None) -> None:
+    """Raise `InputError` for a batch that no input takes: none has an open one, and the first axis of none is of that size."""
+    firsts = {name: each[0] for name, each in axes.items() if each}
+    if batch is None or not firsts or batch in firsts.values():
+        return
+    if all(place is None or isinstance(axes[name][place], int) for name, place in places.items()):
+        name, size = next(iter(firsts.items()))
+        raise InputError(
+            f"the batch of the input {name!r} is {size} in the file, not {batch}",
+            f"give --batch {size}, or export the network with that axis dynamic",
+        )
+
+
+def _complete(name: str, axes: Axes, sizes: Sizes) -> Shape:
+    for index, (each, size) in enumerate(zip(axes, sizes, strict=True)):
+        if size is None:
+            raise InputError(
+                f"axis {index} of the input {name!r} is free ({each or '?'}) and has no size",
+                "give --input-shape, without the batch",
+            )
+    found = tuple(size for size in sizes if size is not None)
+    if prod(found) > MOST_ELEMENTS:
+        raise InputError(f"the input {name!r} would have {prod(found):,} elements", "is it the right file, and the right shape?")
+    return found
 
 
 def require_text(model: onnx.ModelProto) -> None:
@@ -74,44 +115,3 @@ def require_text(model: onnx.ModelProto) -> None:
     titles = (graph.name for graph in walk.graphs(model))
     if any(not isinstance(text, str) for text in chain(walk.names(model), axes, nodes, titles)):
         raise ModelFileError("the file is damaged: a name in it is no text", "export it again")
-
-
-def _fixed(value: onnx.ValueInfoProto, batch: int | None, wanted: Shape | None) -> FixedInput:
-    kind = value.type.WhichOneof("value")
-    if kind != "tensor_type":
-        raise InputError(f"the input {value.name!r} is a {(kind or 'value without a type').removesuffix('_type')}, not a tensor")
-    tensor = value.type.tensor_type
-    dtype = onnx_file.number_type(tensor.elem_type)
-    if not tensor.HasField("shape"):
-        if wanted is None:
-            raise InputError(f"the input {value.name!r} has no shape in the file", "give --input-shape, without the batch")
-        return FixedInput(value.name, (batch or 1, *wanted), dtype)
-    axes: list[int | str] = [d.dim_value if d.dim_value > 0 else (d.dim_param or "?") for d in tensor.shape.dim]
-    if not axes:
-        return FixedInput(value.name, (), dtype)
-    if wanted is not None and len(wanted) != len(axes) - 1:
-        raise InputError(
-            f"the input {value.name!r} has {len(axes)} axes with the batch, --input-shape gives {len(wanted)} without it"
-        )
-    return FixedInput(value.name, _sizes(value.name, axes, batch, wanted), dtype)
-
-
-def _sizes(name: str, axes: list[int | str], batch: int | None, wanted: Shape | None) -> Shape:
-    found = []
-    for index, axis in enumerate(axes):
-        asked = batch if index == 0 else wanted[index - 1] if wanted is not None else None
-        if isinstance(axis, int):
-            if asked not in (None, axis):
-                what = "batch" if index == 0 else f"axis {index}"
-                problem = f"the {what} of the input {name!r} is {axis} in the file, not {asked}"
-                hint = f"give --batch {axis}" if index == 0 else "leave it out"
-                raise InputError(problem, f"{hint}, or export the network with that axis dynamic")
-            found.append(axis)
-        elif asked is not None or index == 0:
-            found.append(asked or 1)
-        else:
-            problem = f"axis {index} of the input {name!r} is free ({axis}) and has no size"
-            raise InputError(problem, "give --input-shape, without the batch")
-    if prod(found) > MOST_ELEMENTS:
-        raise InputError(f"the input {name!r} would have {prod(found):,} elements", "is it the right file, and the right shape?")
-    return tuple(found)

@@ -1,0 +1,111 @@
+"""What an ONNX graph takes: its inputs without the weights that old files list among them, and made-up values for them.
+
+The sizes of open axes are chosen by the one rule in `runtime.open_axes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from deploykit.errors import ContractError, InputError
+from deploykit.onnx_file import walk
+from deploykit.onnx_file.file import get_contract, number_type
+from deploykit.runtime import open_axes
+from deploykit.runtime.contract import Contract
+from deploykit.runtime.open_axes import Axes
+
+MOST_ELEMENTS = 1 << 26  # of one input with made-up values
+
+
+@dataclass(frozen=True)
+class GraphInput:
+    """One input of a graph.
+
+    `axes`: `None` where the file does not say how many there are, and for what is no tensor. `dtype`: `None` for texts and for
+    types that numpy does not have. `kind`: "tensor", "sequence", "map", "optional", "sparse_tensor"; "" without any type.
+    """
+
+    name: str
+    axes: Axes | None
+    dtype: np.dtype[Any] | None
+    kind: str
+
+
+def of_graph(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """The inputs of a graph that are no initializers, dense or sparse."""
+    stored = walk.stored(graph)
+    return [value for value in graph.input if value.name not in stored]
+
+
+def described(graph: onnx.GraphProto) -> list[GraphInput]:
+    """`of_graph` as plain data."""
+    return [_described(value) for value in of_graph(graph)]
+
+
+def random_feeds(model: onnx.ModelProto, batch: int) -> dict[str, NDArray[Any]]:
+    """Random values for every input, the same for the same `batch`; open axes by the rule, with the file's own contract.
+
+    Raises `InputError` for an input of which no values can be made up: no tensor, no numbers, no known rank, or too large.
+    """
+    inputs = described(model.graph)
+    axes = {entry.name: _required_axes(entry) for entry in inputs}
+    shapes = open_axes.sizes(axes, batch, contract=contract_if_legal(model))
+    generator = np.random.Generator(np.random.PCG64(batch))
+    found = {}
+    for entry in inputs:
+        shape = shapes[entry.name]
+        if prod(shape) > MOST_ELEMENTS:
+            raise InputError(f"the input {entry.name[:80]!r} would be {'x'.join(map(str, shape))}", "is it the right file?")
+        found[entry.name] = random_values(shape, require_numbers(entry), generator)
+    return found
+
+
+def random_values(shape: Sequence[int], dtype: np.dtype[Any], generator: np.random.Generator) -> NDArray[Any]:
+    """An array, also for no axes: standard normal numbers, all values of a byte, zeros and ones of other whole numbers."""
+    if dtype.kind == "f":
+        precise = np.float64 if dtype.itemsize > 4 else np.float32
+        return np.asarray(generator.standard_normal(shape, precise), dtype)
+    below = {"uint8": 256, "int8": 128}.get(dtype.name, 2)
+    return np.asarray(generator.integers(0, below, shape), dtype)
+
+
+def require_numbers(entry: GraphInput) -> np.dtype[Any]:
+    """The type of an input. Raises `InputError` for one that takes no tensor, or no numbers that numpy has."""
+    if entry.kind != "tensor":
+        raise InputError(f"the input {entry.name[:80]!r} is a {entry.kind or 'value without a type'}, not a tensor")
+    if entry.dtype is None:
+        raise InputError(f"the input {entry.name[:80]!r} takes no numbers that numpy has", "no values can be made up for it")
+    return entry.dtype
+
+
+def contract_if_legal(model: onnx.ModelProto) -> Contract | None:
+    """The file's contract, `None` where it has none or a bad one: here it is a source of sizes only."""
+    try:
+        return get_contract(model)
+    except ContractError:
+        return None
+
+
+def _required_axes(entry: GraphInput) -> Axes:
+    require_numbers(entry)
+    if entry.axes is None:
+        raise InputError(f"the input {entry.name[:80]!r} has no shape in the file", "no values can be made up for it")
+    return entry.axes
+
+
+def _described(value: onnx.ValueInfoProto) -> GraphInput:
+    kind = (value.type.WhichOneof("value") or "").removesuffix("_type")
+    if kind != "tensor":
+        return GraphInput(value.name, None, None, kind)
+    tensor = value.type.tensor_type
+    axes = None
+    if tensor.HasField("shape"):
+        axes = tuple(open_axes.axis(d.dim_value if d.HasField("dim_value") else None, d.dim_param) for d in tensor.shape.dim)
+    return GraphInput(value.name, axes, number_type(tensor.elem_type), kind)
