@@ -5,7 +5,7 @@
     @click.command()
     @target_options
     @common_options
-    def command(target: TargetOptions, common: Common) -> None: ...
+    def command(request: Request, common: Common) -> None: ...
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from deploykit import reports
+from deploykit.network.request import Request
 
 if TYPE_CHECKING:
     from deploykit.progress import Progress
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)
+SEED = click.IntRange(0, 2**32 - 1)
 
 
 @dataclass(frozen=True)
@@ -76,41 +78,38 @@ def common_options(function: F) -> F:
     return cast(F, decorated)
 
 
-@dataclass(frozen=True)
-class TargetOptions:
-    """Which network, with which weights."""
-
-    target: str
-    checkpoint: Path | None
-    untrained: bool
-    seed: int
-    arguments: dict[str, Any]
-    input_shapes: list[tuple[int, ...]] | None
-    input_dtypes: list[str] | None
-
-
 def target_options(function: F) -> F:
-    """Add the argument TARGET and the options that go with it; the command gets them as `target`."""
+    """Add the argument TARGET and the options that go with it; the command gets them as `request`."""
+    return _with_request(function, click.argument("target"), seed_option)
+
+
+def against_options(function: F) -> F:
+    """The same with an option --against instead of the argument; the request's target is empty where it is not given."""
+    naming = click.option(
+        "--against", "target", metavar="TARGET", help="A network, or another ONNX file.  [default: the one the file says it is]"
+    )
+    return _with_request(function, naming, click.option("--seed", type=SEED, help="Seed of the fresh weights."))
+
+
+def _with_request(function: F, naming: Callable[[F], F], seeding: Callable[[F], F]) -> F:
+    """`function` with every option that says something of a network, which become one `Request`."""
 
     @wraps(function)
     def wrapper(
-        *args: Any, target: str, checkpoint: Path | None, untrained: bool, seed: int, arg: tuple[str, ...],
+        *args: Any, target: str | None, checkpoint: Path | None, untrained: bool, seed: int | None, arg: tuple[str, ...],
         input_shape: tuple[tuple[int, ...], ...], input_dtype: tuple[str, ...], **rest: Any
     ) -> Any:  # fmt: skip
-        shapes, dtypes = list(input_shape) or None, list(input_dtype) or None
-        chosen = TargetOptions(target, checkpoint, untrained, seed, arguments_of(arg), shapes, dtypes)
-        return function(*args, target=chosen, **rest)
+        if target == "":
+            raise click.BadParameter("an empty text names no network", param_hint="TARGET")
+        request = Request(
+            target or "", checkpoint=checkpoint, untrained=untrained, seed=seed, arguments=arguments_of(arg),
+            input_shapes=input_shape or None, input_dtypes=input_dtype or None,
+        )  # fmt: skip
+        return function(*args, request=request, **rest)
 
     decorated: Any = wrapper
-    for option in (
-        dtype_option,
-        shape_option,
-        arg_option,
-        seed_option,
-        click.option("--untrained", is_flag=True, help="Fresh random weights are fine."),
-        checkpoint_option,
-        click.argument("target"),
-    ):
+    untrained = click.option("--untrained", is_flag=True, help="Fresh random weights, made from --seed, are fine.")
+    for option in (dtype_option, shape_option, arg_option, seeding, untrained, checkpoint_option, naming):
         decorated = option(decorated)
     return cast(F, decorated)
 
@@ -148,9 +147,7 @@ def arguments_of(pairs: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-seed_option = click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of every random number."
-)
+seed_option = click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of every random number.")
 shape_option = click.option(
     "--input-shape", type=Shape(), multiple=True, help="Such as 3x224x224, without the batch; once per input."
 )

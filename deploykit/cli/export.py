@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from deploykit.cli._common import FILE, Common, TargetOptions, common_options, target_options
+from deploykit.cli._common import FILE, Common, common_options, target_options
+from deploykit.network.request import Request
 
 
 @click.command()
@@ -28,19 +29,14 @@ from deploykit.cli._common import FILE, Common, TargetOptions, common_options, t
 @click.option("--with-preprocessing", is_flag=True, help="Put resize, crop and normalization in: the file takes raw uint8 images.")
 @common_options
 @click.pass_context
-def command(ctx: click.Context, /, target: TargetOptions, common: Common, out: Path | None, dynamic: str, **options: Any) -> None:
+def command(ctx: click.Context, /, request: Request, common: Common, out: Path | None, dynamic: str, **options: Any) -> None:
     """Export TARGET to ONNX, simplify it, and prove that it is the same network."""
     from deploykit.exporter import export
     from deploykit.views.export import report
 
     result = export(
-        target.target,
-        checkpoint=target.checkpoint,
-        untrained=target.untrained,
-        seed=target.seed,
-        arguments=target.arguments,
-        input_shapes=target.input_shapes,
-        input_dtypes=target.input_dtypes,
+        request.target,
+        **request.keywords(),
         out=out,
         dynamic=() if dynamic == "none" else tuple(name.strip() for name in dynamic.split(",")),
         progress=common.progress(),

@@ -10,12 +10,12 @@ import click
 from deploykit.cli._common import (
     FILE,
     Common,
-    TargetOptions,
     common_options,
     device_option,
     target_options,
     threads_option,
 )
+from deploykit.network.request import Request
 
 
 class Depth(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 only
@@ -53,7 +53,7 @@ class Depth(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 
 @click.option("--output", type=FILE, help="Write the report to a file instead of stdout.")
 @click.option("--plot", type=FILE, metavar="FILE.png", help="Draw the layers and latencies as a picture, too.")
 @common_options
-def command(target: TargetOptions, common: Common, backends: str, output: Path | None, plot: Path | None, **options: Any) -> None:
+def command(request: Request, common: Common, backends: str, output: Path | None, plot: Path | None, **options: Any) -> None:
     """Report every layer of TARGET: shapes, parameters, operations and measured time, and which engine is faster."""
     from deploykit.profiler import profile
     from deploykit.views.profile import report
@@ -67,13 +67,8 @@ def command(target: TargetOptions, common: Common, backends: str, output: Path |
 
         check_path(plot)
     found = profile(
-        target.target,
-        checkpoint=target.checkpoint,
-        untrained=target.untrained,
-        seed=target.seed,
-        arguments=target.arguments,
-        input_shapes=target.input_shapes,
-        input_dtypes=target.input_dtypes,
+        request.target,
+        **request.keywords(),
         backends=[name.strip() for name in backends.split(",") if name.strip()],
         progress=common.progress(),
         **options,

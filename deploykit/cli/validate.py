@@ -7,18 +7,8 @@ from typing import Any
 
 import click
 
-from deploykit.cli._common import (
-    FILE,
-    Common,
-    arg_option,
-    arguments_of,
-    checkpoint_option,
-    common_options,
-    data_option,
-    device_option,
-    dtype_option,
-    shape_option,
-)
+from deploykit.cli._common import FILE, Common, against_options, common_options, data_option, device_option
+from deploykit.network.request import Request
 
 
 class Sizes(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 only
@@ -38,13 +28,7 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 
 
 @click.command()
 @click.argument("file", type=FILE)
-@click.option("--against", metavar="TARGET", help="A network, or another ONNX file.  [default: the one the file says it is]")
-@checkpoint_option
-@click.option("--untrained", is_flag=True, help="Compare with fresh weights of --seed.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of the fresh weights.")
-@arg_option
-@shape_option
-@dtype_option
+@against_options
 @data_option
 @click.option("--batches", type=Sizes(), default="1,2,5", show_default=True, help="Batch sizes to try.")
 @click.option("--rtol", type=click.FloatRange(0), help="Relative tolerance, instead of the derived one.")
@@ -52,16 +36,7 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 
 @device_option
 @common_options
 @click.pass_context
-def command(
-    ctx: click.Context,
-    /,
-    file: Path,
-    common: Common,
-    arg: tuple[str, ...],
-    input_shape: tuple[tuple[int, ...], ...],
-    input_dtype: tuple[str, ...],
-    **options: Any,
-) -> None:
+def command(ctx: click.Context, /, file: Path, request: Request, common: Common, **options: Any) -> None:
     """Say whether the ONNX FILE is the same network as --against; exit 1 if not.
 
     --arg, --input-shape and --input-dtype as they were given to export; inputs that nobody names are those of the file.
@@ -69,7 +44,7 @@ def command(
     from deploykit.verdict import validate
     from deploykit.views.verdict import report
 
-    verdict = validate(file, arguments=arguments_of(arg), input_shapes=list(input_shape), input_dtypes=list(input_dtype), **options)
+    verdict = validate(file, against=request.target or None, **request.keywords(), **options)
     common.emit(report(verdict))
     if not verdict.same:
         ctx.exit(1)

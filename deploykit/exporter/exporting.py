@@ -20,6 +20,7 @@ from deploykit.exporter.converting import convert
 from deploykit.exporter.float16 import to_float16
 from deploykit.network import checkpoint as checkpoints
 from deploykit.network import target as targets
+from deploykit.network.request import Request
 from deploykit.network.target import Network
 from deploykit.onnx_file import external_data, sessions
 from deploykit.onnx_file import preprocessing as graph_preprocessing
@@ -98,10 +99,11 @@ def export(
         )
     if precision not in get_args(Precision):
         raise InputError(f"unknown precision {precision!r}", f"choose one of {', '.join(get_args(Precision))}")
-    network = targets.resolve(
-        target, weights=checkpoint, untrained=untrained, seed=seed, arguments=arguments, input_shapes=input_shapes,
+    request = Request(
+        target, checkpoint=checkpoint, untrained=untrained, seed=seed, arguments=arguments, input_shapes=input_shapes,
         input_dtypes=input_dtypes,
     )  # fmt: skip
+    network = targets.resolve(request)
     if with_preprocessing and not isinstance(network.rules, ImageInput):
         raise InputError(
             f"{target} has no image preprocessing to put into the graph: its input is an array", "drop --with-preprocessing"

@@ -1,7 +1,6 @@
-"""How a user names a network, everywhere: the TARGET of every command becomes a `Network` here.
+"""What a `Request` asks for becomes a `Network`: built, with its weights, in eval mode.
 
-`lenet5` · `torchvision:mobilenet_v3_small` · `package.module:callable` · a checkpoint (`.safetensors`, `.pt`, `.pth`).
-An `.onnx` file is a TARGET too, but no PyTorch network: `is_onnx` tells, and the stages that take one read it themselves.
+An ONNX file is a TARGET too, but no PyTorch network: the stages that take one read it themselves.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,8 @@ from deploykit.errors import CheckpointError, DependencyMissing, InputError, Unk
 from deploykit.network import checkpoint, input_specs
 from deploykit.network import torchvision as torchvision_zoo
 from deploykit.network.input_specs import InputSpec
+from deploykit.network.request import Request, Target
 from deploykit.runtime.contract import ArrayInput, ImageInput, Output
-
-WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt")
 
 
 @dataclass(frozen=True)
@@ -64,56 +62,47 @@ class Network:
         }
 
 
-def is_onnx(target: str) -> bool:
-    """Whether a TARGET names an ONNX file."""
-    return target.lower().endswith(".onnx")
+def resolve(asked: Request | str, *, fallback: Sequence[InputSpec] = (), **keywords: Any) -> Network:
+    """Build the network that a `Request` asks for, or a TARGET with the `keywords` of a `Request`.
 
-
-def resolve(
-    target: str,
-    *,
-    weights: Path | None = None,
-    untrained: bool = False,
-    seed: int = 0,
-    arguments: Mapping[str, Any] | None = None,
-    input_shapes: Sequence[tuple[int, ...]] | None = None,
-    input_dtypes: Sequence[str] | None = None,
-    fallback: Sequence[InputSpec] = (),
-) -> Network:
-    """Build the network that `target` names.
-
-    `weights`: a checkpoint to load instead of the default one. `untrained`: fresh weights from `seed` are fine.
-    `arguments`: for the network's constructor. `input_shapes`, without the batch, and `input_dtypes`: per input, over what is
-    known. `fallback`: what a file that was exported from it says of a callable's inputs.
+    `fallback`: the inputs of a network that does not tell its own, as a file that was exported from it has them.
 
     Raises `UnknownName` with the nearest names, `CheckpointError` for weights that are missing or do not fit, and
     `InputError` for a callable that cannot be used.
     """
-    if is_onnx(target):
-        raise InputError(f"{target} is an ONNX file; a PyTorch network is needed here", "name an architecture or a checkpoint")
+    request = Request(asked, **keywords) if isinstance(asked, str) else asked
+    seed = request.seed or 0
     torch.manual_seed(seed)
-    if target.endswith(WEIGHTS):
-        network = _from_checkpoint(target, weights, arguments)
-    elif target.startswith("torchvision:"):
-        network = _from_torchvision(target, weights, untrained, arguments)
-    elif ":" in target:
-        network = _from_callable(
-            target, weights, arguments, lambda m: input_specs.of_module(m, input_shapes, input_dtypes, fallback, target)
-        )
-    else:
-        network = _from_architecture(target, weights, untrained, arguments)
+    network = _found(request, fallback)
     network.module.eval()
-    specs = input_specs.changed(network.inputs, input_shapes, input_dtypes, target)
+    specs = input_specs.changed(network.inputs, request.input_shapes, request.input_dtypes, request.target)
     rules = network.rules if specs == network.inputs else _rules_for(network.rules, specs[0])
-    return replace(network, inputs=specs, rules=rules, seed=seed, arguments=tuple(sorted(arguments or {})))
+    return replace(network, inputs=specs, rules=rules, seed=seed, arguments=tuple(sorted(request.arguments or {})))
 
 
-def _from_architecture(name: str, weights: Path | None, untrained: bool, arguments: Mapping[str, Any] | None) -> Network:
+def _found(request: Request, fallback: Sequence[InputSpec]) -> Network:
+    """With its weights, and inputs that nobody changed; the callable's alone are those that were asked for."""
+    target = Target.parse(request.target)
+    if request.module is not None:
+        return _from_callable(request, request.module, request.target, fallback)
+    if target.kind == "callable":
+        return _from_callable(request, _import(target, request.target), target.name, fallback)
+    if target.kind == "checkpoint":
+        return _from_checkpoint(request)
+    if target.kind == "torchvision":
+        return _from_torchvision(request, target.name)
+    if target.kind == "architecture":
+        return _from_architecture(request)
+    raise InputError(f"{request.target} is an ONNX file; a PyTorch network is needed here", "name an architecture or a checkpoint")
+
+
+def _from_architecture(request: Request) -> Network:
+    name, weights, arguments = request.target, request.checkpoint, request.arguments
     architecture = architectures.get(name) if name in architectures.names() else None
     if architecture is None:
         raise UnknownName.among("network", name, architectures.names(), "`deploykit list architectures` shows all")
     default = checkpoint.folder_of(name) / checkpoint.NAME
-    if weights is None and not untrained:
+    if weights is None and not request.untrained:
         if not default.is_file():
             raise CheckpointError(
                 f"{name} has no checkpoint: {default} is not there",
@@ -133,10 +122,11 @@ def _from_architecture(name: str, weights: Path | None, untrained: bool, argumen
     return Network(name, name, module, _one_input(rules), rules, output, architecture.recipe.dataset, weights)
 
 
-def _from_checkpoint(target: str, weights: Path | None, arguments: Mapping[str, Any] | None) -> Network:
-    path = Path(target)
-    if weights is not None:
-        raise InputError(f"{target} is a checkpoint already; --checkpoint {weights} makes it two", "give one of them")
+def _from_checkpoint(request: Request) -> Network:
+    path = Path(request.target)
+    if request.checkpoint is not None:
+        problem = f"{request.target} is a checkpoint already; --checkpoint {request.checkpoint} makes it two"
+        raise InputError(problem, "give one of them")
     if path.suffix != ".safetensors":
         checkpoint.read_weights(path)
         raise CheckpointError(
@@ -144,7 +134,7 @@ def _from_checkpoint(target: str, weights: Path | None, arguments: Mapping[str, 
             f"name it: deploykit export ARCH --checkpoint {path}",
         )
     loaded = checkpoint.load_checkpoint(path)
-    return _rebuilt(loaded, path, None, arguments, target)
+    return _rebuilt(loaded, path, None, request.arguments, request.target)
 
 
 def _rebuilt(
@@ -176,15 +166,15 @@ def _one_input(rules: ImageInput | ArrayInput) -> tuple[InputSpec, ...]:
     return (InputSpec("input", tuple(size or 1 for size in rules.shape)),)
 
 
-def _from_torchvision(target: str, weights: Path | None, untrained: bool, arguments: Mapping[str, Any] | None) -> Network:
-    name = target.removeprefix("torchvision:")
+def _from_torchvision(request: Request, name: str) -> Network:
+    target, weights, arguments = request.target, request.checkpoint, request.arguments
     try:
         known = torchvision_zoo.names()
     except ImportError as error:
         raise DependencyMissing.of("torchvision", "export") from error
     if name not in known:
         raise UnknownName.among("torchvision network", name, known)
-    if weights is None and not untrained:
+    if weights is None and not request.untrained:
         raise CheckpointError(
             f"{target} needs weights, and nothing is downloaded",
             "give --checkpoint FILE, or add --untrained for fresh weights",
@@ -203,24 +193,21 @@ def _from_torchvision(target: str, weights: Path | None, untrained: bool, argume
     return Network(target, name, module, (InputSpec("input", shape),), rules, Output("softmax", labels), None, weights)
 
 
-def _from_callable(
-    target: str,
-    weights: Path | None,
-    arguments: Mapping[str, Any] | None,
-    specs_of: Callable[[nn.Module], tuple[InputSpec, ...]],
-) -> Network:
-    module_name, _, attribute = target.partition(":")
-    factory = _import(module_name, attribute, target)
-    module = _call(factory, arguments or {}, target)
+def _from_callable(request: Request, factory: Any, name: str, fallback: Sequence[InputSpec]) -> Network:
+    """`factory`: what makes the network, or the network itself."""
+    target, weights = request.target, request.checkpoint
+    module = _call(factory, request.arguments or {}, target)
     # Without a checkpoint the callable's own weights are taken as they are: it may have loaded them itself.
     if weights is not None:
         checkpoint.load_weights(module, checkpoint.read_weights(weights), str(weights))
-    specs = specs_of(module.eval())
+    specs = input_specs.of_module(module.eval(), request.input_shapes, request.input_dtypes, fallback, target)
     rules = ArrayInput(specs[0].shape, str(specs[0].dtype).removeprefix("torch."))
-    return Network(target, attribute, module, specs, rules, Output("none"), None, weights)
+    return Network(target, name, module, specs, rules, Output("none"), None, weights)
 
 
-def _import(module_name: str, attribute: str, target: str) -> Any:
+def _import(found: Target, target: str) -> Any:
+    """The callable of a TARGET, from the current folder or wherever else Python finds its module."""
+    module_name, attribute = found.package, found.name
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)

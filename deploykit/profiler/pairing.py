@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from deploykit.errors import CheckpointError
-from deploykit.network import checkpoint, target
+from deploykit.network.request import Target
 from deploykit.profiler import subjects
 from deploykit.profiler.subjects import Subject
 
@@ -32,7 +32,7 @@ def pair(mine: Subject, other: Subject, folder: Path) -> tuple[Paired, Paired]:
     same weights: those of the first that has a checkpoint. Networks that are named by their checkpoint keep their own, and a
     file has its own. The shared weights are written into `folder`.
     """
-    if not (_is_architecture(mine.target) and _is_architecture(other.target)) or mine.target == other.target:
+    if mine.target == other.target or not all(Target.parse(each.target).kind == "architecture" for each in (mine, other)):
         return Paired(mine), Paired(other)
     shapes = [_shapes(subject) for subject in (mine, other)]
     if shapes[0] != shapes[1]:
@@ -63,15 +63,8 @@ def agreement(outputs: Sequence[Sequence[NDArray[Any]]]) -> float | None:
     return apart / scale if scale else apart
 
 
-def _is_architecture(name: str) -> bool:
-    return not target.is_onnx(name) and ":" not in name and not name.endswith(target.WEIGHTS)
-
-
 def _shapes(subject: Subject) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a network's tensors; built without memory."""
     with torch.device("meta"):
         network = subjects.network(replace(subject, untrained=True, checkpoint=None))
     return {name: tuple(tensor.shape) for name, tensor in network.module.state_dict().items()}
-
-
-__all__ = ["Paired", "agreement", "checkpoint", "pair"]

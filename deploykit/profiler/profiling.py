@@ -61,8 +61,8 @@ def profile(
         batch, convention, depth, tuple(backends), latency, device, threads or cores().usable, seconds, progress
     ))  # fmt: skip
     wanted = Subject(
-        target, None, checkpoint, untrained, seed, dict(arguments or {}),
-        tuple(map(tuple, input_shapes)) if input_shapes else None, tuple(input_dtypes) if input_dtypes else None,
+        target, checkpoint=checkpoint, untrained=untrained, seed=seed, arguments=arguments, input_shapes=input_shapes,
+        input_dtypes=input_dtypes,
     )  # fmt: skip
     require_device(device, wanted.is_file)
     with ExitStack() as stack:

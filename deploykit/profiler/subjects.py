@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploykit.errors import InputError
+from deploykit.network.request import Request
 
 if TYPE_CHECKING:
     import torch
@@ -19,26 +20,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is timed: a TARGET on a backend. The rest is for networks, as in `deploykit.target.resolve`.
+class Subject(Request):
+    """What is timed: a network or file as it is asked for, on a backend.
 
     `backend`: `None` is "onnxruntime" for an ONNX file and "torch" for anything else. `label`: how the report calls it.
     """
 
-    target: str
     backend: str | None = None
-    checkpoint: Path | None = None
-    untrained: bool = False
-    seed: int = 0
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    input_shapes: tuple[tuple[int, ...], ...] | None = None
-    input_dtypes: tuple[str, ...] | None = None
     label: str = ""
-
-    @property
-    def is_file(self) -> bool:
-        """Whether it is an ONNX file."""
-        return self.target.lower().endswith(".onnx")
 
     @property
     def engine(self) -> str:
@@ -52,18 +41,10 @@ class Subject:
 
 
 def network(subject: Subject) -> Network:
-    """The PyTorch network of a subject. Raises what `deploykit.target.resolve` raises."""
+    """The PyTorch network of a subject. Raises what `deploykit.network.target.resolve` raises."""
     from deploykit.network import target as targets
 
-    return targets.resolve(
-        subject.target,
-        weights=subject.checkpoint,
-        untrained=subject.untrained,
-        seed=subject.seed,
-        arguments=subject.arguments or None,
-        input_shapes=subject.input_shapes,
-        input_dtypes=subject.input_dtypes,
-    )
+    return targets.resolve(subject)
 
 
 def inputs(subject: Subject, batch: int | None, seed: int = 0) -> list[NDArray[Any]]:

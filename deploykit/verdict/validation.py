@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from deploykit.errors import ContractError, InputError
 from deploykit.network import checkpoint as checkpoints
 from deploykit.network import target as targets
 from deploykit.network.input_specs import InputSpec
+from deploykit.network.request import Request, Target
 from deploykit.network.target import Network
 from deploykit.verdict import preprocessing
 from deploykit.verdict.deployed import Deployed
@@ -51,12 +52,15 @@ def validate(
     if not batches or min(batches) < 1:
         raise InputError(f"cannot validate at batch sizes {list(batches)}", "choose 1 or more, such as --batches 1,2,5")
     network: Network | OnnxOriginal
-    asked = _Asked(checkpoint, untrained, seed, arguments, input_shapes, input_dtypes)
-    if against is not None and targets.is_onnx(against):
-        _refuse(against, asked)
+    asked = Request(
+        against or "", checkpoint=checkpoint, untrained=untrained, seed=seed, arguments=arguments, input_shapes=input_shapes,
+        input_dtypes=input_dtypes,
+    )  # fmt: skip
+    if against is not None and asked.is_file:
+        _refuse(asked)
         network = OnnxOriginal(against, _network_in(Path(against)), preprocessing.network_in(Deployed(model, folder)))
     elif against is not None:
-        network = asked.resolve(against, fallback=_inputs_in(Deployed(model, folder)))
+        network = targets.resolve(asked, fallback=_inputs_in(Deployed(model, folder)))
         with contextlib.suppress(ContractError):  # the verdict's own check of the contract says why
             provenance = _provenance(file)
             if provenance.get("network") == network.name:
@@ -66,35 +70,12 @@ def validate(
     return judge(model, network, file=str(file), folder=folder, data=data, sizes=batches, rtol=rtol, atol=atol, device=device)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What the user said of the network."""
-
-    checkpoint: Path | None
-    untrained: bool
-    seed: int | None
-    arguments: Mapping[str, Any] | None
-    input_shapes: Sequence[tuple[int, ...]] | None
-    input_dtypes: Sequence[str] | None
-
-    def resolve(self, target: str, **known: Any) -> Network:
-        given: dict[str, Any] = {
-            "weights": self.checkpoint,
-            "untrained": self.untrained,
-            "seed": self.seed or 0,
-            "arguments": self.arguments,
-            "input_shapes": self.input_shapes,
-            "input_dtypes": self.input_dtypes,
-        }
-        return targets.resolve(target, **{**given, **known})
-
-
 def _network_in(file: Path) -> Deployed:
     """The network in a file, without the preprocessing that it may have in front."""
     return preprocessing.network_in(Deployed(*onnx_file.read_whole(file)))
 
 
-def _refuse(against: str, asked: _Asked) -> None:
+def _refuse(asked: Request) -> None:
     """A file has its weights and inputs inside."""
     given = {
         "--checkpoint": asked.checkpoint,
@@ -105,7 +86,7 @@ def _refuse(against: str, asked: _Asked) -> None:
     }
     option = next((name for name, value in given.items() if value), None)
     if option is not None:
-        raise InputError(f"{against} has its inputs and weights inside; {option} does not go with it", f"leave out {option}")
+        raise InputError(f"{asked.target} has its inputs and weights inside; {option} does not go with it", f"leave out {option}")
 
 
 def _inputs_in(deployed: Deployed) -> tuple[InputSpec, ...]:
@@ -119,11 +100,11 @@ def _inputs_in(deployed: Deployed) -> tuple[InputSpec, ...]:
 
 
 def _is_shipped(name: str) -> bool:
-    """Never a `module:callable`: a file may not choose what code runs."""
-    return name in architectures.names() or name.startswith("torchvision:")
+    """Whether deploykit or torchvision has a network of this name. Never a callable: a file may not choose what code runs."""
+    return name in architectures.names() or Target.parse(name).kind == "torchvision"
 
 
-def _origin(file: Path, asked: _Asked) -> Network:
+def _origin(file: Path, asked: Request) -> Network:
     """The network that the file says it was made from."""
     provenance = _provenance(file)
     name = provenance.get("network")
@@ -134,12 +115,14 @@ def _origin(file: Path, asked: _Asked) -> Network:
     if digest is None and asked.checkpoint is None:
         seed = provenance.get("seed")
         known = seed if isinstance(seed, int) and 0 <= seed < 1 << 32 else 0
-        return _require_same_inputs(file, provenance, asked.resolve(name, untrained=True, seed=known), asked)
+        fresh = targets.resolve(replace(asked, target=name, untrained=True, seed=known))
+        return _require_same_inputs(file, provenance, fresh, asked)
     given = asked.checkpoint
     candidates = [given] if given else [file.with_name(checkpoints.NAME), checkpoints.folder_of(name) / checkpoints.NAME]
     for candidate in candidates:
         if candidate.is_file() and (given or files.sha256(candidate) == digest):
-            return _require_same_inputs(file, provenance, asked.resolve(name, weights=candidate), asked)
+            found = targets.resolve(replace(asked, target=name, checkpoint=candidate))
+            return _require_same_inputs(file, provenance, found, asked)
     raise InputError(
         f"{file} was made from a checkpoint of {name} that is not here (sha256 {str(digest)[:12]}...)",
         f"give it with --checkpoint FILE, or compare with another network: --against {name}",
@@ -151,7 +134,7 @@ def _provenance(file: Path) -> dict[str, Any]:
     return dict(contract.provenance) if contract else {}
 
 
-def _require_arguments(file: Path, provenance: Mapping[str, Any], asked: _Asked) -> None:
+def _require_arguments(file: Path, provenance: Mapping[str, Any], asked: Request) -> None:
     """A file does not choose what a constructor is called with: the user says it again."""
     names = provenance.get("arguments")
     if isinstance(names, list) and names and not asked.arguments:
@@ -159,7 +142,7 @@ def _require_arguments(file: Path, provenance: Mapping[str, Any], asked: _Asked)
         raise InputError(f"{file} was exported with arguments that it does not hold", f"give them again: {shown}")
 
 
-def _require_same_inputs(file: Path, provenance: Mapping[str, Any], network: Network, asked: _Asked) -> Network:
+def _require_same_inputs(file: Path, provenance: Mapping[str, Any], network: Network, asked: Request) -> Network:
     """Nor does it choose the size of the inputs, which its contract must state as the network has it."""
     recorded = provenance.get("inputs")
     if isinstance(recorded, list) and not asked.input_shapes and recorded != [spec.document() for spec in network.inputs]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploykit.network.target import is_onnx
+from deploykit.network.request import is_onnx
 from deploykit.reports import Column, Report, Table
 from deploykit.verdict import Verdict
 

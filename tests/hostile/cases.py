@@ -68,7 +68,7 @@ def _weights(rng: random.Random, seeds: Seeds, folder: Path) -> Work:
 
     name = rng.choice(("seed.pt", "seed.pt", "old.pt"))
     path = _write(folder / rng.choice(("bad.pt", "bad.pth")), mutate_bytes(seeds[name], rng, 3000))
-    return lambda: target.resolve(NETWORK, weights=path)
+    return lambda: target.resolve(NETWORK, checkpoint=path)
 
 
 def _resume(rng: random.Random, seeds: Seeds, folder: Path) -> Work:
