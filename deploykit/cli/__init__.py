@@ -35,6 +35,7 @@ _EXTRA_OF = {"onnxruntime": "cpu"} | dict.fromkeys(
         "onnxscript",
         "onnxsim",
         "safetensors",
+        "scipy",
         "sklearn",
         "torch",
         "torchvision",

@@ -34,6 +34,22 @@ def test_nodes_are_added_to_the_row_of_their_module_or_the_nearest_around_it():
     assert not found.notes
 
 
+@pytest.mark.parametrize(
+    ("paths", "node_path", "row"),
+    [
+        (("fc", "fc@1", ""), "fc@1", "fc@1"),  # the second call has a row of its own
+        (("fc", ""), "fc@1", "fc"),  # the file called it twice, the network once
+        (("block", ""), "block@2.fc@1", "block"),
+        (("block.fc", "block", ""), "block.fc@3", "block.fc"),
+        (("block", ""), "block.fc@1", "block"),
+        (("fc", ""), "other@1", ""),
+    ],
+)
+def test_a_second_call_without_a_row_is_charged_to_the_first_else_to_the_module_around_it(paths, node_path, row):
+    found = joining.with_onnx(table(*paths), nodes(node=7), {"node": node_path})
+    assert {entry.path: entry.onnx_ops for entry in found.layers if entry.onnx_ops} == {row: 7}
+
+
 def test_a_difference_is_named():
     found = joining.with_onnx(table("a", "b"), nodes(a=10, b=4), {"a": "a", "b": "b"})
     assert found.notes == ("PyTorch and the ONNX graph differ in b (10 and 4)",)

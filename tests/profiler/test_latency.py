@@ -181,6 +181,33 @@ def test_a_machine_that_slows_down_hits_both_alike():
     assert found.ratio == pytest.approx(1, abs=0.002)
 
 
+class Recorded:
+    """A stand-in for `Timed` that writes down when it was run."""
+
+    def __init__(self, name, log):
+        self.name, self.log = name, log
+
+    def time(self, runs):
+        self.log.append(self.name)
+        return [float(len(self.log))] * runs
+
+
+@pytest.mark.parametrize(
+    ("names", "rounds"),
+    [("AB", ["ABBA", "BAAB", "ABBA", "BAAB"]), ("ABC", ["ABCCBA", "CBAABC", "ABCCBA"]), ("A", ["AA", "AA"])],
+)
+def test_rounds_alternate(names, rounds):
+    """A B B A, then B A A B: over two rounds each engine runs as often after itself as after the other."""
+    log = []
+    timed, times = [Recorded(name, log) for name in names], [[] for _ in names]
+    for number, expected in enumerate(rounds, 1):
+        log.clear()
+        latency._one_round(timed, 3, times)
+        assert "".join(log) == expected
+        assert [len(blocks) for blocks in times] == [2 * number] * len(names)
+    assert times[0][0] == [1.0] * 3
+
+
 @pytest.mark.parametrize(("factor", "verdict"), [(1.05, "slower"), (1 / 1.05, "faster"), (1.005, "no difference")])
 def test_verdicts(factor, verdict):
     noise = np.random.default_rng(1).normal(1, 0.005, (2, 48))

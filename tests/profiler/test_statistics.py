@@ -11,10 +11,10 @@ from deploykit.profiler import statistics
 # Quantiles of Student's t from the usual tables.
 @pytest.mark.parametrize(
     ("share", "freedom", "expected"),
-    [(0.975, 1, 12.706), (0.975, 2, 4.303), (0.995, 4, 4.604), (0.975, 10, 2.228), (0.995, 30, 2.750)],
+    [(0.975, 1, 12.706), (0.995, 1, 63.657), (0.975, 2, 4.303), (0.995, 4, 4.604), (0.975, 10, 2.228), (0.995, 30, 2.750)],
 )
 def test_quantiles_of_student(share, freedom, expected):
-    assert statistics._student(share, freedom) == pytest.approx(expected, rel=0.003)
+    assert statistics.student_quantile(share, freedom) == pytest.approx(expected, rel=2e-4)
 
 
 @pytest.mark.parametrize("dirty", [False, True])
@@ -46,3 +46,10 @@ def test_too_few_values_are_refused():
 def test_percentiles():
     assert statistics.percentile([3, 1, 2], 0.5) == 2
     assert statistics.percentile(range(101), 0.95) == 95
+
+
+def test_the_interval_of_a_sample_worked_out_by_hand():
+    """0 .. 9: two are cut off at either end; 2 2 2 3 4 5 6 7 7 7 are the winsorized values, 42.5 the sum of their squared deviations."""
+    mean, low, high = statistics.mean_interval([float(i) for i in range(10)], 0.99)
+    half = 4.032 * (42.5 / (6 * 5)) ** 0.5  # 4.032: Student's t, 99.5 %, 5 degrees of freedom
+    assert (mean, low, high) == (4.5, pytest.approx(4.5 - half, rel=1e-3), pytest.approx(4.5 + half, rel=1e-3))
