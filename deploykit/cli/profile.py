@@ -55,6 +55,7 @@ class Depth(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 
 @common_options
 def command(request: Request, common: Common, backends: str, output: Path | None, plot: Path | None, **options: Any) -> None:
     """Report every layer of TARGET: shapes, parameters, operations and measured time, and which engine is faster."""
+    from deploykit import reports
     from deploykit.profiler import profile
     from deploykit.views.profile import report
 
@@ -63,9 +64,7 @@ def command(request: Request, common: Common, backends: str, output: Path | None
 
         writable_file(output)
     if plot is not None:
-        from deploykit.profiler.plot import check_path
-
-        check_path(plot)
+        reports.check_picture(plot)
     found = profile(
         request.target,
         **request.keywords(),
@@ -73,8 +72,7 @@ def command(request: Request, common: Common, backends: str, output: Path | None
         progress=common.progress(),
         **options,
     )
-    common.emit(report(found), output)
+    shown = report(found)
+    common.emit(shown, output)
     if plot is not None:
-        from deploykit.profiler.plot import draw
-
-        draw(found, plot)
+        reports.draw(shown, plot)

@@ -1,15 +1,20 @@
-"""How results are shown: one format per file; the name of the file is the name of the format.
+"""How results are shown: one text format per file; the name of the file is the name of the format. `draw` writes a picture.
 
 A new format is one new file here with ``render(report: Report) -> str``.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from deploykit import plugins
 from deploykit.reports._types import Bars, Column, Kind, Report, Spread, Table
 from deploykit.reports._values import human_bytes, printable, show
 
-__all__ = ["Bars", "Column", "Kind", "Report", "Spread", "Table", "human_bytes", "names", "printable", "render", "show"]
+__all__ = [
+    "Bars", "Column", "Kind", "Report", "Spread", "Table", "check_picture", "draw", "human_bytes", "names", "printable", "render",
+    "show",
+]  # fmt: skip
 
 
 def names() -> tuple[str, ...]:
@@ -21,3 +26,17 @@ def render(report: Report, format: str) -> str:  # noqa: A002
     """The report as text in one of the formats. Raises `UnknownName`."""
     text: str = plugins.load(__name__, format, "format").render(report)
     return text
+
+
+def check_picture(path: Path) -> None:
+    """Raise what `draw` would raise for this path: `InputError` for the suffix, `OutputError` for the file."""
+    from deploykit.reports import _picture
+
+    _picture.check_picture(path)
+
+
+def draw(report: Report, path: Path) -> None:
+    """Write the report's charts as a .png, .svg or .pdf file. Raises `InputError`, `OutputError`, `DependencyMissing`."""
+    from deploykit.reports import _picture
+
+    _picture.draw(report, path)

@@ -1,4 +1,8 @@
-"""Charts as SVG text, from plain numbers; colours come from the page's style."""
+"""Charts as SVG text for a page of HTML: the colours come from the page's style, and every bar tells its value under the pointer.
+
+By hand, because a page is also made where matplotlib is not installed, and its charts follow the reader's light or dark setting.
+`_picture.py` draws the same charts for a file of their own.
+"""
 
 from __future__ import annotations
 
@@ -40,13 +44,12 @@ def bars(chart: Bars) -> str:
 
 
 def spread(chart: Spread) -> str:
-    """One histogram per series on a common axis; the slowest hundredth is cut off and counted, so that the rest can be seen."""
-    series = {name: sorted(values) for name, values in chart.series.items() if values}
-    if not series:
+    """One histogram per series, below each other, on the axis that `Spread.shown` gives."""
+    series = {name: values for name, values in chart.series.items() if values}
+    shown = chart.shown()
+    if shown is None:
         return ""
-    low = min(values[0] for values in series.values())
-    high = max(values[math.ceil(0.99 * len(values)) - 1] for values in series.values())
-    high = high if high > low else low + (abs(low) or 1.0)
+    low, high = shown
     height, parts, y = 54, [], 0
     for number, (name, values) in enumerate(series.items()):
         counts = _histogram(values, low, high)

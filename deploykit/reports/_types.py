@@ -1,7 +1,8 @@
-"""What a report is, before anybody formats it: plain data, no glyphs, no widths, no units in the values."""
+"""`Report` and its parts: plain data that every format turns into text, without glyphs, widths or units in the values."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -52,6 +53,18 @@ class Spread:
     title: str
     series: Mapping[str, Sequence[float]]
     kind: Kind = "number"
+
+    def shown(self) -> tuple[float, float] | None:
+        """(low, high) of the common axis; `None` without any value.
+
+        The largest hundredth of every series is left out, so that a few very slow runs do not press the rest into one bin.
+        """
+        series = [sorted(values) for values in self.series.values() if values]
+        if not series:
+            return None
+        low = min(values[0] for values in series)
+        high = max(values[math.ceil(0.99 * len(values)) - 1] for values in series)
+        return low, high if high > low else low + (abs(low) or 1.0)
 
 
 @dataclass(frozen=True)

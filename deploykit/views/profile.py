@@ -1,4 +1,4 @@
-"""A profile as a report."""
+"""`Profile` -> `Report`: the tables, facts, notes and charts of a profile."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LAYERS = (
     Column("gflops", "GFLOP/s", "number", minor=True),
     Column("peak_share", "of peak", "percent", minor=True),
 )
-MOST_BARS = 40  # of a chart; a network of hundreds of layers would fill a page with bars of no length
+MOST_BARS = 40  # labels of a bar chart; of more layers only those that cost most are drawn
 _MEASURED = ("torch_ms", "onnxruntime_ms", "gflops", "peak_share")
 _OPTIONAL = ("kernel", "stride", "padding", *_MEASURED)
 _LATENCY = (
@@ -130,7 +130,7 @@ def _facts(profile: Profile) -> Iterator[tuple[str, str]]:
 
 
 def _charts(profile: Profile) -> Iterator[Bars | Spread]:
-    """How the latencies are spread, operations per layer, and time per layer."""
+    """A histogram of the latencies, bars of the operations per layer, and bars of the milliseconds per layer."""
     table = profile.table
     if profile.latencies:
         samples = {entry.label: entry.samples for entry in profile.latencies}
@@ -148,7 +148,7 @@ def _charts(profile: Profile) -> Iterator[Bars | Spread]:
 
 
 def _dearest(rows: list[Layer], cost: Callable[[Layer], float]) -> tuple[list[Layer], str]:
-    """As many as a page has room for, in the order of execution, and what to say where that is not all."""
+    """The `MOST_BARS` rows of highest `cost`, in the order of execution, and a remark for the title where that is not all."""
     if len(rows) <= MOST_BARS:
         return rows, ""
     dearest = sorted(range(len(rows)), key=lambda index: -cost(rows[index]))[:MOST_BARS]
