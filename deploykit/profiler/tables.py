@@ -15,7 +15,7 @@ from deploykit.errors import InputError, ModelFileError
 from deploykit.network.target import Network
 from deploykit.profiler import joining, subjects
 from deploykit.profiler.layer_table import LayerTable
-from deploykit.profiler.onnx import layers as onnx_layers
+from deploykit.profiler.onnx import nodes as onnx_nodes
 from deploykit.profiler.onnx import times as onnx_times
 from deploykit.profiler.opening import Opened
 from deploykit.profiler.options import Options
@@ -43,7 +43,7 @@ def _of_network(network: Network, opened: Opened, options: Options) -> LayerTabl
     if opened.file is not None:
         model = onnx_file.read(opened.file)
         paths = joining.module_paths(model.graph)
-        counted = onnx_layers.count(model, options.convention, options.batch or 1, file=opened.file)
+        counted = onnx_nodes.count(model, options.convention, options.batch or 1, file=opened.file)
         table = joining.with_onnx(table, counted, paths)
         times = onnx_times.measure(opened.file, opened.arrays, options.threads, device=options.device)
         table = joining.with_onnx_times(table, times, paths)
@@ -66,7 +66,7 @@ def _of_file(opened: Opened, options: Options) -> LayerTable:
         raise ValueError("neither a network nor a file")
     with _no_collection():
         model = onnx_file.read(opened.file)
-        table = onnx_layers.count(model, options.convention, options.batch, opened.subject.input_shapes, opened.file)
+        table = onnx_nodes.count(model, options.convention, options.batch, opened.subject.input_shapes, opened.file)
     if options.depth != "leaves":
         table = replace(table, notes=(*table.notes, "the rows of a file are its nodes, whatever the depth"))
     if not options.latency or "onnxruntime" not in options.backends:

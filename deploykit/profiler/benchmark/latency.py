@@ -260,9 +260,9 @@ def _settings(entry: Timed) -> dict[str, str]:
     if not entry.subject.is_file:
         return entry.settings
     from deploykit import onnx_file
-    from deploykit.profiler.onnx import precision
+    from deploykit.profiler.onnx import weight_type
 
-    return {**entry.settings, "precision": precision.of(onnx_file.read(Path(entry.subject.target)))}
+    return {**entry.settings, "precision": weight_type.of(onnx_file.read(Path(entry.subject.target)))}
 
 
 def _latency(entry: Timed, blocks: Sequence[Sequence[float]], arrays: Sequence[NDArray[Any]]) -> Latency:
