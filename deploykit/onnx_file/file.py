@@ -131,4 +131,5 @@ def number_type(elem_type: int) -> np.dtype[Any] | None:
         found = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem_type))
     except (KeyError, TypeError, ValueError):
         return None
-    return found if found.kind in "fiub" else None
+    # onnx borrows bfloat16, float8 and int4 from ml_dtypes; numpy knows them as strangers, and nobody else takes them.
+    return found if found.kind in "fiub" and found.isbuiltin == 1 else None

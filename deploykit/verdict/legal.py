@@ -34,17 +34,37 @@ def traces(model: onnx.ModelProto) -> str:
 
 
 def _structure(deployed: Deployed) -> Check:
+    """The check "legal". Raises `OutputError` where there is no room to look at a file with weights outside the message."""
     try:
         if deployed.folder is None:
             onnx.checker.check_model(onnx_file.to_bytes(deployed.model), full_check=True)
         else:
-            # Only by a path does the checker know where to look for weights outside the message.
-            with files.temporary(deployed.folder / "checked.onnx") as path:
-                path.write_bytes(onnx_file.to_bytes(deployed.model))
-                onnx.checker.check_model(str(path), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ExportError, OutputError, ValueError) as error:
+            _check_without_weights(deployed.model)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ExportError, ValueError) as error:
         return Check("legal", False, first_line(error))
     return Check("legal", True, f"onnx checker and strict shape inference, opset {onnx_file.opset(deployed.model)}")
+
+
+def _check_without_weights(model: onnx.ModelProto) -> None:
+    """Check a model whose weights lie outside the message, in a folder of its own beside empty files in their place.
+
+    Only by a path does the checker look for weights in files, and then wants regular ones: links to the real files it refuses.
+    It does not read them; that they are there, long enough and inside the model's folder was asked when the model was read.
+    """
+    with files.scratch_folder() as folder:
+        try:
+            for location in external_data.locations(model):
+                stand_in = folder / "weights" / location
+                stand_in.parent.mkdir(parents=True, exist_ok=True)
+                stand_in.touch()
+            path = folder / "weights" / "checked.onnx"
+            while path.exists():
+                path = path.with_name(f"_{path.name}")
+            path.write_bytes(onnx_file.to_bytes(model))
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise OutputError(f"cannot write a copy to check in {folder}: {reason}", "free the space, or set TMPDIR") from error
+        onnx.checker.check_model(str(path), full_check=True)
 
 
 def _finite(deployed: Deployed) -> Check:

@@ -85,3 +85,15 @@ def test_files_with_other_inputs_are_different_or_refused(tmp_path):
         validate(original, against=str(tmp_path / "missing.onnx"))
     with pytest.raises(InputError, match="weights inside; --untrained does not go with it"):
         validate(original, against=str(original), untrained=True)
+
+
+@pytest.mark.parametrize("kind", ["FLOAT8E5M2", "FLOAT8E4M3FN", "BFLOAT16", "INT4", "STRING"])
+def test_an_input_of_numbers_that_numpy_does_not_have_is_one_line(tmp_path, kind):
+    value = helper.make_tensor_value_info
+    number = getattr(TensorProto, kind)
+    nodes = [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)]
+    graph = helper.make_graph(nodes, "g", [value("x", number, ["n", 3])], [value("y", 1, ["n", 3])])
+    file = tmp_path / "a.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), file)
+    with pytest.raises(InputError, match="takes no numbers that numpy has"):
+        validate(file, against=str(file))
