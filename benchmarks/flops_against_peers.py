@@ -26,7 +26,7 @@ import torch
 from _results import keep
 from torchvision import models
 
-from deploykit.profiler.pytorch import layers
+from deploykit.profiler.pytorch.layers import count_layers
 from deploykit.reports import Column, Report, Table
 
 TOLERANCE = 0.001  # G
@@ -55,7 +55,7 @@ def ours(name: str, side: int) -> tuple[int, float, str]:
         network = build(name, side, "meta")
     except (RuntimeError, NotImplementedError):
         network = build(name, side, "cpu")
-    found = layers.count(network, [torch.empty(1, 3, side, side, device="meta")])
+    found = count_layers(network, [torch.empty(1, 3, side, side, device="meta")])
     return found.totals.params, found.totals.ops / 1e9, ", ".join(found.uncounted)
 
 

@@ -22,7 +22,8 @@ from torch import nn
 from deploykit import exporter, onnx_file
 from deploykit.network import target
 from deploykit.profiler import Subject, compare_latency
-from deploykit.profiler.benchmark.latency import inputs_of, measure
+from deploykit.profiler.benchmark.latency import measure_latency
+from deploykit.profiler.subjects import random_arrays
 from deploykit.reports import Column, Report, Table
 
 BLOCKS = 20  # and one more is 5 % of extra work
@@ -71,14 +72,16 @@ def case(title: str, backend: str, a: Subject, b: Subject, expected: str, option
 
 def beside_and_alone(both: list[Subject], options: argparse.Namespace) -> list[dict[str, Any]]:
     """Each engine's median beside the other over its median alone, taken in turns."""
-    arrays = inputs_of(both[0], 1)
+    arrays = random_arrays(both[0], 1)
     beside: list[list[float]] = [[], []]
     alone: list[list[float]] = [[], []]
     for _ in range(5):
-        together = measure(both, arrays, seconds=options.seconds, threads=options.threads).latencies
+        together = measure_latency(both, arrays, seconds=options.seconds, threads=options.threads).latencies
         for index, subject in enumerate(both):
             beside[index].append(together[index].median_ms)
-            alone[index].append(measure([subject], arrays, seconds=options.seconds, threads=options.threads).latencies[0].median_ms)
+            alone[index].append(
+                measure_latency([subject], arrays, seconds=options.seconds, threads=options.threads).latencies[0].median_ms
+            )
     ratios = [float(np.median(b) / np.median(a)) for b, a in zip(beside, alone, strict=True)]
     return [{"case": "beside / alone", "backend": s.engine, "pairs": 5, "right": 5 if abs(r - 1) <= 0.05 else 0, "ratio": r}
             for s, r in zip(both, ratios, strict=True)]  # fmt: skip

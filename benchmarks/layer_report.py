@@ -28,8 +28,8 @@ from deploykit import exporter, onnx_file
 from deploykit.network import target
 from deploykit.profiler import profile
 from deploykit.profiler.onnx import times as onnx_times
-from deploykit.profiler.pytorch import layers
 from deploykit.profiler.pytorch import times as torch_times
+from deploykit.profiler.pytorch.layers import count_layers
 from deploykit.reports import Column, Report, Table
 
 NETWORKS = ("resnet18", "vgg11", "torchvision:vit_b_16")
@@ -56,7 +56,7 @@ def speed(name: str, rounds: int) -> dict[str, Any]:
     ours, theirs = [], []
     for number in range(rounds + 1):
         began = time.perf_counter()
-        layers.count(network.module, inputs)
+        count_layers(network.module, inputs)
         middle = time.perf_counter()
         torchinfo.summary(network.module, size, verbose=0)
         if number:
@@ -88,8 +88,10 @@ def adding_up(name: str, shape: tuple[int, ...], folder: Path, rounds: int) -> l
     threads = torch.get_num_threads()
     pairs: dict[str, list[tuple[float, float]]] = {"PyTorch": [], "ONNX Runtime": []}
     for _ in range(rounds):
-        pairs["PyTorch"].append((sum(torch_times.measure(network.module, inputs, 0.5).values()), whole_run(network.module, inputs)))
-        times = onnx_times.measure(file, [tensor.numpy() for tensor in inputs], threads, 0.5)
+        pairs["PyTorch"].append(
+            (sum(torch_times.call_times(network.module, inputs, 0.5).values()), whole_run(network.module, inputs))
+        )
+        times = onnx_times.node_times(file, [tensor.numpy() for tensor in inputs], threads, 0.5)
         pairs["ONNX Runtime"].append((sum(times.charged.values()) + sum(times.uncharged.values()), times.total_ms))
     rows = []
     for engine, found in pairs.items():

@@ -19,8 +19,8 @@ from _results import keep
 from deploykit import architectures, exporter, onnx_file
 from deploykit.network import target
 from deploykit.profiler import joining
-from deploykit.profiler.onnx import nodes as onnx_nodes
-from deploykit.profiler.pytorch import layers
+from deploykit.profiler.onnx.nodes import count_nodes
+from deploykit.profiler.pytorch.layers import count_layers
 from deploykit.reports import Column, Report, Table
 
 DOZEN = (
@@ -44,8 +44,8 @@ def compare(name: str, folder: Path) -> dict[str, Any]:
     seconds = time.perf_counter() - began
     file = folder / "model.onnx"
     onnx_file.write(model, file)
-    mine = layers.count(network.module, [spec.random(1) for spec in network.inputs])
-    theirs = onnx_nodes.count(model, batch=1, file=file)
+    mine = count_layers(network.module, [spec.random(1) for spec in network.inputs])
+    theirs = count_nodes(model, batch=1, file=file)
     joined = joining.with_onnx(mine, theirs, joining.module_paths(model.graph))
     note = "; ".join(note for note in joined.notes if "differ" in note or "not counted" in note)
     return {"name": name, "torch": mine.totals.ops, "onnx": theirs.totals.ops, "seconds": seconds, "note": note}

@@ -1,4 +1,4 @@
-"""What is counted: `macs`, `flops` or `paddle`. The name is printed with every number.
+"""The three counting conventions, `macs`, `flops` and `paddle`; the name is printed with every number.
 
 - `macs`: multiply-accumulates of convolutions, linear layers, matrix products and attention; a bias, an activation, a
   normalisation, a pooling, an addition cost nothing.

@@ -1,4 +1,4 @@
-"""Both sides in one table: what the ONNX graph costs, and both engines' times, beside the modules they belong to."""
+"""Adds to the rows of a network's layer table what belongs to them: the counts of ONNX nodes, and both engines' times."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def module_paths(graph: onnx.GraphProto) -> dict[str, str]:
 def with_onnx(table: LayerTable, nodes: LayerTable, paths: Mapping[str, str]) -> LayerTable:
     """`table` of the network with the counts of its ONNX graph (`nodes`), each node added to the row of its module."""
     found: dict[int, int] = defaultdict(int)
-    where = _Rows(table.layers)
+    where = _RowIndex(table.layers)
     for node in nodes.layers:
         found[where.index(paths.get(node.path, node.path))] += node.ops
     rows = tuple(replace(row, onnx_ops=found[index]) for index, row in enumerate(table.layers))
@@ -72,14 +72,14 @@ def with_onnx_times(table: LayerTable, times: NodeTimes, paths: Mapping[str, str
 
 
 def _charged(rows: Iterable[Layer], times: Iterable[tuple[str, float]]) -> dict[int, float]:
-    where = _Rows(rows)
+    where = _RowIndex(rows)
     found: dict[int, float] = defaultdict(float)
     for path, spent in times:
         found[where.index(path)] += spent
     return dict(found)
 
 
-class _Rows:
+class _RowIndex:
     """Which row a path belongs to: its own, else that of the nearest module around it."""
 
     def __init__(self, rows: Iterable[Layer]) -> None:

@@ -1,4 +1,4 @@
-"""What the profiler finds, as frozen values."""
+"""`LayerTable`, its rows (`Layer`) and their sums (`Totals`): the counts and times of one network or file."""
 
 from __future__ import annotations
 

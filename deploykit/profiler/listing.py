@@ -11,7 +11,7 @@ from deploykit.architectures import Architecture
 from deploykit.errors import InputError
 from deploykit.network import checkpoint
 from deploykit.profiler.layer_table import Totals
-from deploykit.profiler.pytorch.layers import count
+from deploykit.profiler.pytorch.layers import count_layers
 
 
 def list_architectures() -> list[dict[str, Any]]:
@@ -49,4 +49,4 @@ def _totals_on(architecture: Architecture, device: str) -> Totals:
     with torch.random.fork_rng(devices=[]):  # fresh weights are random numbers; the caller's generator stays as it was
         with torch.device(device):
             network, sample = architecture.create().eval(), torch.zeros(1, *architecture.input_shape)
-        return count(network, [sample]).totals
+        return count_layers(network, [sample]).totals

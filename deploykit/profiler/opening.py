@@ -1,4 +1,4 @@
-"""A target becomes something that can be counted and timed: a network, the ONNX file it turns into, and inputs."""
+"""`read`: a TARGET becomes an `Opened`: a network, the ONNX file it turns into, and one array per input."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def read(subject: Subject, options: Options, folder: Path) -> Opened:
     """
     if subject.is_file:
         file = Path(subject.target)
-        arrays = subjects.of_file(file, options.batch, subject.input_shapes, values=options.latency)
+        arrays = subjects.arrays_of_file(file, options.batch, subject.input_shapes, values=options.latency)
         return Opened(subject, arrays, None, file)
     # Counting needs no weights: a network whose values nobody asked for is built without memory, where its code allows that.
     network = _weightless(subject) if subject.untrained and not options.latency else None
     network = network or subjects.network(subject)
-    arrays = subjects.of_network(network, options.batch, values=options.latency)
+    arrays = subjects.arrays_of_network(network, options.batch, values=options.latency)
     if not options.latency or "onnxruntime" not in options.backends:
         return Opened(subject, arrays, network, None)
     try:

@@ -1,4 +1,4 @@
-"""What the parts of a profile must know, checked once."""
+"""`Options`: the keywords of `profile` that are not about the network; `checked` refuses impossible ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ BACKENDS = ("torch", "onnxruntime")
 
 @dataclass(frozen=True)
 class Options:
-    """What every part of a profile must know; `seconds` is the time that each comparison may take."""
+    """How to profile. `batch`: samples per run, `None` for 1 or what a file fixes. `latency`: whether to measure times.
+
+    `seconds`: about how long each comparison may take. `threads`: of every engine. `device`: "cpu", "cuda", "cuda:1" or "auto".
+    """
 
     batch: int | None
     convention: str
@@ -29,7 +32,7 @@ class Options:
 
 
 def checked(options: Options) -> Options:
-    """The options as they are. Raises `InputError` or `UnknownName` for one that is not possible."""
+    """The options, unchanged. Raises `InputError` or `UnknownName` for one that is not possible."""
     conventions.get(options.convention)
     for backend in options.backends:
         if backend not in engines.names():

@@ -1,4 +1,4 @@
-"""Two networks side by side: with the same weights where one has none of its own, and how far their outputs are apart."""
+"""`pair` gives two spellings of one network the same weights; `agreement` is the largest difference of two networks' outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`profile`: the stage that puts it all together."""
+"""`profile`: reads a TARGET, counts its layers, times it, and joins both into a `Profile`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deploykit.errors import InputError, ModelFileError
 from deploykit.profiler import pairing
 from deploykit.profiler.benchmark import roofline
 from deploykit.profiler.benchmark.device import require_device
-from deploykit.profiler.benchmark.latency import LatencyReport, measure
+from deploykit.profiler.benchmark.latency import LatencyReport, measure_latency
 from deploykit.profiler.opening import Opened, read
 from deploykit.profiler.options import BACKENDS, Options, checked
 from deploykit.profiler.pytorch.layers import Depth
@@ -24,7 +24,7 @@ from deploykit.progress import SILENT, Progress
 from deploykit.runtime.cores import cores
 
 SECONDS = 6.0
-ADDS_UP = 0.15  # how far the layers' times may be off the whole run's before the report says so
+MAX_SUM_ERROR = 0.15  # |sum of the layers' times / time of the whole run - 1| above which the report says so
 
 
 def profile(
@@ -91,11 +91,11 @@ def _alone(opened: Opened, options: Options) -> Profile:
 
 
 def _not_adding_up(found: Profile) -> Iterator[str]:
-    """Where the layers' times are not the whole run's: watching very short layers takes longer than they do."""
+    """A note per engine whose layers' times do not add up to the whole run's: watching a short layer may outlast it."""
     for backend, column, name in (("torch", "torch_ms", "PyTorch"), ("onnxruntime", "onnxruntime_ms", "ONNX Runtime")):
         whole = next((entry.median_ms for entry in found.latencies if entry.backend == backend), None)
         layers = total_ms(found.table, column)
-        if whole and layers and abs(layers / whole - 1) > ADDS_UP:
+        if whole and layers and abs(layers / whole - 1) > MAX_SUM_ERROR:
             yield (
                 f"the layers' times in {name} add up to {layers:.3g} ms, a run that nobody watches takes {whole:.3g} ms: "
                 "read the column as shares"
@@ -118,7 +118,7 @@ def _side_by_side(mine: Opened, other: Opened, options: Options, note: str) -> P
 
 
 def _timed(chosen: Sequence[Subject], opened: Opened, options: Options) -> LatencyReport:
-    return measure(
+    return measure_latency(
         chosen,
         opened.arrays,
         device=options.device,

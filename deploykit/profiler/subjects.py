@@ -1,4 +1,4 @@
-"""What is timed: a network or file on a backend, and inputs for it. PyTorch is imported only where a network is asked for."""
+"""`Subject`, a network or file on a backend, and inputs for it as arrays; PyTorch is imported only where a network is asked for."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def network(subject: Subject) -> Network:
     return targets.resolve(subject)
 
 
-def inputs(subject: Subject, batch: int | None, seed: int = 0) -> list[NDArray[Any]]:
+def random_arrays(subject: Subject, batch: int | None, seed: int = 0) -> list[NDArray[Any]]:
     """Standard normal values, or whole numbers where it takes those; one array (batch, ...) per input, the same for a seed."""
     if subject.is_file:
-        return of_file(Path(subject.target), batch, subject.input_shapes, seed)
-    return of_network(network(subject), batch, seed)
+        return arrays_of_file(Path(subject.target), batch, subject.input_shapes, seed)
+    return arrays_of_network(network(subject), batch, seed)
 
 
-def of_network(network: Network, batch: int | None, seed: int = 0, values: bool = True) -> list[NDArray[Any]]:
+def arrays_of_network(network: Network, batch: int | None, seed: int = 0, values: bool = True) -> list[NDArray[Any]]:
     """Inputs for a network; without `values` only their shapes are real, and they take no memory."""
     import torch
 
@@ -64,10 +64,10 @@ def of_network(network: Network, batch: int | None, seed: int = 0, values: bool 
     strange = next((spec for spec in network.inputs if spec.dtype == torch.bfloat16), None)
     if strange is not None:
         raise InputError(f"the input {strange.name!r} takes bfloat16, which numpy does not have", "add --no-latency")
-    return [tensor.numpy() for tensor in tensors_of(network, batch, seed)]
+    return [tensor.numpy() for tensor in tensors_of_network(network, batch, seed)]
 
 
-def tensors_of(network: Network, batch: int | None, seed: int = 0) -> list[torch.Tensor]:
+def tensors_of_network(network: Network, batch: int | None, seed: int = 0) -> list[torch.Tensor]:
     """The same as tensors, of any type that torch has. Raises `InputError` for a batch that does not fit into memory."""
     import torch
 
@@ -76,7 +76,7 @@ def tensors_of(network: Network, batch: int | None, seed: int = 0) -> list[torch
     return [spec.random(batch or 1, generator) if given is None else given for spec, given in values]
 
 
-def of_file(
+def arrays_of_file(
     file: Path, batch: int | None, shapes: Sequence[tuple[int, ...]] | None = None, seed: int = 0, values: bool = True
 ) -> list[NDArray[Any]]:
     """Inputs for an ONNX file. Raises `InputError` for a free size, other than the batch, that `shapes` does not fix.

@@ -1,4 +1,4 @@
-"""The layer table of what was opened, with all that can be known of it."""
+"""`table_of`: the layer table of an `Opened`, with the counts of its ONNX graph and the times that the options ask for."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from deploykit.errors import InputError, ModelFileError
 from deploykit.network.target import Network
 from deploykit.profiler import joining, subjects
 from deploykit.profiler.layer_table import LayerTable
-from deploykit.profiler.onnx import nodes as onnx_nodes
 from deploykit.profiler.onnx import times as onnx_times
+from deploykit.profiler.onnx.nodes import count_nodes
 from deploykit.profiler.opening import Opened
 from deploykit.profiler.options import Options
-from deploykit.profiler.pytorch import layers
 from deploykit.profiler.pytorch import times as torch_times
+from deploykit.profiler.pytorch.layers import count_layers
 
 
 def table_of(opened: Opened, options: Options) -> LayerTable:
-    """The rows that say something. Times only where the options ask for them."""
+    """The layer table without empty rows; with times only where the options ask for them."""
     if opened.network is None:
         return _of_file(opened, options)
     table = _of_network(opened.network, opened, options)
@@ -36,16 +36,16 @@ def _of_network(network: Network, opened: Opened, options: Options) -> LayerTabl
     if not options.latency:
         return _without_times(network, opened, options)
     tensors = [torch.from_numpy(array) for array in opened.arrays]
-    table = layers.count(network.module, tensors, options.convention, options.depth)
+    table = count_layers(network.module, tensors, options.convention, options.depth)
     options.progress.start("timing the layers")
     if "torch" in options.backends:
         table = joining.with_torch_times(table, _torch_times(network, tensors, options))
     if opened.file is not None:
         model = onnx_file.read(opened.file)
         paths = joining.module_paths(model.graph)
-        counted = onnx_nodes.count(model, options.convention, options.batch or 1, file=opened.file)
+        counted = count_nodes(model, options.convention, options.batch or 1, file=opened.file)
         table = joining.with_onnx(table, counted, paths)
-        times = onnx_times.measure(opened.file, opened.arrays, options.threads, device=options.device)
+        times = onnx_times.node_times(opened.file, opened.arrays, options.threads, device=options.device)
         table = joining.with_onnx_times(table, times, paths)
     return table
 
@@ -54,11 +54,11 @@ def _without_times(network: Network, opened: Opened, options: Options) -> LayerT
     """On inputs and, where the network was built without them, weights that take no memory; for real only if that fails."""
     tensors = [torch.empty(a.shape, dtype=spec.dtype, device="meta") for a, spec in zip(opened.arrays, network.inputs, strict=True)]
     with contextlib.suppress(InputError):
-        return layers.count(network.module, tensors, options.convention, options.depth)
+        return count_layers(network.module, tensors, options.convention, options.depth)
     if any(parameter.is_meta for parameter in network.module.parameters()):
         network = subjects.network(opened.subject)
-    tensors = subjects.tensors_of(network, options.batch)
-    return layers.count(network.module, tensors, options.convention, options.depth)
+    tensors = subjects.tensors_of_network(network, options.batch)
+    return count_layers(network.module, tensors, options.convention, options.depth)
 
 
 def _of_file(opened: Opened, options: Options) -> LayerTable:
@@ -66,13 +66,13 @@ def _of_file(opened: Opened, options: Options) -> LayerTable:
         raise ValueError("neither a network nor a file")
     with _no_collection():
         model = onnx_file.read(opened.file)
-        table = onnx_nodes.count(model, options.convention, options.batch, opened.subject.input_shapes, opened.file)
+        table = count_nodes(model, options.convention, options.batch, opened.subject.input_shapes, opened.file)
     if options.depth != "leaves":
         table = replace(table, notes=(*table.notes, "the rows of a file are its nodes, whatever the depth"))
     if not options.latency or "onnxruntime" not in options.backends:
         return table
     try:
-        times = onnx_times.measure(opened.file, opened.arrays, options.threads, device=options.device)
+        times = onnx_times.node_times(opened.file, opened.arrays, options.threads, device=options.device)
     except ModelFileError:  # the runtime cannot load it, which the timing of the whole file will tell
         return table
     return joining.with_onnx_times(table, times, None)
@@ -93,4 +93,4 @@ def _no_collection() -> Iterator[None]:
 def _torch_times(network: Network, tensors: Sequence[torch.Tensor], options: Options) -> Mapping[str, float]:
     # An engine puts the network on the device with these threads, and undoes both.
     with engines.start("torch", network, device=options.device, threads=options.threads) as engine:
-        return torch_times.measure(network.module, [tensor.to(engine.device) for tensor in tensors])
+        return torch_times.call_times(network.module, [tensor.to(engine.device) for tensor in tensors])

@@ -183,7 +183,7 @@ class Nested(nn.Module):
 
 def test_every_module_call_has_its_own_time_and_the_network_is_left_as_it_was():
     module = Nested().eval()
-    found = torch_times.measure(module, [torch.zeros(8, 64)], seconds=0.05)
+    found = torch_times.call_times(module, [torch.zeros(8, 64)], seconds=0.05)
     assert set(found) == {"", "inner", "inner@1", "inner.0", "inner.0@1", "inner.1", "inner.1@1"}
     assert all(value >= 0 for value in found.values())
     assert not any("forward" in vars(part) for part in module.modules())
@@ -192,5 +192,5 @@ def test_every_module_call_has_its_own_time_and_the_network_is_left_as_it_was():
 def test_a_failing_forward_leaves_no_wrapper_behind():
     module = Nested().eval()
     with pytest.raises(RuntimeError):
-        torch_times.measure(module, [torch.zeros(8, 3)], seconds=0.05)
+        torch_times.call_times(module, [torch.zeros(8, 3)], seconds=0.05)
     assert not any("forward" in vars(part) for part in module.modules())

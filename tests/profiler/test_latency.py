@@ -16,7 +16,7 @@ from deploykit.network import target
 from deploykit.profiler import Comparison, Subject, compare_latency
 from deploykit.profiler.benchmark import latency, process
 from deploykit.profiler.benchmark.process import TimedProcess
-from deploykit.profiler.subjects import inputs
+from deploykit.profiler.subjects import random_arrays
 
 LENET = Subject("lenet5", untrained=True)
 
@@ -49,7 +49,7 @@ def test_onnxruntime_against_pytorch(lenet_file):
 
 def test_two_networks_on_one_backend_share_a_process_but_not_their_memory():
     """Two copies of a network in one process differ far less than two processes do."""
-    arrays = inputs(Subject("vgg11-small", untrained=True), 1)
+    arrays = random_arrays(Subject("vgg11-small", untrained=True), 1)
     with TimedProcess("torch", arrays) as process:
         first = process.open(Subject("vgg11-small", untrained=True), "cpu", 1)
         second = process.open(Subject("vgg11-small", untrained=True), "cpu", 1)
@@ -60,7 +60,7 @@ def test_two_networks_on_one_backend_share_a_process_but_not_their_memory():
 
 
 def test_a_batch_reaches_both_sides(lenet_file):
-    with TimedProcess("onnxruntime", inputs(LENET, 5)) as process:
+    with TimedProcess("onnxruntime", random_arrays(LENET, 5)) as process:
         timed = process.open(Subject(str(lenet_file)), "cpu", 1)
         assert timed.outputs[0].shape == (5, 10)
         times = timed.time(7)
@@ -88,7 +88,7 @@ def test_a_device_that_is_not_there():
 
 
 def test_a_process_that_dies_is_reported():
-    with TimedProcess("torch", inputs(LENET, 1)) as process:
+    with TimedProcess("torch", random_arrays(LENET, 1)) as process:
         timed = process.open(LENET, "cpu", 1)
         os.kill(process._process.pid, signal.SIGKILL)
         with pytest.raises(InputError, match=r"died \(signal 9\)"):
@@ -162,7 +162,7 @@ def test_what_the_network_prints_does_not_disturb_the_conversation(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])  # which making the inputs puts the current folder on
     subject = Subject("chatty:net", untrained=True)
-    with TimedProcess("torch", inputs(subject, 1)) as process:
+    with TimedProcess("torch", random_arrays(subject, 1)) as process:
         assert process.open(subject, "cpu", 1).outputs[0].shape == (1, 2)
     sys.modules.pop("chatty", None)
 
@@ -176,7 +176,7 @@ def test_a_machine_that_slows_down_hits_both_alike():
     drift = np.linspace(1, 2, 48)
     a = blocks(*drift[[i for i in range(48) if i % 4 in (0, 3)]])
     b = blocks(*drift[[i for i in range(48) if i % 4 in (1, 2)]])
-    found = latency.judge("a", "b", a, b, latency.SPREAD)
+    found = latency.compare_blocks("a", "b", a, b, latency.STDEV_WITHIN_PROCESS)
     assert found.verdict == "no difference"
     assert found.ratio == pytest.approx(1, abs=0.002)
 
@@ -211,7 +211,7 @@ def test_rounds_alternate(names, rounds):
 @pytest.mark.parametrize(("factor", "verdict"), [(1.05, "slower"), (1 / 1.05, "faster"), (1.005, "no difference")])
 def test_verdicts(factor, verdict):
     noise = np.random.default_rng(1).normal(1, 0.005, (2, 48))
-    found = latency.judge("a", "b", blocks(*noise[0]), blocks(*(noise[1] * factor)), latency.SPREAD)
+    found = latency.compare_blocks("a", "b", blocks(*noise[0]), blocks(*(noise[1] * factor)), latency.STDEV_WITHIN_PROCESS)
     assert found.verdict == verdict
     assert found.low <= found.ratio <= found.high
 

@@ -19,7 +19,8 @@ from deploykit import architectures, reports
 from deploykit.errors import InputError, UnknownName
 from deploykit.network import target
 from deploykit.profiler import Profile, profile
-from deploykit.profiler.pytorch import layers, tracing
+from deploykit.profiler.pytorch import tracing
+from deploykit.profiler.pytorch.layers import count_layers
 from deploykit.views.profile import report
 
 DATA = Path(__file__).parent.parent / "data"
@@ -27,7 +28,7 @@ CONVENTIONS = ("macs", "flops", "paddle")
 
 
 def table_of(module, *shape, convention="macs", depth="leaves"):
-    return layers.count(module.eval(), [torch.zeros(shape)], convention, depth).without_empty()
+    return count_layers(module.eval(), [torch.zeros(shape)], convention, depth).without_empty()
 
 
 def rows_of(module, *shape, **options):
@@ -68,10 +69,10 @@ def test_golden_table(name):
 def test_columns_add_up_to_the_totals(name):
     module = architectures.get(name).create().eval()
     inputs = [torch.randn(2, *architectures.get(name).input_shape)]
-    whole = {convention: layers.count(module, inputs, convention) for convention in CONVENTIONS}
+    whole = {convention: count_layers(module, inputs, convention) for convention in CONVENTIONS}
     for convention in CONVENTIONS:
         for depth in ("leaves", 0, 1, 2):
-            found = layers.count(module, inputs, convention, depth).without_empty()
+            found = count_layers(module, inputs, convention, depth).without_empty()
             assert sum(row.params for row in found.layers) == found.totals.params == whole[convention].totals.params
             assert sum(row.ops for row in found.layers) == found.totals.ops == whole[convention].totals.ops
             assert found.batch == 2
@@ -319,9 +320,9 @@ def test_the_network_is_left_as_it_was():
     module = architectures.get("resnet18").create().train()
     before = {name: (id(p), p._version, p.clone()) for name, p in (*module.named_parameters(), *module.named_buffers())}
     fast = torch.backends.mha.get_fastpath_enabled()
-    layers.count(module, [torch.zeros(2, 1, 32, 32)])
+    count_layers(module, [torch.zeros(2, 1, 32, 32)])
     with pytest.raises(InputError):
-        layers.count(module, [torch.zeros(1, 3, 32, 32)])
+        count_layers(module, [torch.zeros(1, 3, 32, 32)])
     assert torch.backends.mha.get_fastpath_enabled() == fast
     assert module.training
     for name, p in (*module.named_parameters(), *module.named_buffers()):
@@ -357,7 +358,7 @@ def test_batch_and_input_shape_scale_the_count():
 
 def test_every_torchvision_style_block_is_attributed():
     network = target.resolve("torchvision:mobilenet_v3_small", untrained=True)
-    found = layers.count(network.module, [torch.zeros(1, 3, 224, 224)]).without_empty()
+    found = count_layers(network.module, [torch.zeros(1, 3, 224, 224)]).without_empty()
     assert found.totals.ops == 56_510_400
     assert found.totals.params == 2_542_856
     assert not found.uncounted

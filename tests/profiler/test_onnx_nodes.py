@@ -11,10 +11,10 @@ from deploykit import architectures, exporter, onnx_file
 from deploykit.errors import InputError
 from deploykit.network import target
 from deploykit.profiler import profile
-from deploykit.profiler.onnx import nodes as onnx_nodes
 from deploykit.profiler.onnx import weight_type
 from deploykit.profiler.onnx.inputs import fixed
-from deploykit.profiler.pytorch import layers
+from deploykit.profiler.onnx.nodes import count_nodes
+from deploykit.profiler.pytorch.layers import count_layers
 
 
 def model_of(nodes, inputs, outputs, weights=(), domains=(), functions=()):
@@ -55,10 +55,10 @@ def one(op, shapes, weights=(), domain="", outputs=1, **attributes):
     ],
 )
 def test_formulas(model, macs):
-    found = onnx_nodes.count(model)
+    found = count_nodes(model)
     assert found.totals.ops == macs
     assert not found.uncounted
-    assert onnx_nodes.count(model, "flops").totals.ops == 2 * macs
+    assert count_nodes(model, "flops").totals.ops == 2 * macs
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_operators_that_the_optimizer_of_onnxruntime_writes(tmp_path, model, mac
     """Their shapes are unknown to onnx, and come from a run where the formula needs them."""
     file = tmp_path / "model.onnx"
     onnx.save(model, file)
-    found = onnx_nodes.count(model, file=file)
+    found = count_nodes(model, file=file)
     assert (found.totals.ops, found.totals.params, found.uncounted) == (macs, params, {})
 
 
@@ -145,7 +145,7 @@ GROUPS = {"num_heads": 4, "kv_num_heads": 2}
 )  # fmt: skip
 def test_attention_counts_every_key_the_past_ones_too(model, macs):
     """By hand: queries x keys x (size of a query + size of a value), over all heads. No weights, so no output shape is asked for."""
-    found = onnx_nodes.count(model)
+    found = count_nodes(model)
     assert (found.totals.ops, found.uncounted) == (macs, {})
 
 
@@ -163,7 +163,7 @@ def test_attention_counts_every_key_the_past_ones_too(model, macs):
     ],
 )  # fmt: skip
 def test_a_buffer_for_the_past_that_is_filled_by_and_by_is_not_counted_as_full(model):
-    found = onnx_nodes.count(model)
+    found = count_nodes(model)
     assert found.totals.ops == 0
     assert list(found.uncounted.values()) == [1]
 
@@ -174,7 +174,7 @@ def test_a_past_whose_shape_nobody_knows_is_not_taken_for_none():
         helper.make_node("MultiHeadAttention", ["q", "q", "q", "", "", "", "past", "past"], ["y"], name="n", domain="com.microsoft",
                          **HEADS),
     ]  # fmt: skip
-    found = onnx_nodes.count(model_of(nodes, {"x": (1,), "q": (1, 1, 8)}, ["y"], domains=["my.domain", "com.microsoft"]))
+    found = count_nodes(model_of(nodes, {"x": (1,), "q": (1, 1, 8)}, ["y"], domains=["my.domain", "com.microsoft"]))
     assert found.uncounted == {"com.microsoft.MultiHeadAttention": 1, "my.domain.Strange": 1}
 
 
@@ -183,7 +183,7 @@ def test_a_bias_whose_shape_nobody_knows_is_a_bias_to_paddle():
         helper.make_node("Strange", ["x"], ["bias"], name="s", domain="my.domain"),
         helper.make_node("Conv", ["x", "w", "bias"], ["y"], name="n"),
     ]
-    found = onnx_nodes.count(model_of(nodes, {"x": (1, 4, 8, 8)}, ["y"], {"w": (6, 4, 3, 3)}, ["my.domain"]), "paddle")
+    found = count_nodes(model_of(nodes, {"x": (1, 4, 8, 8)}, ["y"], {"w": (6, 4, 3, 3)}, ["my.domain"]), "paddle")
     assert found.totals.ops == 6 * 36 * (36 + 1)
 
 
@@ -209,7 +209,7 @@ def test_a_quantized_file_has_the_parameters_and_costs_of_its_network(nodes):
     """The integers are the weights; scales and zero points are not."""
     model = model_of(nodes, {"x": (1, 3, 8, 8)}, ["y"])
     model.graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(v), n) for n, v in INTEGERS.items())
-    found = onnx_nodes.count(model)
+    found = count_nodes(model)
     assert (found.totals.params, found.totals.ops) == (6 * 27 + 6, 6 * 36 * 27)
     assert not found.uncounted
     assert weight_type.of(model) == "int8"
@@ -219,7 +219,7 @@ def test_the_weight_of_quantized_attention_is_a_parameter_and_its_scales_are_not
     node = helper.make_node("QAttention", ["x", "w", "b", "xs", "ws"], ["y"], name="n", domain="com.microsoft", num_heads=2)
     model = model_of([node], {"x": (1, 3, 8)}, ["y"], {"b": (24,), "ws": (24,), "xs": ()}, ["com.microsoft"])
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((8, 24), np.int8), "w"))
-    assert onnx_nodes.count(model).totals.params == 8 * 24 + 24
+    assert count_nodes(model).totals.params == 8 * 24 + 24
 
 
 def test_a_dequantized_weight_is_a_weight_to_paddle():
@@ -230,7 +230,7 @@ def test_a_dequantized_weight_is_a_weight_to_paddle():
     model = model_of(nodes, {"x": (1, 4)}, ["y"])
     weights = {"w": np.ones((4, 5), np.int8), "s": np.float32(1)}
     model.graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(v), n) for n, v in weights.items())
-    found = onnx_nodes.count(model, "paddle")
+    found = count_nodes(model, "paddle")
     assert (found.totals.ops, found.uncounted) == (20, {})
 
 
@@ -248,7 +248,7 @@ def test_attention_of_opset_23():
     node = helper.make_node("Attention", ["q", "k", "v"], ["y"], name="n")
     model = model_of([node], {"q": (2, 4, 5, 8), "k": (2, 4, 7, 8), "v": (2, 4, 7, 6)}, ["y"])
     model.opset_import[0].version = 23
-    assert onnx_nodes.count(model).totals.ops == 2 * 4 * 5 * 7 * (8 + 6)
+    assert count_nodes(model).totals.ops == 2 * 4 * 5 * 7 * (8 + 6)
 
 
 @pytest.mark.parametrize(
@@ -265,17 +265,17 @@ def test_attention_of_opset_23():
     ],
 )
 def test_paddle_convention(model, ops):
-    assert onnx_nodes.count(model, "paddle").totals.ops == ops
+    assert count_nodes(model, "paddle").totals.ops == ops
 
 
 def test_paddle_convention_says_that_it_leaves_out_products_of_activations():
-    assert onnx_nodes.count(one("MatMul", [(3, 4), (4, 5)]), "paddle").uncounted == {"MatMul": 1}
+    assert count_nodes(one("MatMul", [(3, 4), (4, 5)]), "paddle").uncounted == {"MatMul": 1}
 
 
 def test_running_statistics_are_parameters_to_paddle_only():
     model = one("BatchNormalization", [(1, 3, 4, 4)], {"s": (3,), "b1": (3,), "m": (3,), "v": (3,)})
-    assert onnx_nodes.count(model).totals.params == 6
-    assert onnx_nodes.count(model, "paddle").totals.params == 12
+    assert count_nodes(model).totals.params == 6
+    assert count_nodes(model, "paddle").totals.params == 12
 
 
 def test_custom_operators_are_listed_and_what_follows_is_not_counted_in_silence():
@@ -283,7 +283,7 @@ def test_custom_operators_are_listed_and_what_follows_is_not_counted_in_silence(
         helper.make_node("Strange", ["x"], ["s"], name="strange", domain="my.domain"),
         helper.make_node("MatMul", ["s", "w"], ["y"], name="product"),
     ]
-    found = onnx_nodes.count(model_of(nodes, {"x": (1, 4)}, ["y"], {"w": (4, 4)}, ["my.domain"]))
+    found = count_nodes(model_of(nodes, {"x": (1, 4)}, ["y"], {"w": (4, 4)}, ["my.domain"]))
     assert found.uncounted == {"MatMul": 1, "my.domain.Strange": 1}
     assert any("product" in note for note in found.notes)
     assert found.layers[0].output_shape is None
@@ -296,7 +296,7 @@ def test_what_the_file_says_of_a_custom_operators_output_is_believed():
     ]
     model = model_of(nodes, {"x": (1, 4)}, ["y"], {"w": (4, 4)}, ["my.domain"])
     model.graph.value_info.append(helper.make_tensor_value_info("s", TensorProto.FLOAT, (1, 4)))
-    found = onnx_nodes.count(model)
+    found = count_nodes(model)
     assert (found.totals.ops, found.uncounted) == (16, {"my.domain.Strange": 1})
 
 
@@ -320,7 +320,7 @@ def loop(body_nodes, weights=()):
 
 def test_a_loop_with_products_is_reported_as_not_counted():
     go = helper.make_node("Identity", ["go"], ["go2"])
-    found = onnx_nodes.count(loop([go, helper.make_node("MatMul", ["v", "w"], ["v2"])], {"w": (4, 4)}))
+    found = count_nodes(loop([go, helper.make_node("MatMul", ["v", "w"], ["v2"])], {"w": (4, 4)}))
     assert found.totals.params == 16  # what only the body uses is a parameter, too
     assert found.uncounted == {"Loop": 1}
     assert any("how often it runs MatMul" in note for note in found.notes)
@@ -328,7 +328,7 @@ def test_a_loop_with_products_is_reported_as_not_counted():
 
 def test_a_loop_without_products_is_merely_free():
     go = helper.make_node("Identity", ["go"], ["go2"])
-    found = onnx_nodes.count(loop([go, helper.make_node("Relu", ["v"], ["v2"])]))
+    found = count_nodes(loop([go, helper.make_node("Relu", ["v"], ["v2"])]))
     assert (found.uncounted, found.excluded) == ({}, {"Loop": 1})
 
 
@@ -339,24 +339,24 @@ def test_functions_of_the_file_are_counted_inside():
         [helper.make_opsetid("", 21)],
     )  # fmt: skip
     model = model_of([helper.make_node("Twice", ["x"], ["y"], domain="local")], {"x": (3, 3)}, ["y"], (), ["local"], [function])
-    assert onnx_nodes.count(model).totals.ops == 2 * 27
+    assert count_nodes(model).totals.ops == 2 * 27
 
 
 def test_a_free_batch_takes_the_batch_and_other_free_sizes_must_be_given():
     model = one("Conv", [("n", 3, "h", 8)], {"w": (2, 3, 3, 3)})
     with pytest.raises(InputError, match=r"axis 2 .*free \(h\).*--input-shape"):
-        onnx_nodes.count(model)
-    found = onnx_nodes.count(model, batch=4, shapes=[(3, 8, 8)])
+        count_nodes(model)
+    found = count_nodes(model, batch=4, shapes=[(3, 8, 8)])
     assert (found.batch, found.totals.ops) == (4, 4 * 2 * 36 * 27)
     with pytest.raises(InputError, match="axis 3 .* is 8 in the file, not 9"):
-        onnx_nodes.count(model, shapes=[(3, 8, 9)])
+        count_nodes(model, shapes=[(3, 8, 9)])
 
 
 def test_a_batch_that_the_file_fixes_cannot_be_another():
     model = one("Relu", [(2, 3)])
-    assert onnx_nodes.count(model).batch == 2
+    assert count_nodes(model).batch == 2
     with pytest.raises(InputError, match="the batch of the input 'a' is 2"):
-        onnx_nodes.count(model, batch=3)
+        count_nodes(model, batch=3)
 
 
 def test_axes_of_one_name_have_one_size_and_the_batch_may_be_the_second_axis():
@@ -381,8 +381,8 @@ def test_a_fixed_size_of_zero_is_a_size_and_minus_one_is_none():
 def test_inputs_without_any_shape():
     model = one("Relu", [None])
     with pytest.raises(InputError, match="no shape"):
-        onnx_nodes.count(model)
-    assert onnx_nodes.count(model, shapes=[(3,)]).layers[0].output_shape == (1, 3)
+        count_nodes(model)
+    assert count_nodes(model, shapes=[(3,)]).layers[0].output_shape == (1, 3)
 
 
 def test_sizes_that_are_computed_in_the_graph_are_followed():
@@ -395,7 +395,7 @@ def test_sizes_that_are_computed_in_the_graph_are_followed():
     ]
     model = model_of(nodes, {"x": ("n", 2, 3)}, ["y"], {"w": (6, 5)})
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([6], np.int64), "rest"))
-    found = onnx_nodes.count(model, batch=7)
+    found = count_nodes(model, batch=7)
     assert (found.totals.ops, found.uncounted) == (7 * 6 * 5, {})
 
 
@@ -409,22 +409,22 @@ def test_a_size_that_only_a_run_shows_is_taken_from_one(tmp_path):
     model = model_of(nodes, {"x": (1, 2)}, ["y"], {"w": (2, 3), "v": (6, 5)})
     file = tmp_path / "model.onnx"
     onnx.save(model, file)
-    assert onnx_nodes.count(model).uncounted == {"MatMul": 1}
-    found = onnx_nodes.count(model, file=file)
+    assert count_nodes(model).uncounted == {"MatMul": 1}
+    found = count_nodes(model, file=file)
     assert (found.totals.ops, found.uncounted) == (2 * 6 * 5, {})
 
 
 def test_a_graph_at_odds_with_itself_is_reported_not_crashed():
-    found = onnx_nodes.count(one("MatMul", [(3,), (4,)]))
+    found = count_nodes(one("MatMul", [(3,), (4,)]))
     assert found.uncounted or found.totals.ops >= 0
-    found = onnx_nodes.count(one("Gemm", [()], {"w": (5, 7)}))
+    found = count_nodes(one("Gemm", [()], {"w": (5, 7)}))
     assert found.uncounted == {"Gemm": 1}
 
 
 def test_nodes_without_names_and_with_equal_names_keep_their_rows():
     nodes = [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Relu", ["a"], ["b"], name="r"),
              helper.make_node("Relu", ["b"], ["y"], name="r")]  # fmt: skip
-    found = onnx_nodes.count(model_of(nodes, {"x": (1, 2)}, ["y"]))
+    found = count_nodes(model_of(nodes, {"x": (1, 2)}, ["y"]))
     assert [row.path for row in found.layers] == ["a", "r", "r#2"]
 
 
@@ -456,8 +456,8 @@ SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in architectures.names() i
 def test_pytorch_and_the_exported_graph_cost_the_same(name):
     network = target.resolve(name, untrained=True)
     model = exporter.to_onnx(network)
-    mine = layers.count(network.module, [spec.random(1) for spec in network.inputs])
-    theirs = onnx_nodes.count(model, batch=1)
+    mine = count_layers(network.module, [spec.random(1) for spec in network.inputs])
+    theirs = count_nodes(model, batch=1)
     assert theirs.totals.ops == mine.totals.ops
     assert not theirs.uncounted
 

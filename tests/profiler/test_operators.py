@@ -35,7 +35,7 @@ def test_every_name_in_the_tables_is_an_operator_of_torch():
     ],
 )
 def test_classes(operator, kind):
-    assert operators.formula(operator) is None
+    assert operators.formula_of(operator) is None
     assert operators.classify(operator) == kind
 
 
@@ -59,12 +59,12 @@ batched = torch.rand(2, 3, 4), torch.rand(2, 4, 5)
 )
 def test_formulas(operator, arguments, expected):
     out = operator(*arguments)
-    assert operators.formula(operator)(*arguments, out=out) == expected
+    assert operators.formula_of(operator)(*arguments, out=out) == expected
 
 
 def test_two_formulas_for_one_operator_are_refused():
     with pytest.raises(ValueError, match="two formulas"):
-        operators.macs("aten::mv")(lambda *_, **__: 0)
+        operators.formula_for("aten::mv")(lambda *_, **__: 0)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What else decides a time: the machine and the libraries, as short texts beside the numbers."""
+"""CPU, cores, clock, load, system and library versions as short texts: what else decides a time."""
 
 from __future__ import annotations
 

@@ -1,10 +1,13 @@
-"""How long a forward pass takes, on one engine or on several side by side, with an interval that can be believed.
+"""`compare_latency` and `measure_latency`: milliseconds of a forward pass on each engine, and the ratio of two with its interval.
 
-Each backend lives in a process of its own, two networks on one backend share it, and only one works at a time. They are
-timed in rounds, A B B A, so that a machine that gets slower hits both alike. A block counts as its lower quartile: a run that
-nothing disturbed, while p95 and p99 tell of those that something did. A round gives one ratio; of neighbouring rounds the
-median counts, because what disturbs one often disturbs the next; the interval is over those medians, and widened by what two
-copies of one and the same network differ by.
+Each backend lives in a process of its own, two networks on one backend share it, and only one works at a time.
+
+1. A *block* is a number of runs in a row of one engine. It counts as its lower quartile: a run that nothing disturbed.
+2. A *round* is two blocks of every engine, A B B A, so that a machine that gets slower hits both alike. It gives one ratio.
+3. Of neighbouring rounds, a *group*, the median ratio counts, because what disturbs one often disturbs the next.
+4. The confidence interval is over those medians, and widened by what two copies of one and the same network differ by.
+
+p50, p95 and p99 are over all runs, disturbed ones included.
 """
 
 from __future__ import annotations
@@ -21,30 +24,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploykit.errors import InputError
-from deploykit.profiler import statistics
+from deploykit.profiler import statistics, subjects
 from deploykit.profiler.benchmark import conditions
 from deploykit.profiler.benchmark.device import require_device
 from deploykit.profiler.benchmark.process import Timed, TimedProcess
 from deploykit.profiler.subjects import Subject
 from deploykit.progress import SILENT, Progress
 
-BLOCK_MS = 8.0
-FEWEST_RUNS, MOST_RUNS = 3, 1000
-LONG_RUN_MS = 100.0  # runs that need no company in their block
+BLOCK_MS = 8.0  # the length of a block, on average over the engines
+MIN_RUNS, MAX_RUNS = 3, 1000  # per block
+LONG_RUN_MS = 100.0  # an engine whose runs take longer has one run per block
 MIN_ROUNDS, MAX_ROUNDS = 12, 240
-FEWEST_ROUNDS = 6  # where rounds are so long that there is no time for more
-PATIENCE = 2.0  # beyond the time that was asked for, until the fewest rounds are enough
-GROUPS = 16
-# Two processes of one network differ for reasons of their own, such as where their memory lies; two copies of it in one process
-# much less. Standard deviations of the logarithm of their ratio, over pairs; no number of rounds takes them away.
-PROCESS_SPREAD = 0.025
-SPREAD = 0.007
-WIDTH = 0.01  # stop when the interval, before it is widened, is this narrow
-UNSTABLE = 2.0  # p95 over median
-VAGUE = 1.25  # an interval that is wider tells little
+MIN_ROUNDS_OVERTIME = 6  # enough where MIN_ROUNDS would take longer than (1 + OVERTIME) times the seconds that were asked for
+OVERTIME = 2.0
+MAX_GROUPS = 16
+# Standard deviation of log(time of one / time of the other) for two copies of one network, over many pairs of copies: in two
+# processes, whose memory lies differently, and in one. More rounds do not make it smaller.
+STDEV_BETWEEN_PROCESSES = 0.025
+STDEV_WITHIN_PROCESS = 0.007
+TARGET_WIDTH = 0.01  # of the interval of log(ratio), before it is widened: measuring ends when it is this narrow
+UNSTABLE_RATIO = 2.0  # p95 / median above which the report says that the machine was busy
+INCONCLUSIVE_RATIO = 1.25  # high / low above which "no difference" is reported as "vary too much to tell"
 SECONDS = 10.0
-WARM_UP_SECONDS = 0.5
-KEPT_SAMPLES = 4096
+WARM_UP_SECONDS = 0.5  # per engine
+MAX_SAMPLES = 4096  # run times kept per engine for the histogram
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,8 @@ class Latency:
 
     @property
     def unstable(self) -> bool:
-        """Whether something else was at work on this machine."""
-        return self.p95_ms > UNSTABLE * self.median_ms
+        """Whether p95 is more than `UNSTABLE_RATIO` times the median: something else was at work on this machine."""
+        return self.p95_ms > UNSTABLE_RATIO * self.median_ms
 
     def document(self) -> dict[str, Any]:
         """The public JSON form."""
@@ -94,7 +97,7 @@ class Comparison:
     rounds: int
 
     def __str__(self) -> str:
-        if self.verdict == "no difference" and self.high > VAGUE * self.low:
+        if self.verdict == "no difference" and self.high > INCONCLUSIVE_RATIO * self.low:
             return (
                 f"no difference can be seen between {self.candidate} and {self.baseline} "
                 f"[{self.low:.2f}, {self.high:.2f}]: the times vary too much to tell"
@@ -144,18 +147,11 @@ def compare_latency(
     with different inputs.
     """
     both = [Subject(s) if isinstance(s, str) else s for s in (baseline, candidate)]
-    arrays = inputs_of(both[0], batch)
-    return measure(both, arrays, device=device, threads=threads, seconds=seconds, progress=progress)
+    arrays = subjects.random_arrays(both[0], batch)
+    return measure_latency(both, arrays, device=device, threads=threads, seconds=seconds, progress=progress)
 
 
-def inputs_of(subject: Subject, batch: int | None, seed: int = 0) -> list[NDArray[Any]]:
-    """Standard normal inputs for a subject (small whole numbers where it takes integers), shape (batch, ...)."""
-    from deploykit.profiler import subjects
-
-    return subjects.inputs(subject, batch, seed)
-
-
-def measure(
+def measure_latency(
     subjects: Sequence[Subject],
     arrays: Sequence[NDArray[Any]],
     *,
@@ -177,7 +173,7 @@ def measure(
         runs = _runs_per_block(timed)
         times: list[list[list[float]]] = [[] for _ in timed]
         until = time.monotonic() + seconds
-        while not _enough(times, until, until + PATIENCE * seconds):
+        while not _enough(times, until, until + OVERTIME * seconds):
             _one_round(timed, runs, times)
             progress.advance(note=f"round {len(times[0]) // 2}")
     latencies = tuple(_latency(entry, blocks, arrays) for entry, blocks in zip(timed, times, strict=True))
@@ -186,13 +182,13 @@ def measure(
 
 
 def _runs_per_block(timed: Sequence[Timed]) -> int:
-    """Warm everything up; then as many runs as fill a block on average, one if it is long.
+    """Warm up every engine; gives the number of runs per block: as many as take `BLOCK_MS` on average, one if they are long.
 
     The same number for all: a busy machine disturbs long blocks and short ones differently, and equals must stay equal.
     """
-    usual = [_warm(entry) for entry in timed]
-    middle = math.exp(sum(math.log(milliseconds) for milliseconds in usual) / len(usual))
-    return 1 if middle > LONG_RUN_MS else max(FEWEST_RUNS, min(MOST_RUNS, math.ceil(BLOCK_MS / middle)))
+    milliseconds = [_warm(entry) for entry in timed]
+    middle = math.exp(sum(map(math.log, milliseconds)) / len(milliseconds))
+    return 1 if middle > LONG_RUN_MS else max(MIN_RUNS, min(MAX_RUNS, math.ceil(BLOCK_MS / middle)))
 
 
 def _warm(entry: Timed) -> float:
@@ -201,7 +197,7 @@ def _warm(entry: Timed) -> float:
     found = statistics.percentile(entry.time(1), 0.25)
     blocks = 1
     while time.monotonic() < until or (blocks < 3 and found < LONG_RUN_MS):
-        found = statistics.percentile(entry.time(max(1, min(MOST_RUNS, math.ceil(BLOCK_MS / found)))), 0.25)
+        found = statistics.percentile(entry.time(max(1, min(MAX_RUNS, math.ceil(BLOCK_MS / found)))), 0.25)
         blocks += 1
     return found
 
@@ -216,21 +212,22 @@ def _one_round(timed: Sequence[Timed], runs: int, times: list[list[list[float]]]
 
 
 def _enough(times: Sequence[Sequence[Sequence[float]]], until: float, latest: float) -> bool:
+    """Whether to stop after these blocks. `until`: the clock at the end of the seconds asked for; `latest`: at that of overtime."""
     rounds = len(times[0]) // 2
     if rounds < MIN_ROUNDS:
-        return rounds >= FEWEST_ROUNDS and time.monotonic() > latest
+        return rounds >= MIN_ROUNDS_OVERTIME and time.monotonic() > latest
     if rounds >= MAX_ROUNDS or time.monotonic() > until:
         return True
     if len(times) == 1 or rounds % MIN_ROUNDS:
         return False
     intervals = [_interval(times[0], other) for other in times[1:]]
-    return all(high - low < WIDTH for _, low, high in intervals)
+    return all(high - low < TARGET_WIDTH for _, low, high in intervals)
 
 
 def _interval(baseline: Sequence[Sequence[float]], candidate: Sequence[Sequence[float]]) -> tuple[float, float, float]:
     """(mean, low, high) of the logarithm of baseline / candidate, over groups of neighbouring rounds."""
     rounds = _log_ratios(baseline, candidate)
-    groups = np.array_split(np.asarray(rounds), min(GROUPS, len(rounds)))
+    groups = np.array_split(np.asarray(rounds), min(MAX_GROUPS, len(rounds)))
     return statistics.mean_interval([float(np.median(group)) for group in groups])
 
 
@@ -242,14 +239,19 @@ def _log_ratios(baseline: Sequence[Sequence[float]], candidate: Sequence[Sequenc
 
 
 def _compare(baseline: Timed, candidate: Timed, a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> Comparison:
-    spread = SPREAD if baseline.process is candidate.process else PROCESS_SPREAD
-    return judge(baseline.label, candidate.label, a, b, spread)
+    stdev = STDEV_WITHIN_PROCESS if baseline.process is candidate.process else STDEV_BETWEEN_PROCESSES
+    return compare_blocks(baseline.label, candidate.label, a, b, stdev)
 
 
-def judge(baseline: str, candidate: str, a: Sequence[Sequence[float]], b: Sequence[Sequence[float]], spread: float) -> Comparison:
-    """The comparison of two engines from their blocks of run times, two blocks of each per round."""
+def compare_blocks(
+    baseline: str, candidate: str, a: Sequence[Sequence[float]], b: Sequence[Sequence[float]], stdev: float
+) -> Comparison:
+    """The comparison of two engines from their blocks of run times in ms (`a`: of the baseline), two blocks of each per round.
+
+    `stdev`: by how much log(ratio) differs between copies of one network; the interval is widened by it.
+    """
     mean, low, high = _interval(a, b)
-    half = math.hypot((high - low) / 2, statistics.normal_half(spread))
+    half = math.hypot((high - low) / 2, statistics.normal_half(stdev))
     low, high = mean - half, mean + half
     verdict = "no difference" if low <= 0 <= high else "faster" if mean > 0 else "slower"
     return Comparison(baseline, candidate, math.exp(mean), math.exp(low), math.exp(high), verdict, len(a) // 2)
@@ -269,7 +271,7 @@ def _latency(entry: Timed, blocks: Sequence[Sequence[float]], arrays: Sequence[N
     samples = [value for block in blocks for value in block]
     median = statistics.percentile(samples, 0.5)
     batch = int(arrays[0].shape[0]) if arrays and arrays[0].ndim else 1
-    step = max(1, len(samples) // KEPT_SAMPLES)
+    step = max(1, len(samples) // MAX_SAMPLES)
     return Latency(
         label=entry.label,
         backend=entry.backend,

@@ -1,4 +1,4 @@
-"""What this machine can do at best, measured once: a large matrix product for arithmetic, a large copy for memory."""
+"""`peak`: the GFLOP/s of a large matrix product and the GB/s of a large copy on this machine, measured once per process."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from functools import cache
 
 import torch
 
-SIDE = 1536
+SIDE = 1536  # rows and columns of the matrices
 COPY_BYTES = 1 << 28  # far more than any cache holds
-REPEATS = 7
+REPEATS = 7  # of which the fastest counts
 
 
 @dataclass(frozen=True)

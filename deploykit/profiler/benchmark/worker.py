@@ -1,6 +1,6 @@
-"""The other side of a timing: a process that runs one backend, and works only when it is told to.
+"""The child process of a timing: it runs one backend, and works only when it is told to.
 
-Started by `deploykit.profiler.process`. Commands come pickled on stdin, answers leave pickled on what was stdout;
+Started by `deploykit.profiler.benchmark.process`. Commands come pickled on stdin, answers leave pickled on what was stdout;
 the parent is the only one who speaks to it. Between commands the process sleeps in a read.
 """
 
@@ -25,9 +25,11 @@ from deploykit.errors import DeploykitError, InputError
 from deploykit.profiler import subjects
 from deploykit.profiler.subjects import Subject
 
-LONGEST_BLOCK_NS = 400_000_000  # on a machine so busy that runs take a hundred times longer than they did, a block ends early
-FEWEST_RUNS = 3
-SETTLE_NS = 2_000_000  # runs that are not timed, before each block: caches, clocks and the other side's last spinning
+MAX_BLOCK_NS = (
+    400_000_000  # a block ends after that and MIN_RUNS runs, on a machine so busy that a run takes a hundred times longer
+)
+MIN_RUNS = 3
+SETTLE_NS = 2_000_000  # of runs before each block that are not timed: caches fill, clocks rise, the other process stops spinning
 
 
 def start(subject: Subject, device: str, threads: int | None) -> Engine:
@@ -72,7 +74,7 @@ class Worker:
     def time(self, index: int, runs: int) -> list[int]:
         """Nanoseconds of each of `runs` runs of one subject, host to host, after a few that are not timed.
 
-        Fewer, but at least `FEWEST_RUNS`, where they take longer than `LONGEST_BLOCK_NS` together.
+        Fewer, but at least `MIN_RUNS`, where they take longer than `MAX_BLOCK_NS` together.
         """
         run, arrays, clock = self.engines[index].run, self.arrays, time.perf_counter_ns
         found: list[int] = []
@@ -82,8 +84,8 @@ class Worker:
             run(arrays)
             while clock() < until:
                 run(arrays)
-            until = clock() + LONGEST_BLOCK_NS
-            while len(found) < runs and (len(found) < FEWEST_RUNS or clock() < until):
+            until = clock() + MAX_BLOCK_NS
+            while len(found) < runs and (len(found) < MIN_RUNS or clock() < until):
                 began = clock()
                 run(arrays)
                 found.append(clock() - began)

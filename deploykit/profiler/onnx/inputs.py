@@ -1,4 +1,4 @@
-"""The inputs of an ONNX file with every size known."""
+"""`fixed`: the inputs of an ONNX file with a number for every axis."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import prod
 
-from deploykit.profiler.onnx.operators import Node, UnknownShape, macs
+from deploykit.profiler.onnx.operators import Node, UnknownShape, formula_for
 
 FREE = frozenset(
     f"com.microsoft.{name}"
@@ -24,7 +24,7 @@ FREE = frozenset(
 )
 
 
-@macs("com.microsoft.FusedMatMul", "com.microsoft.TransposeMatMul")
+@formula_for("com.microsoft.FusedMatMul", "com.microsoft.TransposeMatMul")
 def _transposed_product(node: Node) -> int:
     """A is (..., M, K); (..., K, M) with transA; with transBatchA, M (or K) is the first axis instead of the second to last."""
     a, attributes = node.shape(0), node.attributes
@@ -33,30 +33,30 @@ def _transposed_product(node: Node) -> int:
     return prod(node.output) * a[0 if attributes.get("transBatchA") else -2]
 
 
-@macs("com.microsoft.MatMulIntegerToFloat", "com.microsoft.DynamicQuantizeMatMul")
+@formula_for("com.microsoft.MatMulIntegerToFloat", "com.microsoft.DynamicQuantizeMatMul")
 def _product(node: Node) -> int:
     return prod(node.output) * node.shape(0)[-1]
 
 
-@macs("com.microsoft.QGemm")
+@formula_for("com.microsoft.QGemm")
 def _gemm(node: Node) -> int:
     a = node.shape(0)
     return prod(node.output) * (a[0] if node.attributes.get("transA") else a[1])
 
 
-@macs("com.microsoft.MatMulNBits")
+@formula_for("com.microsoft.MatMulNBits")
 def _packed_product(node: Node) -> int:
     """A (..., K) by a packed matrix of K x N, whose sizes are attributes."""
     return prod(node.shape(0)[:-1]) * int(node.attributes["K"]) * int(node.attributes["N"])
 
 
-@macs("com.microsoft.Attention")
+@formula_for("com.microsoft.Attention")
 def _projected_attention(node: Node) -> int:
     """X (batch, steps, size) by one matrix of Q, K and V together, then scores and values; the past is input 4."""
     return _projected(node, past=4)
 
 
-@macs("com.microsoft.QAttention")
+@formula_for("com.microsoft.QAttention")
 def _quantized_attention(node: Node) -> int:
     """The same with scales and zero points as inputs 3, 4, 6 and 7; the past is input 8."""
     return _projected(node, past=8)
@@ -72,7 +72,7 @@ def _projected(node: Node, past: int) -> int:
     return batch * steps * (rows * columns + (steps + node.length(past)) * (query + value))
 
 
-@macs("com.microsoft.MultiHeadAttention")
+@formula_for("com.microsoft.MultiHeadAttention")
 def _attention(node: Node) -> int:
     """Q (batch, steps, size), K and V (batch, steps, size) or (batch, heads, steps, size per head); scores and values.
 
@@ -94,7 +94,7 @@ def _attention(node: Node) -> int:
     return query[0] * query[1] * (key[-2] + past) * (query[2] + values)
 
 
-@macs("com.microsoft.GroupQueryAttention")
+@formula_for("com.microsoft.GroupQueryAttention")
 def _grouped_attention(node: Node) -> int:
     """Q (batch, steps, size), or Q, K and V side by side in it; past keys, input 3, are (batch, groups, steps, size per head).
 

@@ -15,7 +15,7 @@ from deploykit.profiler.layer_table import Layer, LayerTable, Shape, Totals
 from deploykit.profiler.onnx import run as onnx_run
 from deploykit.profiler.onnx.inputs import fixed
 from deploykit.profiler.onnx.microsoft import FREE
-from deploykit.profiler.onnx.operators import MACS, Node, UnknownShape, full_name, is_standard, operations
+from deploykit.profiler.onnx.operators import FORMULAS, Node, UnknownShape, full_name, is_standard, node_ops
 from deploykit.profiler.onnx.shapes import Graph
 from deploykit.profiler.onnx.weights import Weights
 
@@ -30,7 +30,7 @@ MOVEMENT = frozenset(
 )
 
 
-def count(
+def count_nodes(
     model: onnx.ModelProto,
     convention: str = "macs",
     batch: int | None = None,
@@ -92,7 +92,7 @@ class _Counter:
         if inside:
             return self._body(node, inside)
         try:
-            found = operations(node, self.rules)
+            found = node_ops(node, self.rules)
         except (UnknownShape, IndexError, KeyError, ValueError, TypeError):  # but for the first: a graph that contradicts itself
             self.uncounted[full_name(node)] += 1
             self.unshaped.append(node.name)
@@ -107,12 +107,12 @@ class _Counter:
 
     def _is_product(self, node: Node) -> bool:
         """Whether the convention leaves out what another one counts: paddle knows no product of two activations."""
-        return self.rules.per_mac is None and full_name(node) in MACS
+        return self.rules.per_mac is None and full_name(node) in FORMULAS
 
     def _body(self, node: Node, inside: Sequence[onnx.GraphProto]) -> int:
         """A loop or branch: how often it runs, or which way it goes, is usually decided by values."""
         nodes = [inner for body in inside for inner in walk.nodes(body)]
-        costly = sorted({walk.operator(n) for n in nodes if walk.operator(n) in MACS or n.domain not in walk.STANDARD})
+        costly = sorted({walk.operator(n) for n in nodes if walk.operator(n) in FORMULAS or n.domain not in walk.STANDARD})
         if costly:
             self.uncounted[node.op_type] += 1
             self.notes.append(
@@ -126,7 +126,7 @@ class _Counter:
 def _macs(node: Node) -> int:
     """Multiply-accumulates whatever the convention; 0 where they are not known, which `_ops` has reported."""
     try:
-        return operations(node, conventions.get("macs")) or 0
+        return node_ops(node, conventions.get("macs")) or 0
     except (UnknownShape, IndexError, KeyError, ValueError, TypeError):
         return 0
 

@@ -1,4 +1,4 @@
-"""What a node of an ONNX graph costs, from the shapes of its inputs and outputs (onnx.ai/onnx/operators).
+"""`node_ops`: operations of one node of an ONNX graph from the shapes of its inputs and outputs (onnx.ai/onnx/operators).
 
 A formula gives multiply-accumulates. Every other operator of the standard is *excluded* by the conventions' definition
 (arithmetic) or moves data; operators of other domains, and nodes whose shapes nobody knows, are *uncounted*.
@@ -65,18 +65,18 @@ class UnknownShape(Exception):
     """A size that the formula needs is not known."""
 
 
-Formula = Callable[[Node], int]
-MACS: dict[str, Formula] = {}
+NodeFormula = Callable[[Node], int]
+FORMULAS: dict[str, NodeFormula] = {}
 
 
-def macs(*operators: str) -> Callable[[Formula], Formula]:
+def formula_for(*operators: str) -> Callable[[NodeFormula], NodeFormula]:
     """Register the formula of operators: `Conv` of the standard, `com.microsoft.FusedConv` of another domain."""
 
-    def decorate(function: Formula) -> Formula:
+    def decorate(function: NodeFormula) -> NodeFormula:
         for operator in operators:
-            if operator in MACS:
+            if operator in FORMULAS:
                 raise ValueError(f"{operator} has two formulas")
-            MACS[operator] = function
+            FORMULAS[operator] = function
         return function
 
     return decorate
@@ -92,45 +92,45 @@ def is_standard(node: Node) -> bool:
     return node.domain in STANDARD and onnx.defs.has(node.op_type)
 
 
-@macs("Conv", "ConvInteger", "DeformConv", "com.microsoft.FusedConv", "com.microsoft.NhwcFusedConv")
+@formula_for("Conv", "ConvInteger", "DeformConv", "com.microsoft.FusedConv", "com.microsoft.NhwcFusedConv")
 def _conv(node: Node) -> int:
     return prod(node.output) * prod(node.shape(1)[1:])
 
 
-@macs("QLinearConv")
+@formula_for("QLinearConv")
 def _qlinear_conv(node: Node) -> int:
     return prod(node.output) * prod(node.shape(3)[1:])
 
 
-@macs("ConvTranspose")
+@formula_for("ConvTranspose")
 def _conv_transpose(node: Node) -> int:
     """Every input element meets the whole kernel of its channel (torch's convention; the output grid would count zeros)."""
     return prod(node.shape(0)) * prod(node.shape(1)[1:])
 
 
-@macs("MatMul", "MatMulInteger")
+@formula_for("MatMul", "MatMulInteger")
 def _matmul(node: Node) -> int:
     return prod(node.output) * node.shape(0)[-1]
 
 
-@macs("QLinearMatMul")
+@formula_for("QLinearMatMul")
 def _qlinear_matmul(node: Node) -> int:
     return prod(node.output) * node.shape(0)[-1]
 
 
-@macs("Gemm", "com.microsoft.FusedGemm")
+@formula_for("Gemm", "com.microsoft.FusedGemm")
 def _gemm(node: Node) -> int:
     a = node.shape(0)
     return prod(node.output) * (a[0] if node.attributes.get("transA") else a[1])
 
 
-@macs("RNN", "LSTM", "GRU")
+@formula_for("RNN", "LSTM", "GRU")
 def _recurrent(node: Node) -> int:
     """Both weights, at every step, for every sample; X is (steps, batch, features), or batch first with layout=1."""
     return prod(node.shape(0)[:2]) * (prod(node.shape(1)) + prod(node.shape(2)))
 
 
-@macs("Attention")
+@formula_for("Attention")
 def _attention(node: Node) -> int:
     """Scores and values. Q, K, V are (batch, heads, steps, size), or (batch, steps, heads x size); causal ones not halved."""
     query, key, value = node.shape(0), node.shape(1), node.shape(2)
@@ -142,7 +142,7 @@ def _attention(node: Node) -> int:
     return query[0] * query[1] * steps * (query[2] + heads * (value[2] // value_heads))
 
 
-@macs("Einsum")
+@formula_for("Einsum")
 def _einsum(node: Node) -> int:
     """Two operands: every combination of their indices is one multiply-accumulate. More are taken from left to right, and an
     index that nobody needs any more is summed at once, as torch and onnxruntime do. One operand multiplies nothing.
@@ -177,11 +177,11 @@ def _spelled_out(term: str, rank: int) -> list[str]:
     return [*before, *hidden, *after]
 
 
-def operations(node: Node, rules: conventions.Convention) -> int | None:
+def node_ops(node: Node, rules: conventions.Convention) -> int | None:
     """Operations under a convention; `None` where the operator has no formula. Raises `UnknownShape`."""
     if rules.per_mac is None:
         return _paddle(node)
-    formula = MACS.get(full_name(node))
+    formula = FORMULAS.get(full_name(node))
     return None if formula is None else rules.per_mac * formula(node)
 
 
@@ -194,7 +194,7 @@ def _paddle(node: Node) -> int | None:
             channels = node.shape(1)[0] // node.attributes.get("group", 1)
             return conventions.paddle_convolution(prod(node.output), channels * prod(node.shape(1)[2:]), node.given(2))
         case "Gemm" | "MatMul" if node.weight_stored:
-            return MACS[node.op_type](node)
+            return FORMULAS[node.op_type](node)
         case "BatchNormalization" if len(node.shape(0)) == 4:
             return conventions.paddle_batch_norm(prod(node.shape(0)))
         case "AveragePool":

@@ -1,4 +1,4 @@
-"""What ONNX Runtime tells of its runs when its profiler is on: times of nodes, and shapes of what they make."""
+"""Runs a file with ONNX Runtime's profiler on: its events, and from them the shapes of the values that nodes make."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deploykit.profiler.onnx.inputs import FixedInput
 from deploykit.runtime.onnx_bytes import read_model
 from deploykit.runtime.session import Level, SessionSettings, open_session, reason
 
-MOST_RUNS, FEWEST_RUNS = 200, 10
+MAX_RUNS, MIN_RUNS = 200, 10
 ENDING = "_kernel_time"
 
 
@@ -31,7 +31,7 @@ def events(
     threads: int = 0,
     device: str = "cpu",
     optimized: bool = True,
-    runs: int = FEWEST_RUNS,
+    runs: int = MIN_RUNS,
 ) -> list[dict[str, Any]]:
     """The profiler's events of as many runs as fit in `seconds`, at least `runs`. `threads`: 0 is the runtime's own choice.
 
@@ -45,7 +45,7 @@ def events(
         try:
             feeds = dict(zip([spec.name for spec in session.get_inputs()], arrays, strict=True))
             until, done = time.monotonic() + seconds, 0
-            while done < runs or (done < MOST_RUNS and time.monotonic() < until):
+            while done < runs or (done < MAX_RUNS and time.monotonic() < until):
                 session.run(None, feeds)
                 done += 1
             path = session.end_profiling()

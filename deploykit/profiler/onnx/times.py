@@ -1,4 +1,4 @@
-"""How long each node takes in ONNX Runtime, charged to the nodes of the file that was given.
+"""`node_times`: milliseconds of each node of an ONNX file in ONNX Runtime, from the runtime's own profile.
 
 The runtime rewrites the graph before it runs it. In its profile a fused node has the name of a value that it produces, with
 a mark of the optimizer (``relu_1_nchwc``); from there the way back through the original graph leads to the node whose
@@ -25,7 +25,7 @@ from deploykit.profiler.onnx import run as onnx_run
 
 SECONDS = 1.5
 WITH_BODIES = frozenset({"If", "Loop", "Scan", "SequenceMap"})
-STEPS_BACK = 8
+STEPS_BACK = 8  # nodes between the one that a fused kernel is called after and the one whose operator it has
 _CAST = "InsertedPrecisionFreeCast_"  # around what has no kernel for its precision, such as float16 on a CPU
 _MARKS = re.compile(rf"^fused |^{_CAST}|_nchwc$|_nhwc$|_token_\d+$|/\w*Fusion/?\w*$|_transformed$")
 
@@ -44,7 +44,7 @@ class NodeTimes:
     inside: Mapping[str, str] = field(default_factory=dict)
 
 
-def measure(
+def node_times(
     file: Path, arrays: Sequence[NDArray[Any]], threads: int | None = None, seconds: float = SECONDS, device: str = "cpu"
 ) -> NodeTimes:
     """Run `file` on `arrays` with the runtime's profiler on. Raises `ModelFileError` where it cannot be run."""
@@ -103,52 +103,55 @@ def _called(event: dict[str, Any]) -> tuple[str, str]:
 
 
 class _Origins:
-    """From a name in the runtime's profile to a node of the file."""
+    """The way back from a kernel in the runtime's profile to the node of the file that it computes.
+
+    1. The kernel's label is looked up: as the name of a node or of a value, as it is and without the optimizer's marks. Without
+       a node there, the runtime added the kernel for itself.
+    2. That node is it, if its operator is the kernel's.
+    3. Else the kernel is a fused one, called after the last node in it: the nearest node before whose operator it has is it,
+       first from the node that was found, then from the one that makes the value of that name.
+    4. Else it is the node that was found.
+    """
 
     def __init__(self, graph: onnx.GraphProto) -> None:
-        self.nodes = {node.name or (node.output[0] if node.output else ""): node for node in walk.nodes(graph)}
-        self.names = {id(node): name for name, node in self.nodes.items()}
-        self.inside = {
-            inner.name or (inner.output[0] if inner.output else ""): node.name or (node.output[0] if node.output else "")
-            for node in graph.node
-            for body in walk.bodies(node)
-            for inner in walk.nodes(body)
-        }
+        self.nodes = {_name(node): node for node in walk.nodes(graph)}
         self.makers = {output: node for node in self.nodes.values() for output in node.output}
+        self.inside = {_name(inner): _name(node) for node in graph.node for body in walk.bodies(node) for inner in walk.nodes(body)}
 
     def of(self, label: str, operator: str) -> str | None:
-        start = self._find(label)
-        if start is None or (label.startswith(_CAST) and operator == "Cast"):
+        """The name of the node that a kernel computes; `None` for one that the runtime added for itself."""
+        named = self._named(label)
+        if named is None or (label.startswith(_CAST) and operator == "Cast"):
             return None
-        if _matches(start, operator):
-            return self.names[id(start)]
-        value = self.makers.get(_plain(label)) if _plain(label) in self.makers else None
-        for beginning in (start, value):
-            found = self._back_from(beginning, operator) if beginning is not None else None
-            if found is not None:
-                return self.names[id(found)]
-        return self.names[id(start)]
+        if _matches(named, operator):
+            return _name(named)
+        maker = self.makers.get(_plain(label), named)
+        fused = self._nearest_before(named, operator) or self._nearest_before(maker, operator)
+        return _name(fused or named)
 
-    def _find(self, label: str) -> onnx.NodeProto | None:
-        for name in (label, _plain(label)):
-            found = self.nodes.get(name) or self.makers.get(name)
-            if found is not None:
-                return found
-        return None
+    def _named(self, label: str) -> onnx.NodeProto | None:
+        """The node of that name, or the one that makes the value of that name."""
+        plain = _plain(label)
+        return self.nodes.get(label) or self.makers.get(label) or self.nodes.get(plain) or self.makers.get(plain)
 
-    def _back_from(self, start: onnx.NodeProto, operator: str) -> onnx.NodeProto | None:
-        """The nearest node before `start`, at most a few steps away, whose operator this is."""
-        waiting, seen = deque([(start, 0)]), {id(start)}
+    def _nearest_before(self, start: onnx.NodeProto, operator: str) -> onnx.NodeProto | None:
+        """The nearest node before `start`, at most `STEPS_BACK` nodes away, whose operator this is; breadth first."""
+        waiting, seen = deque([(start, 0)]), {_name(start)}
         while waiting:
             node, steps = waiting.popleft()
             if _matches(node, operator):
                 return node
-            for name in node.input if steps < STEPS_BACK else ():
-                maker = self.makers.get(name)
-                if maker is not None and id(maker) not in seen:
-                    seen.add(id(maker))
+            makers = [self.makers[value] for value in node.input if value in self.makers] if steps < STEPS_BACK else []
+            for maker in makers:
+                if _name(maker) not in seen:
+                    seen.add(_name(maker))
                     waiting.append((maker, steps + 1))
         return None
+
+
+def _name(node: onnx.NodeProto) -> str:
+    """The name of a node; of one without, that of its first output; "" without both."""
+    return node.name or (node.output[0] if node.output else "")
 
 
 def _plain(label: str) -> str:

@@ -1,4 +1,4 @@
-"""In which numbers an ONNX file computes, as far as its weights tell; loads no PyTorch."""
+"""`of`: the type of number that most weights of an ONNX file have, such as "float32" or "int8"; loads no PyTorch."""
 
 from __future__ import annotations
 

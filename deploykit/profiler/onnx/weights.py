@@ -1,4 +1,4 @@
-"""Which stored tensors of an ONNX graph are parameters: floating point weights, and integers that stand for them.
+"""`Weights`: how many parameters each node of an ONNX graph has: stored floats, and integers that stand for them.
 
 A quantized file stores its weights as integers, with a scale and a zero point each; a parameter is what was trained, so the
 integers count and the other two do not. Integers anywhere else are shapes, indices and the like.

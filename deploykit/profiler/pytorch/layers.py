@@ -5,9 +5,10 @@ What a container runs itself (attention, a product, an addition) has a row of it
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -20,7 +21,7 @@ from deploykit.profiler.pytorch.tracing import Call, Trace, trace
 Depth = int | Literal["leaves"]
 
 
-def count(network: nn.Module, inputs: Sequence[Tensor], convention: str = "macs", depth: Depth = "leaves") -> LayerTable:
+def count_layers(network: nn.Module, inputs: Sequence[Tensor], convention: str = "macs", depth: Depth = "leaves") -> LayerTable:
     """Count one forward pass on `inputs`, tensors with their batch; their values matter only where the network's path does.
 
     `depth`: "leaves", or a number of levels below the network (0: one row for all). No weights are allocated and the network
@@ -44,67 +45,86 @@ def count(network: nn.Module, inputs: Sequence[Tensor], convention: str = "macs"
 
 
 class _Rows:
-    """Turns calls into rows; each parameter is charged to the first row that has it."""
+    """Turns the calls of a trace into rows.
+
+    1. A call without calls below it is a row; so is, at the `depth` asked for, a call together with all below it.
+    2. Any other call is the rows of the calls below it, then one row (`own`) of what it runs itself.
+    3. Each parameter is charged to the first row that has it: the module's own ones, and those that it *borrows*: of a module
+       that nobody calls, and whose parameters an operator of this call takes.
+    4. What is charged to no row then becomes rows of modules that were never called.
+    """
 
     def __init__(self, network: nn.Module, traced: Trace, rules: Convention) -> None:
-        self.network, self.traced, self.rules = network, traced, rules
-        self.seen: set[int] = set()
+        self.traced, self.rules = traced, rules
         self.modules = dict(network.named_modules())
-        called = {id(call.module) for call in traced.calls}
-        self.borrowed: dict[Call, list[Tensor]] = {}
-        for path, module in self.modules.items():
-            if id(module) in called:
-                continue
-            for name, tensor in self._stored_in(module):
-                user = traced.users.get(f"{path}.{name}")
-                if user is not None:
-                    self.borrowed.setdefault(user, []).append(tensor)
+        self.charged: set[int] = set()  # ids of the tensors that a row has
+        self.borrowed = self._borrowed()
 
     def table(self, depth: Depth) -> Iterator[Layer]:
+        """All rows in the order of execution; those of modules that were never called come last."""
         yield from self._rows(self.traced.calls[0], depth)
         for path, module in self.modules.items():
-            left = self._charge(tensor for _, tensor in self._stored_in(module))
+            left = self._charge(self._stored_in(module).values())
             if left:
                 yield Layer(path, type(module).__name__, None, None, params=left, called=False)
 
     def _rows(self, call: Call, depth: Depth) -> Iterator[Layer]:
         if not call.children:
             kernel, stride, padding = _geometry(call.module)
-            yield self._row(call, self._own_ops(call), self._tensors(call), kernel=kernel, stride=stride, padding=padding)
-            return
-        if depth != "leaves" and _level(call.path) >= depth:
-            calls = list(_below(call))
-            tensors = [tensor for part in calls for tensor in self._tensors(part)]
-            ops = sum(self._own_ops(part) for part in calls)
-            yield self._row(call, ops, tensors, macs=sum(part.macs for part in calls))
-            return
-        for child in call.children:
-            yield from self._rows(child, depth)
-        yield self._row(call, self._own_ops(call), self._tensors(call), own=True)
+            yield replace(self._row(call, [call]), kernel=kernel, stride=stride, padding=padding)
+        elif depth != "leaves" and _level(call.path) >= depth:
+            yield self._row(call, list(_with_all_below(call)))
+        else:
+            for child in call.children:
+                yield from self._rows(child, depth)
+            yield replace(self._row(call, [call]), own=True)
 
-    def _row(self, call: Call, ops: int, tensors: Sequence[Tensor], **more: Any) -> Layer:
-        kind, params = type(call.module).__name__, self._charge(tensors)
-        more = {"macs": call.macs, **more}
-        return Layer(call.path, kind, call.input_shape, call.output_shape, params=params, ops=ops, **more)
+    def _row(self, call: Call, parts: Sequence[Call]) -> Layer:
+        """A row that is called after `call` and sums up `parts`."""
+        return Layer(
+            call.path,
+            type(call.module).__name__,
+            call.input_shape,
+            call.output_shape,
+            params=self._charge(tensor for part in parts for tensor in self._tensors(part)),
+            ops=sum(self._ops(part) for part in parts),
+            macs=sum(part.macs for part in parts),
+        )
 
-    def _own_ops(self, call: Call) -> int:
+    def _ops(self, call: Call) -> int:
+        """Operations of the call itself under the convention, without those of the calls below it."""
         if self.rules.per_mac is not None:
             return self.rules.per_mac * call.macs
-        return (paddle_layers.operations(call) or 0) if not call.children else 0
+        return (paddle_layers.layer_ops(call) or 0) if not call.children else 0
 
-    def _tensors(self, call: Call) -> list[Tensor]:
-        return [tensor for _, tensor in self._stored_in(call.module)] + self.borrowed.get(call, [])
+    def _tensors(self, call: Call) -> Iterator[Tensor]:
+        yield from self._stored_in(call.module).values()
+        yield from self.borrowed.get(call, ())
 
-    def _stored_in(self, module: nn.Module) -> list[tuple[str, Tensor]]:
-        """The module's own parameters by name; in the paddle convention its running statistics too."""
-        found: list[tuple[str, Tensor]] = [(n, p) for n, p in module._parameters.items() if p is not None]
-        if self.rules.name == "paddle":
-            found += [(n, b) for n, b in module._buffers.items() if b is not None and n in ("running_mean", "running_var")]
+    def _borrowed(self) -> dict[Call, list[Tensor]]:
+        """Per call the parameters that its operators take from modules that nobody calls."""
+        called = {id(call.module) for call in self.traced.calls}
+        found: dict[Call, list[Tensor]] = defaultdict(list)
+        for path, module in self.modules.items():
+            if id(module) not in called:
+                for name, tensor in self._stored_in(module).items():
+                    user = self.traced.users.get(f"{path}.{name}" if path else name)
+                    if user is not None:
+                        found[user].append(tensor)
         return found
 
-    def _charge(self, tensors: Iterator[Tensor] | Sequence[Tensor]) -> int:
-        fresh = {id(tensor): tensor for tensor in tensors if id(tensor) not in self.seen}
-        self.seen.update(fresh)
+    def _stored_in(self, module: nn.Module) -> dict[str, Tensor]:
+        """The module's own parameters by name; in the paddle convention its running statistics too."""
+        found: dict[str, Tensor] = {name: tensor for name, tensor in module._parameters.items() if tensor is not None}
+        if self.rules.name == "paddle":
+            statistics = {name: module._buffers.get(name) for name in ("running_mean", "running_var")}
+            found |= {name: tensor for name, tensor in statistics.items() if tensor is not None}
+        return found
+
+    def _charge(self, tensors: Iterable[Tensor]) -> int:
+        """The elements of those tensors that no row has yet; from now on one has them."""
+        fresh = {id(tensor): tensor for tensor in tensors if id(tensor) not in self.charged}
+        self.charged.update(fresh)
         return sum(tensor.numel() for tensor in fresh.values())
 
 
@@ -119,7 +139,7 @@ def _left_out(traced: Trace, rules: Convention) -> tuple[dict[str, int], dict[st
         elif call.children:
             uncounted.update(_plain(call.counted))
             excluded.update(_plain(call.arithmetic))
-        elif paddle_layers.operations(call) is None:
+        elif paddle_layers.layer_ops(call) is None:
             (uncounted if call.macs else excluded)[type(call.module).__name__] += 1
     return dict(sorted(uncounted.items())), dict(sorted(excluded.items()))
 
@@ -170,10 +190,10 @@ def _level(path: str) -> int:
     return path.count(".") + 1 if path else 0
 
 
-def _below(call: Call) -> Iterator[Call]:
+def _with_all_below(call: Call) -> Iterator[Call]:
     yield call
     for child in call.children:
-        yield from _below(child)
+        yield from _with_all_below(child)
 
 
 def _plain(names: Counter[str]) -> Counter[str]:

@@ -1,4 +1,4 @@
-"""What an operator of torch costs: one formula per operator that multiplies and accumulates, and a class for every other.
+"""`formula_of` gives the multiply-accumulates of a call of a torch operator, `classify` the class of one without a formula.
 
 The engine is torch's own table (`torch.utils.flop_counter.flop_registry`, which counts 2 per multiply-accumulate); the
 formulas below are the ones it lacks. An operator without a formula is *movement* (no arithmetic), *arithmetic* (known, and
@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-Kind = Literal["counted", "movement", "arithmetic", "unknown"]
-Formula = Callable[..., int]
+OperatorClass = Literal["movement", "arithmetic", "unknown"]
+OperatorFormula = Callable[..., int]
 
-FORMULAS: dict[str, Formula] = {}
+FORMULAS: dict[str, OperatorFormula] = {}
 """Multiply-accumulates by operator name, called with the operator's own arguments and `out`, its result."""
 
 
@@ -28,7 +28,7 @@ def _shape(value: Any) -> Any:
 
 
 @cache
-def classify(operator: Any) -> Kind:
+def classify(operator: Any) -> OperatorClass:
     """The class of an operator that has no formula."""
     stem = name_of(operator).removeprefix("aten::").strip("_")
     if stem in _MOVEMENT or getattr(operator, "is_view", False):
@@ -40,7 +40,7 @@ def classify(operator: Any) -> Kind:
 
 
 @cache
-def formula(operator: Any) -> Formula | None:
+def formula_of(operator: Any) -> OperatorFormula | None:
     """Multiply-accumulates of one call, or `None` where there is no formula."""
     name = name_of(operator)
     own = FORMULAS.get(name) or FORMULAS.get(name.removesuffix("_"))
@@ -74,10 +74,10 @@ def _elementwise(stem: str) -> bool:
     return any(torch.Tag.pointwise in getattr(packet, overload).tags for overload in packet.overloads())
 
 
-def macs(name: str) -> Callable[[Formula], Formula]:
+def formula_for(name: str) -> Callable[[OperatorFormula], OperatorFormula]:
     """Register the formula of one operator, by the name that `name_of` gives."""
 
-    def decorate(function: Formula) -> Formula:
+    def decorate(function: OperatorFormula) -> OperatorFormula:
         if name in FORMULAS:
             raise ValueError(f"{name} has two formulas")
         FORMULAS[name] = function
@@ -86,37 +86,37 @@ def macs(name: str) -> Callable[[Formula], Formula]:
     return decorate
 
 
-@macs("aten::mv")
+@formula_for("aten::mv")
 def _mv(matrix: Tensor, *_: Any, **__: Any) -> int:
     return matrix.numel()
 
 
-@macs("aten::addmv")
+@formula_for("aten::addmv")
 def _addmv(_: Tensor, matrix: Tensor, *__: Any, **___: Any) -> int:
     return matrix.numel()
 
 
-@macs("aten::dot")
+@formula_for("aten::dot")
 def _dot(a: Tensor, *_: Any, **__: Any) -> int:
     return a.numel()
 
 
-@macs("aten::vdot")
+@formula_for("aten::vdot")
 def _vdot(a: Tensor, *_: Any, **__: Any) -> int:
     return a.numel()
 
 
-@macs("aten::addbmm")
+@formula_for("aten::addbmm")
 def _addbmm(_: Tensor, a: Tensor, b: Tensor, *__: Any, **___: Any) -> int:
     return a.numel() * b.shape[2]
 
 
-@macs("aten::_int_mm")
+@formula_for("aten::_int_mm")
 def _int_mm(a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
     return a.numel() * b.shape[1]
 
 
-@macs("aten::_trilinear")
+@formula_for("aten::_trilinear")
 def _trilinear(a: Tensor, b: Tensor, c: Tensor, expand1: Sequence[int], expand2: Sequence[int], expand3: Sequence[int],
                *_: Any, **__: Any) -> int:  # fmt: skip
     """nn.Bilinear: every element of the broadcast product a*b*c is one multiply-accumulate with `b`, as in aten's definition."""
@@ -128,30 +128,30 @@ def _trilinear(a: Tensor, b: Tensor, c: Tensor, expand1: Sequence[int], expand2:
     return prod(torch.broadcast_shapes(*shapes))
 
 
-@macs("aten::linear")
-@macs("aten::mkldnn_linear")
+@formula_for("aten::linear")
+@formula_for("aten::mkldnn_linear")
 def _linear(x: Tensor, weight: Tensor, *_: Any, **__: Any) -> int:
     return x.numel() * weight.shape[0]
 
 
-@macs("aten::mkldnn_convolution")
+@formula_for("aten::mkldnn_convolution")
 def _mkldnn_convolution(_: Tensor, weight: Tensor, *__: Any, out: Tensor, **___: Any) -> int:
     return out.numel() * prod(weight.shape[1:])
 
 
-@macs("aten::mkldnn_rnn_layer")
+@formula_for("aten::mkldnn_rnn_layer")
 def _mkldnn_rnn_layer(x: Tensor, w_input: Tensor, w_hidden: Tensor, *_: Any, **__: Any) -> int:
     """One layer and direction of an LSTM: both weights are applied at every step, (steps, batch, features) in."""
     return x.shape[0] * x.shape[1] * (w_input.numel() + w_hidden.numel())
 
 
-@macs("aten::_scaled_dot_product_fused_attention_overrideable")
+@formula_for("aten::_scaled_dot_product_fused_attention_overrideable")
 def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
     scores = query.numel() * key.shape[-2]
     return scores + prod(query.shape[:-1]) * key.shape[-2] * value.shape[-1]
 
 
-@macs("torchvision::deform_conv2d")
+@formula_for("torchvision::deform_conv2d")
 def _deform_conv2d(_: Tensor, weight: Tensor, *__: Any, out: Tensor, **___: Any) -> int:
     return out.numel() * prod(weight.shape[1:])
 

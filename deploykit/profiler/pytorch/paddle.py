@@ -16,7 +16,7 @@ ADAPTIVE_AVERAGE_POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.Adaptiv
 FREE = (nn.ReLU, nn.ReLU6, nn.Dropout, nn.Flatten, nn.Identity, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 
 
-def operations(call: Call) -> int | None:
+def layer_ops(call: Call) -> int | None:
     """The operations of one call of a leaf module; `None` where paddle has no formula and takes it for 0."""
     layer, outputs = call.module, prod(call.output_shape or (0,))
     if isinstance(layer, CONVOLUTIONS):

@@ -1,4 +1,4 @@
-"""How long each module takes in PyTorch, without the modules it calls: their times add up to the network's own."""
+"""`call_times`: milliseconds of each module call in PyTorch, without the modules it calls; they add up to the whole run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from deploykit.profiler import statistics
 
 SECONDS = 1.5
-MOST_RUNS, FEWEST_RUNS = 200, 8
+MAX_RUNS, MIN_RUNS = 200, 8
 
 
-def measure(network: nn.Module, inputs: Sequence[Tensor], seconds: float = SECONDS) -> dict[str, float]:
+def call_times(network: nn.Module, inputs: Sequence[Tensor], seconds: float = SECONDS) -> dict[str, float]:
     """Exclusive milliseconds by call: ``fc``, ``fc@1`` for its second call, "" for what the network runs itself.
 
     The mean over the middle half of the runs that fit in `seconds`, at least 8: a mean, so that the layers add up to the run;
@@ -31,7 +31,7 @@ def measure(network: nn.Module, inputs: Sequence[Tensor], seconds: float = SECON
         for _ in range(2):
             watch.run(network, inputs)
         until = time.monotonic() + seconds
-        while len(runs) < FEWEST_RUNS or (len(runs) < MOST_RUNS and time.monotonic() < until):
+        while len(runs) < MIN_RUNS or (len(runs) < MAX_RUNS and time.monotonic() < until):
             runs.append(watch.run(network, inputs))
     kept = statistics.middle_half([sum(run.values()) for run in runs])
     found: dict[str, float] = defaultdict(float)

@@ -120,7 +120,7 @@ class _Watcher(TorchDispatchMode):
         self._note_users(call, args)
         if kwargs:
             self._note_users(call, kwargs.values())
-        formula = operators.formula(func)
+        formula = operators.formula_of(func)
         if formula is not None:
             out = func(*args, **kwargs)
             call.macs += formula(*args, out=out, **kwargs)
