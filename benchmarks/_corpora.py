@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +48,16 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     return made
 
 
-def rows_of(names: Sequence[str], ask: Ask, asked: argparse.Namespace) -> list[Row]:
-    """`ask(name)` for every name that the options leave, in a process of its own; what is new goes to --resume at once."""
-    wanted = [name for name in names if re.search(asked.only, name)][: asked.limit]
+def rows_of(groups: Mapping[str, str], ask: Ask, asked: argparse.Namespace) -> list[Row]:
+    """`ask(name)` for every name in `groups` (name -> its group) that the options leave; what is new goes to --resume at once."""
+    wanted = [name for name in groups if re.search(asked.only, name)][: asked.limit]
     known: dict[str, Row] = {}
     if asked.resume and asked.resume.exists():
         known = {row["name"]: row for row in map(json.loads, asked.resume.read_text().splitlines())}
     for place, name in enumerate(wanted, 1):
         if name in known:
             continue
-        known[name] = _apart(name, ask, asked.seconds)
+        known[name] = {"name": name, "group": groups[name], **_apart(name, ask, asked.seconds)}
         print(f"{place}/{len(wanted)} {_line(known[name])}", file=sys.stderr, flush=True)
         if asked.resume:
             with asked.resume.open("a") as file:
@@ -93,6 +93,8 @@ def causes(rows: Iterable[Row], usual: Sequence[str]) -> Table:
 def _kind(reason: str) -> str:
     """A reason without what differs from subject to subject: quoted text, paths of modules and files, numbers."""
     text = re.sub(r"'[^']*'|\"[^\"]*\"|`[^`]*`", "'..'", reason)
+    text = re.sub(r"\S*onnxruntime_src.*\) (?=\w)", "", text)  # the place in onnxruntime's source
+    text = re.sub(r"(layers|weights|input): \S+", r"\1: NAME", text)
     text = re.sub(r"\S*/\S+", "FILE", text)
     text = re.sub(r"\b\w+(\.\w+){2,}|\b\w+\.\d+\b|\b\w+(_\w+)*_\d+\b", "NAME", text)
     return re.sub(r"-?\d[\d.,x]*(e[-+]?\d+)?", "N", text)[:200]
@@ -126,7 +128,7 @@ def _apart(name: str, ask: Ask, seconds: float) -> Row:
             row = {"outcome": "timeout", "reason": f"took more than {seconds:g} s"}
         else:
             row = {"outcome": "crash", "reason": f"the process ended with status {process.exitcode}"}
-    return {"name": name, **row, "wall": round(time.perf_counter() - began, 1)}
+    return {**row, "wall": round(time.perf_counter() - began, 1)}
 
 
 def _work(name: str, ask: Ask, folder: str, answer: Path) -> None:

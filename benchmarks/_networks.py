@@ -72,7 +72,7 @@ class Case:
 def ask(case: Case, target: str) -> Row:
     """The row of one network. `target`: the ``module:callable`` that builds it from the argument `name`."""
     module = case.network()
-    row: Row = {"group": case.group, "dynamic": ",".join(case.dynamic) or "none", "parameters": _size(module)}
+    row: Row = {"dynamic": ",".join(case.dynamic) or "none", "parameters": _size(module)}
     trials = [trial for trial in case.others if _answer(module, case.inputs(*trial)) is not None]
     if not trials or _answer(module, case.inputs(*case.own)) is None:
         return {**row, "outcome": ONLY_OWN, "reason": "PyTorch refuses all other sizes that are tried"}

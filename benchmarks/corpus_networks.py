@@ -283,7 +283,7 @@ def row(name: str) -> Row:
 def main() -> int:
     """Ask all, print, judge."""
     asked = parser(__doc__).parse_args()
-    rows = rows_of(list(cases()), row, asked)
+    rows = rows_of({name: case.group for name, case in cases().items()}, row, asked)
     return finish("corpus_networks", report("networks of torchvision and transformers with random weights", rows), asked)
 
 

@@ -111,7 +111,8 @@ def main() -> int:
     if asked.measure:
         measure()
         return 0
-    rows = rows_of(names(asked.architectures), row, asked)
+    groups = {name: family(name.removesuffix(SIDES)) for name in names(asked.architectures)}
+    rows = rows_of(groups, row, asked)
     return finish("corpus_timm", report("timm with random weights", rows), asked)
 
 
