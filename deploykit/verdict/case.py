@@ -9,13 +9,14 @@ import numpy as np
 
 from deploykit.errors import ModelFileError
 from deploykit.onnx_file import sessions
-from deploykit.verdict import evidence
+from deploykit.verdict import evidence, moved_names
 from deploykit.verdict.comparison import Difference, compare, finite_scale
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.inputs import Batch
 from deploykit.verdict.layers import LayerDifference, compare_layers, first_divergent
 from deploykit.verdict.originals import Original
 from deploykit.verdict.precision import Precision
+from deploykit.verdict.reference import Observation
 from deploykit.verdict.result import Check, Errors
 
 
@@ -65,26 +66,33 @@ class Case:
         return self.rtol is None and self.atol is None
 
     def layers(
-        self, deployed: Deployed | None = None, level: sessions.Level = "all", provider: str | None = None
+        self, outputs_agree: bool, deployed: Deployed | None = None, level: sessions.Level = "all", provider: str | None = None
     ) -> list[LayerDifference]:
         """The layers, compared on one batch of noise, and on real samples where there are some."""
         observed = [o for o in self.observations if o.batch.name in self._layer_batches]
-        deployed = deployed or self.deployed
-        naming = self.original.naming(deployed)
-        return compare_layers(deployed, naming, observed, self.precision, level, provider or self.provider)
+        return self._layers(observed, outputs_agree, deployed or self.deployed, level, provider or self.provider)
 
     def layers_on_all(self) -> list[LayerDifference]:
-        """The layers, compared on every comparable batch: a clipped activation, for one, is wrong on large values only."""
+        """The layers of a file whose outputs differ, compared on every comparable batch.
+
+        A clipped activation, for one, is wrong on large values only.
+        """
         batches = [o.batch for o in self.comparable]
         observed = self.original.observe(batches, {batch.name for batch in batches})
-        naming = self.original.naming(self.deployed)
-        return compare_layers(self.deployed, naming, observed, self.precision, "all", self.provider)
+        return self._layers(observed, False, self.deployed, "all", self.provider)
+
+    def _layers(
+        self, observed: Sequence[Observation], outputs_agree: bool, deployed: Deployed, level: sessions.Level, provider: str
+    ) -> list[LayerDifference]:
+        naming = self.original.naming(deployed)
+        found = compare_layers(deployed, naming, observed, self.precision, level, provider)
+        return moved_names.marked(found, deployed.model.graph, naming.suspects, outputs_agree)
 
     def agrees(self, deployed: Deployed, level: sessions.Level, provider: str) -> bool:
         """Whether outputs and layers are within tolerance at an optimization level, on a provider."""
         try:
-            outputs = self.outputs(deployed, level, provider)
-            return outputs.check.passed and first_divergent(self.layers(deployed, level, provider)) is None
+            agree = self.outputs(deployed, level, provider).check.passed
+            return agree and first_divergent(self.layers(agree, deployed, level, provider)) is None
         except ModelFileError:
             return False
 

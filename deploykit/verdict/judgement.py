@@ -101,11 +101,13 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
     batches, untried = _batches(deployed, original, ask.labelled[0] if ask.labelled else None, ask.sizes)
     case = Case(deployed, original, batches, ask.rtol, ask.atol, ask.provider)
     outputs = case.outputs()
-    layers = case.layers()
+    layers = case.layers(outputs.check.passed)
     if not outputs.check.passed and first_divergent(layers) is None:
         layers = case.layers_on_all()
-    right = {layer.path for layer in layers} - {layer.path for layer in layers if not layer.difference.within}
-    weights, wrong_weight = original.weights(deployed, right)
+    right = {layer.path for layer in layers} - {layer.path for layer in layers if not layer.within}
+    moved = {layer.path for layer in layers if layer.moved}
+    layers = [layer for layer in layers if not layer.moved]
+    weights, wrong_weight = original.weights(deployed, right - moved, moved)
     found += [outputs.check, _layers(layers), weights, _contract(deployed, original), _evidence(outputs, layers, case)]
     decisions = None
     if ask.labelled and ask.labelled[1] and original.rules is not None and len(original.inputs) == 1:

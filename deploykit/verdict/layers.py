@@ -26,11 +26,17 @@ BYTES_AT_ONCE = 512 << 20  # of layers' outputs that one session is asked for
 
 @dataclass(frozen=True)
 class LayerDifference:
-    """How one module's output differs on one batch."""
+    """How one module's output differs on one batch. `moved`: what the file calls so is another value, see `moved_names`."""
 
     path: str
     batch: str
     difference: Difference
+    moved: bool = False
+
+    @property
+    def within(self) -> bool:
+        """Whether it is within tolerance, or no difference of the network."""
+        return self.moved or self.difference.within
 
 
 def compare_layers(
@@ -70,7 +76,7 @@ def _believable(layers: list[LayerDifference]) -> list[LayerDifference]:
 def first_divergent(layers: Sequence[LayerDifference]) -> LayerDifference | None:
     """The first layer that is out of tolerance, in the order of execution, on any batch."""
     order = {layer.path: position for position, layer in reversed(list(enumerate(layers)))}
-    outside = [layer for layer in layers if not layer.difference.within]
+    outside = [layer for layer in layers if not layer.within]
     return min(outside, key=lambda layer: order[layer.path], default=None)
 
 

@@ -31,12 +31,14 @@ BatchNorm = nn.modules.batchnorm._BatchNorm
 class Naming:
     """`values`: module path -> the value that is its output. `trusted`: whether the file was made to say so.
 
-    `folds`: path of a convolution -> path of the BatchNorm whose output the convolution's node now gives.
+    `folds`: path of a convolution -> path of the BatchNorm whose output the convolution's node now gives. `suspects`: values of
+    two files that may mean different things under one name, see `moved_names`.
     """
 
     values: Mapping[str, str]
     trusted: bool
     folds: Mapping[str, str] = field(default_factory=dict)
+    suspects: frozenset[str] = frozenset()
 
 
 def name_layers(deployed: Deployed, module: nn.Module) -> Naming:

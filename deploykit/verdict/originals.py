@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,9 +15,9 @@ from deploykit.errors import ModelFileError
 from deploykit.network import outputs as network_outputs
 from deploykit.network.input_specs import InputSpec
 from deploykit.network.target import Network
-from deploykit.onnx_file import external_data, sessions
+from deploykit.onnx_file import external_data, sessions, walk
 from deploykit.runtime.contract import ArrayInput, ImageInput, Output
-from deploykit.verdict import blame
+from deploykit.verdict import blame, moved_names
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.inputs import Batch, specs_of
 from deploykit.verdict.naming import Naming, name_layers
@@ -52,8 +53,11 @@ class Original(Protocol):
     def naming(self, deployed: Deployed) -> Naming:
         """Which values of the file are which layers of the network."""
 
-    def weights(self, deployed: Deployed, proven: Container[str]) -> tuple[Check, str | None]:
-        """The stored weights compared, and the path of the first module whose weights differ; see `compare_weights`."""
+    def weights(self, deployed: Deployed, proven: Container[str], moved: AbstractSet[str]) -> tuple[Check, str | None]:
+        """The stored weights compared, and the path of the first module whose weights differ; see `compare_weights`.
+
+        `moved`: values that mean something else under the old name, see `moved_names`.
+        """
 
     def culprit(self, deployed: Deployed, path: str) -> str:
         """The module whose fault it is that the value called `path` differs."""
@@ -95,8 +99,9 @@ class TorchOriginal:
         """By what the file says of its nodes and values."""
         return name_layers(deployed, self.network.module)
 
-    def weights(self, deployed: Deployed, proven: Container[str]) -> tuple[Check, str | None]:
+    def weights(self, deployed: Deployed, proven: Container[str], moved: AbstractSet[str]) -> tuple[Check, str | None]:
         """By name, with BatchNorm folded where the exporter folded it."""
+        del moved
         return compare_weights(deployed, self.network.module, self.naming(deployed), proven)
 
     def culprit(self, deployed: Deployed, path: str) -> str:
@@ -146,10 +151,11 @@ class OnnxOriginal:
 
     def naming(self, deployed: Deployed) -> Naming:
         """Values of one name."""
-        return Naming({name: name for name in deployed.values()}, True)
+        suspects = moved_names.suspects(self.deployed.model.graph, deployed.model.graph)
+        return Naming({name: name for name in deployed.values()}, True, suspects=suspects)
 
-    def weights(self, deployed: Deployed, proven: Container[str]) -> tuple[Check, str | None]:
-        """Constants that have the same name and shape in both files."""
+    def weights(self, deployed: Deployed, proven: Container[str], moved: AbstractSet[str]) -> tuple[Check, str | None]:
+        """Constants that have the same name and shape in both files; one that makes nothing but moved values may differ."""
         own = {tensor.name: tensor for tensor in self.deployed.model.graph.initializer}
         compared = 0
         for tensor in deployed.model.graph.initializer:
@@ -160,6 +166,8 @@ class OnnxOriginal:
             if left is None or right is None:
                 continue
             if not np.array_equal(left, right) and tensor.name.rpartition(".")[0] not in proven:
+                if moved and _made_with(tensor.name, deployed) <= moved:
+                    continue
                 owner = tensor.name.rpartition(".")[0] or tensor.name
                 return Check("weights", False, f"{tensor.name} differs between the files"), owner
             compared += 1
@@ -203,3 +211,8 @@ def _comparable(left: Deployed, right: Deployed) -> list[str]:
     ours, theirs = left.values(), right.values()
     named = all(onnx_file.has_contract(side.model) for side in (left, right))
     return [name for name, kind in ours.items() if name in theirs and (named or theirs[name] == kind)]
+
+
+def _made_with(name: str, deployed: Deployed) -> set[str]:
+    """The values that are made by the nodes which take a constant, those in bodies of loops and branches included."""
+    return {output for node in walk.nodes(deployed.model.graph) if name in node.input for output in node.output}
