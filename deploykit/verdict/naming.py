@@ -10,7 +10,7 @@ Only modules without children are looked for in such files, and what is found th
 from __future__ import annotations
 
 import ast
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,28 +58,43 @@ def name_layers(deployed: Deployed, module: nn.Module) -> Naming:
 
 
 def _guessed(deployed: Deployed, modules: Mapping[str, nn.Module]) -> Naming:
-    """From what the nodes tell, or else the names of values; the last node of a module gives its output."""
-    nodes = deployed.model.graph.node
-    told = [_told(node) for node in nodes]
+    """The naming of a file that was not made to say it.
+
+    1. Every node tells a module path, or nothing. If none does, the values that are called like a module are taken for its output.
+    2. A convolution's node may hold the BatchNorm behind it: it then gives the BatchNorm's output.
+    3. Otherwise the last node of a module without children gives the module's output.
+    """
+    nodes = [(node, _told(node)) for node in deployed.model.graph.node]
     inner = set(deployed.values())
-    values = {} if any(told) else {name: name for name in inner if name in modules}
+    values = {} if any(path for _, path in nodes) else {name: name for name in inner if name in modules}
     folds: dict[str, str] = {}
-    norms = {path: m for path, m in modules.items() if isinstance(m, BatchNorm)}
-    # A norm with a node of its own is folded nowhere.
-    whole = {_owner(node, path, modules) for node, path in zip(nodes, told, strict=True) if node.op_type == "BatchNormalization"}
-    folded = {path: norm for path, norm in norms.items() if path not in whole}
-    for node, path in zip(nodes, told, strict=True):
-        name = path
-        if node.op_type in ("Conv", "ConvTranspose"):
-            owner = _owner(node, path, modules)
-            conv = modules.get(owner)
-            if isinstance(conv, Convolution):
-                norm = path if path in norms else _nearest(deployed, node, conv, folded)
-                if norm:
-                    folds[owner] = name = norm
-        if path in modules and not list(modules[path].children()) and node.output and node.output[0] in inner:
-            values[name] = node.output[0]
+    candidates = _norms_without_node(nodes, modules)
+    for node, path in nodes:
+        owner = _owner(node, path, modules)
+        norm = _folded_norm(deployed, node, path, modules, candidates) if isinstance(modules.get(owner), Convolution) else ""
+        if norm:
+            folds[owner] = norm
+        is_leaf = path in modules and not list(modules[path].children())
+        if is_leaf and node.output and node.output[0] in inner:
+            values[norm or path] = node.output[0]
     return Naming(values, False, folds)
+
+
+def _norms_without_node(nodes: Sequence[tuple[onnx.NodeProto, str]], modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """The BatchNorms, by path, that no node of the file computes, so that they may be folded into a convolution."""
+    computed = {_owner(node, path, modules) for node, path in nodes if node.op_type == "BatchNormalization"}
+    return {path: module for path, module in modules.items() if isinstance(module, BatchNorm) and path not in computed}
+
+
+def _folded_norm(
+    deployed: Deployed, node: onnx.NodeProto, path: str, modules: Mapping[str, nn.Module], candidates: Mapping[str, nn.Module]
+) -> str:
+    """The path of the BatchNorm that a convolution's node holds, by what it tells or by its stored weight; empty for none."""
+    if node.op_type not in ("Conv", "ConvTranspose"):
+        return ""
+    if isinstance(modules.get(path), BatchNorm):
+        return path
+    return _nearest(deployed, node, modules[_owner(node, path, modules)], candidates)
 
 
 def _owner(node: onnx.NodeProto, told: str, modules: Mapping[str, nn.Module]) -> str:
