@@ -1,7 +1,9 @@
 """Simplify: a smaller ONNX file that gives the same answers, or the same file and the reason.
 
-onnxsim says "True" without having compared anything; here the simplified model replaces the original only after both
-were run on real inputs at two batch sizes and agreed.
+onnxsim says "True" without having compared anything, and may make a file larger. Here its result replaces the original only if it
+is smaller, takes and gives what the original does, and both gave the same answers on the same inputs at several sizes. Smaller
+means fewer nodes that compute something (the number in a Constant is stored, as an initializer is) in a file that is not much
+larger: to save a node, onnxsim may store what it computes.
 """
 
 from __future__ import annotations
@@ -14,19 +16,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from deploykit import files, onnx_file
-from deploykit.errors import DependencyMissing, ModelFileError, first_line
-from deploykit.onnx_file import external_data, sessions
-from deploykit.onnx_file import guard as onnx_guard
+from deploykit import onnx_file
+from deploykit.errors import DependencyMissing, InputError, ModelFileError, first_line
+from deploykit.onnx_file import answers, external_data, inputs, sessions, walk
 from deploykit.runtime.isolation import isolated
 
 Feeds = Mapping[str, NDArray[Any]]
 
-ULPS = 64  # of float32, at the scale of the output: folding constants may round once more per layer
+BATCHES = (1, 3)
+GROWTH = 1.1  # how much larger the file may become, as a factor
+SMALL_GROWTH = 1 << 16  # and in bytes beyond that: room for the shapes that onnxsim notes
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class Simplified:
 def simplify(file: Path, out: Path | None = None) -> Simplified:
     """Simplify an ONNX file into `out` (default: beside it, ``<stem>.simplified.onnx``).
 
-    Where simplifying fails or changes an answer, the original is written and `reason` says so. Raises `ModelFileError`,
-    `OutputError`.
+    Where simplifying fails, changes an answer or makes nothing smaller, or where no inputs can be made up to try it, the original
+    is written and `reason` says so. Raises `ModelFileError` for a file that cannot be read or has more than fits into one.
     """
     model, folder = onnx_file.read_whole(file)
     if folder is not None:
@@ -65,10 +67,14 @@ def simplify(file: Path, out: Path | None = None) -> Simplified:
             f"{file} cannot be simplified: its weights take more than {external_data.LIMIT / 1e9:.0f} GB",
             "onnxsim takes models that fit into one file",
         )
-    out = out or default_out(file)
-    files.writable_file(out)
-    result = simplified(model, random_batches(model), file)
-    onnx_file.write(result.model, out)
+    try:
+        batches = [inputs.random_feeds(model, batch) for batch in BATCHES]
+        larger = inputs.random_feeds(model, BATCHES[0], larger=True)
+    except InputError as error:
+        result = untouched(model, f"it cannot be tried out: {error.problem}")
+    else:
+        result = simplified(model, batches, file, [larger] if _shapes(larger) != _shapes(batches[0]) else [])
+    onnx_file.write(result.model, out or default_out(file))
     return result
 
 
@@ -83,61 +89,98 @@ def untouched(model: onnx.ModelProto, reason: str = "not asked for") -> Simplifi
     return Simplified(model, False, reason, operators, operators)
 
 
-def simplified(model: onnx.ModelProto, batches: Sequence[Feeds], file: Path | None = None) -> Simplified:
-    """The simplified model if it gives the original's answers on every one of `batches`, else the original.
+def simplified(
+    model: onnx.ModelProto, batches: Sequence[Feeds], file: Path | None = None, optional: Sequence[Feeds] = ()
+) -> Simplified:
+    """The simplified model if it is smaller and gives the original's answers on every one of `batches`, else the original.
 
-    `file`: where a stranger's model came from; onnxsim is then let loose on it in a process of its own.
+    `file`: where a stranger's model came from; onnxsim is then let loose on it in a process of its own. `optional`: batches on
+    which the answers must agree as well, if the original takes them.
     """
-    before = onnx_file.operators(model)
+    _require_onnxsim()
     try:
         candidate = _onnxsim(model) if file is None else _onnxsim_apart(model, file)
-    except DependencyMissing:
-        raise
     except Exception as error:  # native code with many ways to fail; the original stays good
         return untouched(model, f"onnxsim failed: {type(error).__name__}: {first_line(error, 200)}")
-    after = onnx_file.operators(candidate)
-    if [o.name for o in candidate.graph.output] != [o.name for o in model.graph.output]:
-        return untouched(model, "onnxsim changed the outputs' names")
-    if after == before:
-        return untouched(model, "nothing to simplify")
-    difference = _differs(model, candidate, batches)
-    if difference:
-        return untouched(model, difference)
-    return Simplified(candidate, True, f"same answers on {len(batches)} batches", before, after, len(batches))
+    del candidate.metadata_props[:]  # onnxsim notes there what it did
+    candidate.metadata_props.extend(model.metadata_props)
+    obstacle = _not_smaller(model, candidate) or _other_interface(model, candidate)
+    compared = 0
+    if not obstacle:
+        compared, obstacle = _compared(model, candidate, batches, optional)
+    if obstacle:
+        return untouched(model, obstacle)
+    before, after = onnx_file.operators(model), onnx_file.operators(candidate)
+    return Simplified(candidate, True, f"same answers on {compared} batches", before, after, compared)
 
 
-def random_batches(model: onnx.ModelProto, sizes: Sequence[int] = (1, 3)) -> list[dict[str, NDArray[Any]]]:
-    """Standard normal inputs by the declared shapes; a free first axis becomes the batch, other free axes 8."""
-    stored = {tensor.name for tensor in model.graph.initializer}
-    found = []
-    for size in sizes:
-        generator = np.random.Generator(np.random.PCG64(size))
-        feeds = {}
-        for value in model.graph.input:
-            if value.name in stored:
+def _nodes(model: onnx.ModelProto) -> int:
+    """How many nodes compute something, those in bodies and local functions included."""
+    return sum(walk.operator(node) != "Constant" for node in walk.nodes(model))
+
+
+def _not_smaller(model: onnx.ModelProto, candidate: onnx.ModelProto) -> str:
+    before, after = _nodes(model), _nodes(candidate)
+    if onnx_file.operators(model) == onnx_file.operators(candidate):
+        return "nothing to simplify"
+    if after >= before:
+        return f"onnxsim made it no smaller: {before} nodes before, {after} after"
+    size, grown = model.ByteSize(), candidate.ByteSize()
+    if grown > GROWTH * size + SMALL_GROWTH:
+        return f"onnxsim made it larger: {size:,} bytes before, {grown:,} after, to save {before - after} of {before} nodes"
+    return ""
+
+
+def _other_interface(model: onnx.ModelProto, candidate: onnx.ModelProto) -> str:
+    """What is different in what both take and give; empty where nothing is."""
+    if inputs.described(candidate.graph) != inputs.described(model.graph):
+        return "onnxsim changed the inputs"
+    if [output.name for output in candidate.graph.output] != [output.name for output in model.graph.output]:
+        return "onnxsim changed the outputs' names"
+    if onnx_file.opset(candidate) != onnx_file.opset(model):
+        return f"onnxsim changed the opset from {onnx_file.opset(model)} to {onnx_file.opset(candidate)}"
+    return ""
+
+
+def _compared(
+    model: onnx.ModelProto, candidate: onnx.ModelProto, batches: Sequence[Feeds], optional: Sequence[Feeds]
+) -> tuple[int, str]:
+    """On how many batches both gave the same answers, and what is different, or why it cannot be told; "" where nothing is."""
+    names = [output.name for output in model.graph.output]
+    count = 0
+    try:
+        left, right = (sessions.open_session(onnx_file.to_bytes(each)) for each in (model, candidate))
+        for place, feeds in enumerate([*batches, *optional]):
+            try:
+                expected = sessions.answers(left, feeds)
+            except ModelFileError:
+                if place < len(batches):
+                    raise
                 continue
-            dims = value.type.tensor_type.shape.dim
-            shape = [d.dim_value if d.HasField("dim_value") else (size if i == 0 else 8) for i, d in enumerate(dims)]
-            onnx_guard.require_bearable(value, shape)
-            dtype = _dtype(value)
-            values = generator.standard_normal(shape)
-            feeds[value.name] = (values if np.issubdtype(dtype, np.floating) else np.abs(np.round(values))).astype(dtype)
-        found.append(feeds)
-    return found
+            found = answers.difference(names, expected, sessions.answers(right, feeds))
+            if found:
+                return count, found
+            count += 1
+    except ModelFileError as error:
+        return count, f"the models could not be compared: {error.problem}"
+    return count, ""
 
 
-def _dtype(value: onnx.ValueInfoProto) -> np.dtype[Any]:
-    dtype = onnx_file.number_type(value.type.tensor_type.elem_type)
-    if dtype is None:
-        raise ModelFileError(f"the input {str(value.name)[:80]!r} takes no numbers that numpy has", "it cannot be tried out")
-    return dtype
+def _shapes(feeds: Feeds) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in feeds.items()}
+
+
+def _require_onnxsim() -> None:
+    """Import onnxsim, and torch with it, which takes seconds: not in the child process, whose time is limited."""
+    try:
+        import onnxsim  # noqa: F401
+    except ImportError as error:
+        raise DependencyMissing.of("onnxsim", "export") from error
 
 
 def _onnxsim(model: onnx.ModelProto) -> onnx.ModelProto:
-    try:
-        import onnxsim
-    except ImportError as error:
-        raise DependencyMissing.of("onnxsim", "export") from error
+    import onnxsim
+
     with _without_chatter():
         candidate, _ = onnxsim.simplify(model)
     return candidate
@@ -164,23 +207,3 @@ def _onnxsim_apart(model: onnx.ModelProto, file: Path) -> onnx.ModelProto:
     if answer is None:
         raise ModelFileError("it raised an error")
     return onnx.ModelProto.FromString(answer)
-
-
-def _differs(model: onnx.ModelProto, candidate: onnx.ModelProto, batches: Sequence[Feeds]) -> str:
-    """Empty if both give the same answers, else what differs."""
-    left = sessions.open_session(onnx_file.to_bytes(model))
-    right = sessions.open_session(onnx_file.to_bytes(candidate))
-    for feeds in batches:
-        try:
-            expected, found = sessions.run(left, feeds), sessions.run(right, feeds)
-        except ModelFileError as error:
-            return f"the models could not be compared: {error.problem}"
-        for output, a, b in zip(model.graph.output, expected, found, strict=True):
-            a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-            scale = float(np.max(np.abs(a), initial=0.0))
-            if a.shape != b.shape or not np.array_equal(np.isnan(a), np.isnan(b)):
-                return f"{output.name} changed its shape or became NaN"
-            error_ = float(np.max(np.abs(a - b), initial=0.0))
-            if error_ > ULPS * np.finfo(np.float32).eps * scale:
-                return f"{output.name} changed by {error_ / scale:.1e} of its scale"
-    return ""

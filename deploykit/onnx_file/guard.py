@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from math import prod
 from pathlib import Path
 
 import onnx
 
-from deploykit.errors import ModelFileError
 from deploykit.runtime.isolation import isolated, run_on_zeros
 from deploykit.runtime.onnx_bytes import check_external_data, read_model
 
-MAX_INPUT = 1 << 26  # elements of an input that is made up to try the file
 REMEMBERED = 64  # files that were rehearsed, by their digest
 
 _rehearsed: OrderedDict[bytes, None] = OrderedDict()
@@ -34,13 +31,6 @@ def read(path: Path) -> bytes:
         while len(_rehearsed) > REMEMBERED:
             _rehearsed.popitem(last=False)
     return data
-
-
-def require_bearable(value: onnx.ValueInfoProto, shape: list[int]) -> None:
-    """Raise `ModelFileError` unless an input of this shape can be made up."""
-    if min(shape, default=1) < 0 or prod(shape) > MAX_INPUT:
-        sizes = "x".join(map(str, shape))
-        raise ModelFileError(f"the input {str(value.name)[:80]!r} would be {sizes}", "is it the right file? do not trust it")
 
 
 def _rehearse(data: bytes, path: Path) -> bytes:

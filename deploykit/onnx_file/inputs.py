@@ -5,7 +5,7 @@ The sizes of open axes are chosen by the one rule in `runtime.open_axes`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -20,6 +20,8 @@ from deploykit.onnx_file.file import get_contract, number_type
 from deploykit.runtime import open_axes
 from deploykit.runtime.contract import Contract
 from deploykit.runtime.open_axes import Axes
+
+Shape = tuple[int, ...]
 
 MOST_ELEMENTS = 1 << 26  # of one input with made-up values
 
@@ -49,14 +51,18 @@ def described(graph: onnx.GraphProto) -> list[GraphInput]:
     return [_described(value) for value in of_graph(graph)]
 
 
-def random_feeds(model: onnx.ModelProto, batch: int) -> dict[str, NDArray[Any]]:
+def random_feeds(model: onnx.ModelProto, batch: int, larger: bool = False) -> dict[str, NDArray[Any]]:
     """Random values for every input, the same for the same `batch`; open axes by the rule, with the file's own contract.
 
-    Raises `InputError` for an input of which no values can be made up: no tensor, no numbers, no known rank, or too large.
+    `larger`: open axes other than the batch are half as large again, which is not what every file takes. Raises `InputError` for
+    an input of which no values can be made up: no tensor, no numbers, no known rank, or too large.
     """
     inputs = described(model.graph)
     axes = {entry.name: _required_axes(entry) for entry in inputs}
-    shapes = open_axes.sizes(axes, batch, contract=contract_if_legal(model))
+    contract = contract_if_legal(model)
+    shapes = open_axes.sizes(axes, batch, contract=contract)
+    if larger:
+        shapes = _larger(shapes, axes, open_axes.batch_axes(axes, contract))
     generator = np.random.Generator(np.random.PCG64(batch))
     found = {}
     for entry in inputs:
@@ -91,6 +97,16 @@ def contract_if_legal(model: onnx.ModelProto) -> Contract | None:
         return get_contract(model)
     except ContractError:
         return None
+
+
+def _larger(shapes: Mapping[str, Shape], axes: Mapping[str, Axes], places: Mapping[str, int | None]) -> dict[str, Shape]:
+    return {
+        name: tuple(
+            size if at == places[name] or isinstance(each, int) else size + size // 2
+            for at, (size, each) in enumerate(zip(shape, axes[name], strict=True))
+        )
+        for name, shape in shapes.items()
+    }
 
 
 def _required_axes(entry: GraphInput) -> Axes:

@@ -16,7 +16,7 @@ from deploykit.errors import ModelFileError
 from deploykit.runtime import session as runtime_session
 from deploykit.runtime.session import Level, SessionSettings, working_device
 
-__all__ = ["CPU", "CUDA", "LEVELS", "Level", "newest_opset", "open_session", "run", "working_device"]
+__all__ = ["CPU", "CUDA", "LEVELS", "Level", "answers", "newest_opset", "open_session", "run", "working_device"]
 
 CPU, CUDA = "cpu", "cuda"  # devices, as `Predictor` takes them
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -58,8 +58,18 @@ def newest_opset() -> int:
 def run(
     session: onnxruntime.InferenceSession, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
 ) -> list[NDArray[Any]]:
-    """Run once. Raises `ModelFileError` with onnxruntime's reason in one line."""
+    """The outputs of one run, or those called `outputs`, as arrays. Raises `ModelFileError`."""
+    return [np.asarray(value) for value in answers(session, feeds, outputs)]
+
+
+def answers(
+    session: onnxruntime.InferenceSession, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
+) -> list[Any]:
+    """What onnxruntime gives in one run, as it is: arrays, lists for sequences, dicts for maps.
+
+    Raises `ModelFileError` with onnxruntime's reason in one line.
+    """
     try:
-        return [np.asarray(value) for value in session.run(list(outputs) if outputs else None, dict(feeds))]
+        return list(session.run(list(outputs) if outputs else None, dict(feeds)))
     except Exception as error:  # onnxruntime's exceptions have no base of their own
         raise ModelFileError(f"onnxruntime cannot run the model: {runtime_session.reason(error)}") from error

@@ -20,7 +20,8 @@ from typing import NoReturn
 from deploykit.errors import ModelFileError
 
 MEMORY = 2 << 30  # bytes beyond what the process has and 16 times the file
-SECONDS = 15.0
+SECONDS = 15.0  # of work; a child that did not get the processor for so long, on a busy machine, may go on
+MOST_WAITING = 4  # times as long, whatever it did
 BYTES_PER_SECOND = 10 << 20  # a large file gets so much more time
 
 _DONE, _FAILED, _MEMORY = 0, 64, 65
@@ -46,7 +47,7 @@ def isolated(work: Callable[[], bytes], name: str, size: int, meanwhile: Callabl
     try:
         if meanwhile is not None:
             meanwhile()
-        answer, in_time = _receive(reading, time.monotonic() + SECONDS + size / BYTES_PER_SECOND)
+        answer, in_time = _receive(reading, child, SECONDS + size / BYTES_PER_SECOND)
         if not in_time:
             os.kill(child, signal.SIGKILL)
     except BaseException:
@@ -154,21 +155,37 @@ def _limit_memory(more: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
-def _receive(reading: int, deadline: float) -> tuple[bytes, bool]:
+def _receive(reading: int, child: int, limit: float) -> tuple[bytes, bool]:
     """All that the child writes, and whether it came to its end in time."""
     import selectors
 
     parts: list[bytes] = []
+    began = time.monotonic()
     with selectors.DefaultSelector() as selector:  # select(2) takes no descriptor above 1,023, which a server has
         selector.register(reading, selectors.EVENT_READ)
         while True:
-            left = deadline - time.monotonic()
-            if left <= 0 or not selector.select(left):
+            left = _time_left(child, time.monotonic() - began, limit)
+            if left <= 0:
                 return b"", False
+            if not selector.select(left):
+                continue
             part = os.read(reading, 1 << 20)
             if not part:
                 return b"".join(parts), True
             parts.append(part)
+
+
+def _time_left(child: int, waited: float, limit: float) -> float:
+    """Seconds after which to look at the child again, 0 if its time is over: it has worked for `limit`, or waited far longer."""
+    if waited < limit:
+        return limit - waited
+    return limit / 8 if waited < MOST_WAITING * limit and _worked(child) < limit else 0.0
+
+
+def _worked(child: int) -> float:
+    """Seconds of processor time that all threads of a process took (fields 14 and 15 of proc_pid_stat(5))."""
+    fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _judge(status: int, answer: bytes, name: str) -> bytes | None:

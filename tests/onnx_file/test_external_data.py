@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 
@@ -32,6 +33,22 @@ def large(low_limit, tmp_path):
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+def test_weights_begin_at_multiples_of_4096_where_they_can_be_mapped_into_memory(tmp_path):
+    arrays = {name: np.full(size, size, np.float32) for name, size in (("a", 300), ("small", 3), ("b", 1024), ("c", 1025))}
+    graph = onnx.helper.make_graph([], "g", [], [], [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()])
+    model = ir.serde.deserialize_model(onnx.helper.make_model(graph))
+    external_data.move_out(model, tmp_path / "weights")
+    moved = ir.serde.serialize_model(model)
+    places = {tensor.name: onnx.external_data_helper.ExternalDataInfo(tensor) for tensor in external_data.external(moved)}
+    assert {name: (int(place.offset), int(place.length)) for name, place in places.items()} == {
+        "a": (0, 1200),
+        "b": (4096, 4096),
+        "c": (8192, 4100),
+    }
+    for tensor in moved.graph.initializer:
+        np.testing.assert_array_equal(external_data.array(tensor, tmp_path), arrays[tensor.name])
 
 
 def test_two_files_that_plain_onnxruntime_and_the_runtime_open(large, tmp_path):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import resource
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -55,3 +56,26 @@ def test_nothing_stays_open() -> None:
         isolated(lambda: b"x", "x.onnx", 1)
         isolated(fail, "x.onnx", 1)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_child_that_did_not_get_the_processor_may_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a busy machine: it has waited longer than it may work."""
+    monkeypatch.setattr(isolation, "SECONDS", 1.0)
+
+    def wait() -> bytes:
+        time.sleep(1.3)
+        return b"x"
+
+    assert isolated(wait, "x.onnx", 1) == b"x"
+
+
+def test_a_child_that_works_in_circles_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "SECONDS", 0.2)
+    monkeypatch.setattr(isolation, "MOST_WAITING", 1000)
+
+    def work() -> bytes:
+        while True:
+            pass
+
+    with pytest.raises(ModelFileError, match="does not end"):
+        isolated(work, "x.onnx", 1)
