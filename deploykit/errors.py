@@ -22,7 +22,7 @@ A message is one line: what was asked, what is wrong, what to do next.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MAX_LENGTH = 2000  # characters of the problem, and of the hint
 
@@ -49,13 +49,27 @@ def _plain(text: str) -> str:
 
 
 def first_line(error: BaseException, length: int = 300) -> str:
-    """What somebody else's exception says, for a message of ours: its first line, or its type where it says nothing."""
-    lines = str(error).strip().splitlines()
+    """What somebody else's exception says, for a message of ours: its first line, or its type where it says nothing.
+
+    Of an error of the operating system the words alone, in lower case: "no space left on device", without its number and path.
+    """
+    words = error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
+    lines = words.strip().splitlines()
     return lines[0][:length] if lines else type(error).__name__
 
 
 class InputError(DeploykitError):
     """Something that was given cannot be used."""
+
+    @classmethod
+    def of_shapes(cls, name: str, shapes: Iterable[Sequence[int]], reason: str, hint: str, layer: str = "") -> InputError:
+        """The error for inputs of these whole shapes, which the network or file called `name` cannot take.
+
+        `reason`: what it says itself. `layer`: the path of the module that says it, where that is known.
+        """
+        sizes = ", ".join("x".join(map(str, shape)) or "a scalar" for shape in shapes)
+        at = f" at layer {layer!r}" if layer else ""
+        return cls(f"{name} cannot take an input of {sizes}{at}: {reason}", hint)
 
 
 class UnknownName(InputError):

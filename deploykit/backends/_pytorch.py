@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,18 @@ import torch
 from numpy.typing import NDArray
 
 from deploykit.backends._types import Arrays, Engine, TensorSpec, own
-from deploykit.errors import InputError, first_line
 from deploykit.network import outputs as network_outputs
-from deploykit.network.running import torch_device
+from deploykit.network.running import refusal, torch_device
 from deploykit.network.target import Network
+from deploykit.network.tf32 import without_tf32
 from deploykit.runtime.cores import cores
 
 
 class PyTorchEngine(Engine):
-    """Runs `forward` on tensors that share memory with the caller's arrays.
+    """Runs `forward` on tensors that share memory with the caller's arrays, by PyTorch's own defaults, but without TF32.
 
-    PyTorch has one number of threads per process: it is set here and put back by `close`. The network's weights move to
-    the device and back likewise.
+    Of TF32 and of the number of threads PyTorch has one setting per process: both are set here and put back by `close`. The
+    network's weights move to the device and back likewise.
     """
 
     def __init__(
@@ -31,14 +32,16 @@ class PyTorchEngine(Engine):
         self._device = torch_device(device)
         self._network = network
         self._forward = forward
-        self._threads_before = torch.get_num_threads()
+        self._put_back = ExitStack()
+        self._put_back.enter_context(without_tf32())
+        self._put_back.callback(torch.set_num_threads, torch.get_num_threads())
         threads = threads or cores().usable
         torch.set_num_threads(threads)
         network.module.eval().to(self._device)
         inputs = [TensorSpec(s.name, s.open_shape, _numpy(s.dtype), str(s.dtype)) for s in network.inputs]
         settings = {"version": torch.__version__, "precision": _precision(network), **settings}
         if self._device.type == "cuda":
-            settings["tf32"] = "on" if torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32 else "off"
+            settings["tf32"] = "off"
         super().__init__(inputs, str(self._device), threads, settings)
 
     def _run(self, arrays: Sequence[NDArray[Any]]) -> Arrays:
@@ -47,12 +50,11 @@ class PyTorchEngine(Engine):
             with torch.inference_mode():
                 outputs = self._forward(*tensors)
         except Exception as error:  # whatever the network's own code raises
-            shapes = ", ".join("x".join(map(str, a.shape)) for a in arrays)
-            raise InputError(f"the network cannot take an input of {shapes}: {first_line(error)}") from error
+            raise refusal(error, self._network.module, [array.shape for array in arrays]) from error
         return [own(array, arrays) for array in network_outputs.arrays(outputs)]
 
     def _close(self) -> None:
-        torch.set_num_threads(self._threads_before)
+        self._put_back.close()
         if self._device.type != "cpu":
             self._network.module.to("cpu")
 

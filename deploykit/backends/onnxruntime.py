@@ -46,8 +46,8 @@ class OnnxRuntimeEngine(Engine):
         try:
             return [own(np.asarray(value), arrays) for value in self._session.run(None, feeds)]
         except Exception as error:  # onnxruntime's exceptions have no base of their own
-            shapes = ", ".join("x".join(map(str, a.shape)) for a in arrays)
-            raise InputError(f"the model cannot take an input of {shapes}: {reason(error)}") from error
+            shapes = [array.shape for array in arrays]
+            raise InputError.of_shapes("the model", shapes, reason(error), "choose another --input-shape or batch") from error
 
     def _close(self) -> None:
         self._session = None

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -21,7 +20,7 @@ from deploykit.errors import ExportError
 from deploykit.exporter import dynamic_axes
 from deploykit.exporter import errors as export_errors
 from deploykit.exporter import names as onnx_names
-from deploykit.network import capturing
+from deploykit.network import capturing, running
 from deploykit.network import outputs as network_outputs
 from deploykit.network.capturing import Captured
 from deploykit.network.target import Network
@@ -53,9 +52,9 @@ def convert(
     examples = examples_of(network, axes)
     for spec in network.inputs:
         spec.require_numpy()
-    outputs = network_outputs.names(run(network, examples), {spec.name for spec in network.inputs})
+    outputs = network_outputs.names(running.run(module, examples, network.target), {spec.name for spec in network.inputs})
     try:
-        with _quiet(), torch.no_grad():
+        with _quiet(), torch.no_grad(), running.plain_attention():
             captured = capturing.capture(module, examples, axes)
             require_second_size(captured, module, examples, axes, network.target)
             program = torch.onnx.export(
@@ -118,15 +117,6 @@ def examples_of(network: Network, axes: Sequence[Mapping[int, str]]) -> list[Ten
         given = spec.given(rows)
         found.append(spec.random(rows, generator) if given is None else given)
     return found
-
-
-def run(network: Network, inputs: Sequence[Tensor]) -> Any:
-    """One forward pass in eval mode without gradients. Raises `InputError` for a shape that the network cannot take."""
-    try:
-        with torch.no_grad():
-            return network.module(*inputs)
-    except Exception as error:  # whatever the network's own code raises
-        raise export_errors.of_inputs(error, network, inputs) from error
 
 
 @contextlib.contextmanager

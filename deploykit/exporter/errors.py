@@ -1,30 +1,19 @@
-"""What went wrong when a network was tried or exported, in one line: where, why, and what to do about it."""
+"""What is said of a network that torch cannot export: the reason in one line, where it lies, and what to do about it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from deploykit.errors import ExportError, InputError, first_line
+from deploykit.errors import ExportError, first_line
 from deploykit.network.target import Network
 
 
-def of_inputs(error: Exception, network: Network, inputs: Sequence[Tensor]) -> InputError:
-    """For a network that raised `error` when it was given `inputs`: names the layer."""
-    shapes = ", ".join("x".join(map(str, tensor.shape)) for tensor in inputs)
-    where = _failing_module(network.module, inputs)
-    at = f" at layer {where!r}" if where else ""
-    problem = f"{network.target} cannot take an input of {shapes}{at}: {str(error).strip() or type(error).__name__}"
-    return InputError(problem, "choose another --input-shape or --input-dtype")
-
-
 def of_export(error: Exception, network: Network) -> ExportError:
-    """The first line of the innermost cause; control flow on values is the fault that people meet most."""
+    """Why `network` could not be exported: the first line of the innermost cause of `error`.
+
+    Control flow on values and sizes that the network fixes itself, the faults that people meet most, get advice of their own.
+    """
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
@@ -37,28 +26,6 @@ def of_export(error: Exception, network: Network) -> ExportError:
     elif "Constraints violated" in whole or "specialized" in whole:
         hint = "the network fixes that size itself; leave it out of --dynamic, or write the forward pass without int() on sizes"
     return ExportError(f"{network.target} cannot be exported to ONNX ({text[:300]})", hint)
-
-
-def _failing_module(module: nn.Module, inputs: Sequence[Tensor]) -> str:
-    """The path of the innermost module whose forward raised."""
-    entered: list[str] = []
-
-    def leave(*_: Any) -> None:
-        entered.pop()  # a hook that gives something back would replace the module's output
-
-    hooks = []
-    for path, child in module.named_modules():
-        hooks.append(child.register_forward_pre_hook(lambda *_, path=path: entered.append(path)))
-        hooks.append(child.register_forward_hook(leave))
-    try:
-        with torch.no_grad():
-            module(*inputs)
-    except Exception:
-        return entered[-1] if entered else ""
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return ""
 
 
 def _user_line(report: str) -> str:

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deploykit.errors import InputError, first_line
 from deploykit.network import outputs as network_outputs
+from deploykit.network.running import run
 from deploykit.verdict.comparison import distance
 from deploykit.verdict.inputs import Batch
 from deploykit.verdict.long_sums import PlainSums
@@ -138,17 +138,9 @@ class Reference:
     def ask(self, tensors: Sequence[Tensor], layers: bool = False) -> Answers:
         """One run with the weights as they are now. Raises `InputError` with what the network says of its inputs."""
         found = Values()
-        with torch.no_grad(), _recording(self.module, found) if layers else nullcontext():
-            outputs = self._called(tensors)
+        with _recording(self.module, found) if layers else nullcontext():
+            outputs = run(self.module, tensors)
         return Answers(network_outputs.arrays(outputs), found)
-
-    def _called(self, tensors: Sequence[Tensor]) -> Any:
-        try:
-            return self.module(*tensors)
-        except Exception as error:  # whatever the network's own code raises
-            shapes = ", ".join("x".join(map(str, tensor.shape)) for tensor in tensors)
-            problem = f"the network cannot take an input of {shapes}: {first_line(error)}"
-            raise InputError(problem, "choose another --input-shape or --input-dtype") from error
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from functools import cache
 
 import torch
 
+from deploykit.network.tf32 import without_tf32
+
 SIDE = 1536  # rows and columns of the matrices
 COPY_BYTES = 1 << 28  # far more than any cache holds
 REPEATS = 7  # of which the fastest counts
@@ -16,7 +18,7 @@ REPEATS = 7  # of which the fastest counts
 
 @dataclass(frozen=True)
 class Peak:
-    """`gflops`: float32 GFLOP/s of a square matrix product; `gigabytes`: GB/s read plus written by a copy."""
+    """`gflops`: float32 GFLOP/s of a square matrix product, without TF32; `gigabytes`: GB/s read plus written by a copy."""
 
     gflops: float
     gigabytes: float
@@ -29,7 +31,8 @@ def peak(device: str, threads: int) -> Peak:
     torch.set_num_threads(threads)
     try:
         a, b = (torch.rand(SIDE, SIDE, device=device) for _ in range(2))
-        product = _best(lambda: torch.mm(a, b), device)
+        with without_tf32():
+            product = _best(lambda: torch.mm(a, b), device)
         source = torch.zeros(COPY_BYTES // 4, device=device)
         target = torch.empty_like(source)
         copy = _best(lambda: target.copy_(source), device)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deploykit.network.tf32 import without_tf32
 from deploykit.profiler import statistics
 
 SECONDS = 1.5
@@ -27,7 +28,7 @@ def call_times(network: nn.Module, inputs: Sequence[Tensor], seconds: float = SE
     """
     watch = _Watch(torch.cuda.synchronize if inputs and inputs[0].is_cuda else None)
     runs: list[Mapping[str, int]] = []
-    with watch.on(network), torch.inference_mode():
+    with watch.on(network), torch.inference_mode(), without_tf32():
         for _ in range(2):
             watch.run(network, inputs)
         until = time.monotonic() + seconds

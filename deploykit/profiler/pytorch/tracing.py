@@ -20,6 +20,7 @@ from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deploykit.errors import InputError
+from deploykit.network.running import plain_attention, refusal
 from deploykit.profiler.layer_table import Shape
 from deploykit.profiler.pytorch import operators
 
@@ -60,7 +61,7 @@ def trace(network: nn.Module, inputs: Sequence[Tensor]) -> Trace:
     Raises `InputError` naming the layer that failed, or a layer whose parameters have no shape yet.
     """
     _require_shapes(network)
-    with _slow_attention(), torch.no_grad():
+    with plain_attention(), torch.no_grad():
         # What needs values fails on meta in its own way; the real run decides. A network that makes tensors on its way needs
         # the meta device as its default, which costs time.
         for device in (None, torch.device("meta")):
@@ -90,7 +91,7 @@ def _watch(network: nn.Module, inputs: Sequence[Tensor], on_meta: bool) -> Trace
             if _compiled(network):
                 watcher.leave(output)
     except Exception as error:
-        raise _refused(inputs, watcher, error) from error
+        raise refusal(error, network, [tensor.shape for tensor in inputs]) from error
     return Trace(tuple(watcher.calls), watcher.users, on_meta)
 
 
@@ -285,22 +286,3 @@ def _uncompiled() -> Iterator[None]:
         return
     with torch.compiler.set_stance("force_eager"):
         yield
-
-
-@contextlib.contextmanager
-def _slow_attention() -> Iterator[None]:
-    """Without the fused path of nn.MultiheadAttention, which is one operator that has no formula."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
-def _refused(inputs: Sequence[Tensor], watcher: _Watcher, error: Exception) -> InputError:
-    shapes = ", ".join("x".join(map(str, tensor.shape)) for tensor in inputs)
-    path = watcher.running[-1].path if watcher.running else ""
-    at = f" at layer {path!r}" if path else ""
-    reason = str(error).strip().split("\n")[0][:300] or type(error).__name__
-    return InputError(f"the network cannot take an input of {shapes}{at}: {reason}", "choose another --input-shape")
