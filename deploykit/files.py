@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from deploykit.errors import OutputError
+from deploykit.errors import OutputError, first_line
 
 try:
     import fcntl
@@ -66,11 +66,11 @@ def temporary(path: Path) -> Iterator[Path]:
         _remove_abandoned(target)
         handle, written = _make_temporary(target)
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {_reason(error)}", "choose a folder that can be written with --out") from error
+        raise OutputError(f"cannot write {path}: {first_line(error)}", "choose a folder that can be written with --out") from error
     try:
         yield written
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {_reason(error)}", "free the space or choose another --out") from error
+        raise OutputError(f"cannot write {path}: {first_line(error)}", "free the space or choose another --out") from error
     finally:
         written.unlink(missing_ok=True)
         if handle is not None:
@@ -115,7 +115,7 @@ def real_path(path: Path) -> Path:
         target = _follow(path)
         found = _kind(target)
     except (OSError, ValueError) as error:
-        reason = _reason(error) if isinstance(error, OSError) else str(error)
+        reason = first_line(error)
         raise OutputError(f"cannot write {path}: {reason}", "choose another file with --out") from error
     if target is None:
         raise OutputError(f"cannot write {path}: it is a stream of a process", "choose the name of a file")
@@ -141,7 +141,9 @@ def writable_folder(folder: Path) -> None:
     try:
         handle, probe = _make_temporary(existing / "probe")
     except OSError as error:
-        raise OutputError(f"cannot write {folder}: {_reason(error)}", "choose a folder that can be written with --out") from error
+        raise OutputError(
+            f"cannot write {folder}: {first_line(error)}", "choose a folder that can be written with --out"
+        ) from error
     probe.unlink(missing_ok=True)
     if handle is not None:
         os.close(handle)
@@ -160,7 +162,7 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
         handle, folder = _make_scratch(parent)
     except OSError as error:
         where = parent or "the system's temporary folder"
-        raise OutputError(f"cannot make a folder in {where}: {_reason(error)}", "free the space, or set TMPDIR") from error
+        raise OutputError(f"cannot make a folder in {where}: {first_line(error)}", "free the space, or set TMPDIR") from error
     try:
         yield folder
     finally:
@@ -341,7 +343,3 @@ def _flush_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error) or type(error).__name__).lower()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from deploykit import reports
-from deploykit.network.request import Request
+from deploykit.network.request import Request, make_importable
 
 if TYPE_CHECKING:
     from deploykit.progress import Progress
@@ -105,6 +105,7 @@ def _with_request(function: F, naming: Callable[[F], F], seeding: Callable[[F], 
             target or "", checkpoint=checkpoint, untrained=untrained, seed=seed, arguments=arguments_of(arg),
             input_shapes=input_shape or None, input_dtypes=input_dtype or None,
         )  # fmt: skip
+        make_importable(request)
         return function(*args, request=request, **rest)
 
     decorated: Any = wrapper

@@ -9,7 +9,7 @@ import json
 import pickle
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -209,11 +209,6 @@ def require_shapes(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], 
         raise CheckpointError(
             f"{source} has a tensor {extra[0][:80]!r} that the network does not know", "is it of another architecture?"
         )
-
-
-def with_metrics(checkpoint: Checkpoint, metrics: Mapping[str, Any]) -> Checkpoint:
-    """The same checkpoint with other metrics."""
-    return replace(checkpoint, metrics=dict(metrics))
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
@@ -79,3 +80,13 @@ class Request:
     def keywords(self) -> dict[str, Any]:
         """All but the network itself, by the names under which `export`, `profile` and `validate` take them."""
         return {each.name: getattr(self, each.name) for each in fields(Request) if each.name not in ("target", "module")}
+
+
+def make_importable(request: Request) -> None:
+    """Put the current folder last on `sys.path`, for what the network of a callable imports while it runs.
+
+    For processes that are deploykit's own, a command and a worker: to build a network, `resolve` looks there by itself, and leaves
+    `sys.path` as it was. Last, so that no file there stands in for a library.
+    """
+    if request.module is None and Target.parse(request.target).kind == "callable":
+        sys.path.append(str(Path.cwd()))

@@ -8,7 +8,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,12 +73,37 @@ def resolve(asked: Request | str, *, fallback: Sequence[InputSpec] = (), **keywo
     """
     request = Request(asked, **keywords) if isinstance(asked, str) else asked
     seed = request.seed or 0
-    torch.manual_seed(seed)
-    network = _found(request, fallback)
+    with _seeded(seed), _current_folder_importable():
+        network = _found(request, fallback)
     network.module.eval()
     specs = input_specs.changed(network.inputs, request.input_shapes, request.input_dtypes, request.target)
     rules = network.rules if specs == network.inputs else _rules_for(network.rules, specs[0])
     return replace(network, inputs=specs, rules=rules, seed=seed, arguments=tuple(sorted(request.arguments or {})))
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Torch's random numbers begin at `seed` within the block; afterwards the caller's go on as if nothing had been."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _current_folder_importable() -> Iterator[None]:
+    """Modules in the current folder come before all others within the block.
+
+    Not longer: a file there would stand in for any library of that name which is imported later. What a network imports from
+    beside it while it runs is for the process to make importable, as the command line does.
+    """
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        if here in sys.path:  # the user's code may have taken it off
+            sys.path.remove(here)
 
 
 def _found(request: Request, fallback: Sequence[InputSpec]) -> Network:
@@ -208,9 +234,6 @@ def _from_callable(request: Request, factory: Any, name: str, fallback: Sequence
 def _import(found: Target, target: str) -> Any:
     """The callable of a TARGET, from the current folder or wherever else Python finds its module."""
     module_name, attribute = found.package, found.name
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

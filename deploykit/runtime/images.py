@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from deploykit.errors import DeploykitError, ImageError
+from deploykit.errors import DeploykitError, ImageError, first_line
 from deploykit.runtime.reading import read_file, shown
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def image_mode(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> st
             _check_size(image.size, name, max_pixels)
             mode: str = image.mode
     except OSError as error:
-        raise ImageError(f"{name} cannot be read ({_reason(error)})", "check the path") from error
+        raise ImageError(f"{name} cannot be read ({first_line(error, 120)})", "check the path") from error
     return mode
 
 
@@ -114,7 +114,7 @@ def _opened(start: bytes, stream: IO[bytes], name: str) -> Image:
     except DeploykitError:
         raise
     except Exception as error:  # a damaged file makes Pillow raise anything from SyntaxError to struct.error
-        raise ImageError(f"{name} is damaged or not what it seems ({_reason(error)})", "save it again") from error
+        raise ImageError(f"{name} is damaged or not what it seems ({first_line(error, 120)})", "save it again") from error
     return image
 
 
@@ -139,7 +139,7 @@ def _loaded(image: Image, name: str, max_pixels: int) -> Image:
         else:
             image.load()
     except Exception as error:
-        raise ImageError(f"{name} is truncated or damaged ({_reason(error)})", "save it again") from error
+        raise ImageError(f"{name} is truncated or damaged ({first_line(error, 120)})", "save it again") from error
     _check_size(image.size, name, max_pixels)
     return image
 
@@ -167,8 +167,3 @@ def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
         raise ImageError(
             f"{name} is too large: {width}x{height} is more than {max_pixels:,} pixels", "make it smaller, or raise max_pixels"
         )
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:120]}" if text else type(error).__name__

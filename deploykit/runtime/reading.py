@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from deploykit.errors import InputError
+from deploykit.errors import InputError, first_line
 
 # A pipe would otherwise block until somebody writes to it.
 _NON_BLOCKING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -19,7 +19,7 @@ def read_file(path: str | os.PathLike[str], limit: int, error: type[InputError])
     except FileNotFoundError as reason:
         raise error(f"there is no file {name}", "check the path") from reason
     except (OSError, ValueError) as reason:
-        raise error(f"cannot open {name}: {_why(reason)}") from reason
+        raise error(f"cannot open {name}: {first_line(reason)}") from reason
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
@@ -28,7 +28,7 @@ def read_file(path: str | os.PathLike[str], limit: int, error: type[InputError])
         with os.fdopen(handle, "rb", closefd=False) as stream:
             data = stream.read(limit + 1) if status.st_size <= limit else None
     except (OSError, MemoryError) as reason:
-        raise error(f"cannot read {name}: {_why(reason)}") from reason
+        raise error(f"cannot read {name}: {first_line(reason)}") from reason
     finally:
         os.close(handle)
     if data is None or len(data) > limit:
@@ -43,7 +43,3 @@ def shown(path: str | os.PathLike[str]) -> str:
     text = os.fspath(path)
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return text if text.isprintable() and text else ascii(text)
-
-
-def _why(reason: BaseException) -> str:
-    return (getattr(reason, "strerror", None) or str(reason) or type(reason).__name__).lower()

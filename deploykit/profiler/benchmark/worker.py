@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from deploykit import backends
 from deploykit.backends import Engine
 from deploykit.errors import DeploykitError, InputError
+from deploykit.network.request import make_importable
 from deploykit.profiler import subjects
 from deploykit.profiler.subjects import Subject
 
@@ -39,6 +40,7 @@ def start(subject: Subject, device: str, threads: int | None) -> Engine:
         raise InputError(f"{subject.target} cannot run on {backend!r}", "onnxruntime takes .onnx files, the others take networks")
     if subject.is_file:
         return backends.start(backend, Path(subject.target), device=device, threads=threads)
+    make_importable(subject)
     return backends.start(backend, subjects.network(subject), device=device, threads=threads)
 
 
