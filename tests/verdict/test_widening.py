@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from deploykit.network.running import plain_attention
 from deploykit.verdict.inputs import Batch
 from deploykit.verdict.reference import Reference
 from deploykit.verdict.widening import widened
@@ -102,7 +103,7 @@ def test_the_answers_are_those_of_the_whole_network_in_float64(network, inputs):
         assert tensor.dtype == before[name].dtype
         assert torch.equal(tensor, before[name])
     assert not any(child._forward_hooks or child._forward_pre_hooks for child in module.modules())
-    with torch.no_grad():
+    with torch.no_grad(), plain_attention():
         expected = module.double()(x.double())
     assert torch.equal(torch.from_numpy(seen.float64.outputs[0]), expected)
 
