@@ -1,4 +1,4 @@
-"""Weights that do not fit into one ONNX file: in a file of their own beside it, written and read with care.
+"""Weights that lie in a file beside the ONNX file, because one file cannot hold them: written, checked and read.
 
 A protobuf message ends at 2^31 - 1 bytes. The ONNX specification (docs/ExternalData.md) lets a tensor name a file beside the
 model instead; such a name is not trusted: it must lead to a regular file inside the model's own folder.
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 LIMIT = 2_000_000_000  # bytes in one file; room is left below protobuf's own limit for the graph and the contract
 ALIGNMENT = 4096  # offsets that onnxruntime can map into memory
-SMALL = 1024  # bytes; shapes and other small constants stay in the graph, where shape inference can read them
+SMALL = 1024  # bytes of a tensor that stays in the graph: shape inference reads shapes and the like there
 
 
 def weight_bytes(model: ir.Model) -> int:
-    """How much the constants of the main graph take."""
+    """The bytes that the initializers of the main graph take."""
     return sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
 
 
@@ -56,7 +56,7 @@ def move_out(model: ir.Model, file: Path) -> None:
 
 
 def rename(model: onnx.ModelProto, new: str) -> None:
-    """Let every tensor outside the graph lie in the file `new`."""
+    """Write the file name `new` into every tensor whose values lie outside the message, in place."""
     for tensor in external(model):
         for entry in tensor.external_data:
             if entry.key == "location":
@@ -87,7 +87,7 @@ def check(model: onnx.ModelProto, path: Path) -> None:
 
 
 def inlined(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    """The model with its weights inside the message; `check` it first, and know that they fit."""
+    """The model, changed in place so that all its weights are inside the message; `check` it first, and know that they fit."""
     for tensor in external(model):
         location, offset, length = _place(tensor, path)
         with (path.parent / location).open("rb") as stream:
@@ -99,7 +99,7 @@ def inlined(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
 
 
 def bytes_outside(model: onnx.ModelProto, path: Path) -> int:
-    """How much the weights outside the message take."""
+    """The bytes that the tensors outside the message take; see `external`. Raises `ModelFileError`."""
     return sum(_place(tensor, path)[2] for tensor in external(model))
 
 

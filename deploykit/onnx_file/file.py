@@ -1,4 +1,4 @@
-"""ONNX files on disk: read with suspicion, written whole, with the contract inside."""
+"""Read and write ONNX files, with the contract inside: checked before they are read, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def opset(model: onnx.ModelProto) -> int:
 
 
 def to_bytes(model: onnx.ModelProto) -> bytes:
-    """The file's bytes: equal models are equal bytes. Raises `ExportError` above the limit of one file."""
+    """The model as the bytes of its file: equal models are equal bytes. Raises `ExportError` above the limit of one file."""
     try:
         data: bytes = model.SerializeToString(deterministic=True)
     except (ValueError, EncodeError) as error:
@@ -92,7 +92,7 @@ def write(model: onnx.ModelProto, path: Path, weights: Path | None = None) -> in
 
 
 def _weights_of(path: Path) -> set[str]:
-    """The files of weights of the model that is there now."""
+    """The names of the files that hold weights of the model now at `path`; none where that is no model."""
     try:
         return set(survey(read_model(path), str(path)).locations) if path.is_file() else set()
     except ModelFileError:

@@ -1,4 +1,4 @@
-"""What an ONNX file from a stranger must pass before its objects are built, and numbers that are used before it is run."""
+"""What an ONNX file from a stranger must pass before its objects are built: bounds on what it claims, and a rehearsal."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _rehearsed: OrderedDict[bytes, None] = OrderedDict()
 
 
 def read(path: Path) -> bytes:
-    """The bytes of a file whose counts and claims are within bounds, its weights all in its folder, and that kills nobody.
+    """The bytes of the file at `path`, after its counts were found within bounds and its weights all in its folder.
 
-    The last is tried in a child process: onnx's checker, its shape inference and one run of onnxruntime, once per content.
-    Raises `ModelFileError` in one line.
+    onnx's checker, its shape inference and one run of onnxruntime were then tried on it in a child process, once per content, and
+    did not crash. Raises `ModelFileError` in one line.
     """
     data = read_model(path)
     size = len(data) + check_external_data(data, path)
@@ -34,7 +34,7 @@ def read(path: Path) -> bytes:
 
 
 def _rehearse(data: bytes, path: Path) -> bytes:
-    """Every native function that will read the file; what one of them raises keeps none of the others from their turn."""
+    """Call every native function that will read the file, each also after one before it raised; then raise the last exception."""
     attempts = (
         lambda: onnx.checker.check_model(data, full_check=True),
         lambda: onnx.shape_inference.infer_shapes(data, check_type=False, strict_mode=False, data_prop=True),

@@ -21,7 +21,7 @@ HEIGHT, WIDTH = "image_height", "image_width"
 
 @dataclass(frozen=True)
 class Parts:
-    """A file with its preprocessing, taken apart: `core` takes what the network takes; `boundary` is that value in the file."""
+    """A file without its preprocessing: `core` takes what the network takes; `boundary` is the name of that value in the file."""
 
     core: onnx.ModelProto
     boundary: str
@@ -111,9 +111,9 @@ def _normalized(b: Builder, pixels: str, rules: ImageInput, output: str, elem_ty
     factor = np.float32(rules.scale) / std
     offset = (np.asarray(rules.mean, np.float32) / std).astype(np.float32)
     scaled = b.op("Mul", b.cast(pixels, np.float32), b.array(factor[:, None, None], "factor"))
-    narrow = elem_type != TensorProto.FLOAT
-    found = b.op("Sub", scaled, b.array(offset[:, None, None], "offset"), output=None if narrow else output)
-    if narrow:
+    is_half = elem_type != TensorProto.FLOAT
+    found = b.op("Sub", scaled, b.array(offset[:, None, None], "offset"), output=None if is_half else output)
+    if is_half:
         b.op("Cast", found, output=output, to=elem_type)
 
 
