@@ -27,9 +27,9 @@ from deploykit import architectures, datasets
 from deploykit.progress import SILENT
 from deploykit.training.batches import Batches
 from deploykit.training.loop import _as_is, _train_epoch
-from deploykit.training.optimization import Order, optimizer_of, schedule
+from deploykit.training.optimization import Optimization, Order, optimizer_of, schedule
 from deploykit.training.plan import Plan
-from deploykit.training.processes import Deterministic, Interruptible, accelerator_for, prepare
+from deploykit.training.processes import Deterministic, Interruptible, processes_for
 
 EPOCHS = {"lenet5": 5, "resnet18": 1}
 
@@ -54,20 +54,19 @@ def bare(plan: Plan, batches: Batches, epochs: int) -> float:
 
 
 def ours(plan: Plan, batches: Batches, epochs: int) -> float:
-    """Samples per second of deploykit's epochs, through accelerate and its loader."""
+    """Samples per second of deploykit's epochs, through its loader and its step."""
     torch.manual_seed(0)
     network = plan.architecture.create(plan.arguments)
-    accelerator = accelerator_for("cpu", "fp32", plan.recipe)
+    processes = processes_for("cpu", "fp32", plan.recipe)
     order = Order(len(batches), plan.recipe.batch_size, 0)
     loader = DataLoader(batches, batch_sampler=order, collate_fn=_as_is)
     optimizer = optimizer_of(network, plan.recipe)
-    scheduler = LambdaLR(optimizer, schedule(plan.recipe, len(order)))
-    model, optimizer, loader = prepare(network, optimizer, loader, accelerator)
+    optimization = Optimization(optimizer, LambdaLR(optimizer, schedule(plan.recipe, len(order))), processes.scaler())
     began = time.perf_counter()
     with Deterministic(), Interruptible() as interrupt:
         for epoch in range(epochs):
             order.epoch = epoch
-            _train_epoch(model, loader, optimizer, scheduler, plan, accelerator, SILENT, interrupt)
+            _train_epoch(network, loader, optimization, plan, processes, SILENT, interrupt)
     return epochs * len(batches) / (time.perf_counter() - began)
 
 

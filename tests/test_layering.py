@@ -146,7 +146,7 @@ def loaded_by(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
-HEAVY = {"torch", "torchvision", "onnx", "onnxscript", "onnxsim", "sklearn", "matplotlib", "accelerate", "scipy", "safetensors"}
+HEAVY = {"torch", "torchvision", "onnx", "onnxscript", "onnxsim", "sklearn", "matplotlib", "scipy", "safetensors"}
 HELP = "import contextlib, io, deploykit.cli as c\nwith contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit): c.cli(['{}'])"
 
 

@@ -27,7 +27,6 @@ INTERRUPTED = 130
 # The module that an import misses -> the extra that brings it. Applications install without most of them.
 _EXTRA_OF = {"onnxruntime": "cpu"} | dict.fromkeys(
     (
-        "accelerate",
         "google",
         "matplotlib",
         "onnx",

@@ -6,11 +6,13 @@ drawn from (seed, epoch), so a run that was killed and resumed makes the same we
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,14 +29,11 @@ from deploykit.progress import SILENT, Progress
 from deploykit.training import record
 from deploykit.training.augment import augment
 from deploykit.training.batches import Batches
-from deploykit.training.optimization import Order, mix, optimizer_of, schedule
-from deploykit.training.plan import Plan, checkpoint_of, fit_arguments, initialize
-from deploykit.training.processes import Deterministic, Interruptible, accelerator_for, agree, prepare, shard
+from deploykit.training.optimization import Optimization, Order, mix, optimizer_of, schedule
+from deploykit.training.plan import Plan, checkpoint_of, fit_arguments, initialize, plain
+from deploykit.training.processes import Deterministic, Interruptible, Processes, processes_for, together, world_size
 from deploykit.training.result import TrainingResult
 from deploykit.training.state import State
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 CHECK_LOSS_EVERY = 25  # steps; reading the loss makes a GPU wait
 
@@ -42,7 +41,7 @@ CHECK_LOSS_EVERY = 25  # steps; reading the loss makes a GPU wait
 def train(
     name: str,
     *,
-    data: str | None = None,
+    data: str | Path | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
@@ -65,47 +64,46 @@ def train(
     `out` is kept: it moves to ``previous-1`` (or the next number) in there when the first epoch of this run is done.
 
     Raises `UnknownName`, `InputError`, `DatasetError`, `CheckpointError` before anything is written, `OutputError` for a
-    folder that cannot be written, `TrainingDiverged` when the loss is no longer finite, `DeviceUnavailable`.
+    folder that cannot be written, `TrainingDiverged` when the loss or a metric is no longer finite, `DeviceUnavailable`.
     """
     architecture = architectures.get(name)
-    chosen = {"dataset": data, "epochs": epochs, "batch_size": batch_size, "lr": lr}
-    changes: dict[str, Any] = {k: v for k, v in chosen.items() if v is not None}
+    chosen = {"dataset": None if data is None else os.fspath(data), "epochs": epochs, "batch_size": batch_size, "lr": lr}
+    changes: dict[str, Any] = {k: plain(v) for k, v in chosen.items() if v is not None}
     recipe = replace(architecture.recipe, **changes)
-    dataset = datasets.load(recipe.dataset, limit)
-    arguments = fit_arguments(architecture, dataset, arguments or {})
-    folder = out or checkpoint.folder_of(name)
-    plan = Plan(architecture, recipe, dataset, arguments, seed, precision, limit, patience, folder)
+    dataset = datasets.load(recipe.dataset, plain(limit))
+    arguments = fit_arguments(architecture, dataset, plain(arguments or {}))
+    folder = Path(out or checkpoint.folder_of(name))
+    plan = Plan(architecture, recipe, dataset, arguments, plain(seed), precision, plain(limit), plain(patience), folder)
     plan.check()
-    torch.manual_seed(seed)
+    torch.manual_seed(plan.seed)
     network = architecture.create(arguments)
-    if min(len(dataset.train), recipe.batch_size) == 1 and any(isinstance(m, _BatchNorm) for m in network.modules()):
+    if min(len(dataset.train), recipe.batch_size) <= world_size() and any(isinstance(m, _BatchNorm) for m in network.modules()):
         raise DatasetError(
             f"{name} has BatchNorm, which cannot learn from a batch of one", "use 2 samples or more, and --batch-size 2 or more"
         )
     if init is not None:
-        initialize(network, init, plan)
+        initialize(network, Path(init), plan)
     files.writable_file(folder / checkpoint.NAME)
     state = State.load(plan, network) if resume else State()
     if state.finished is not None:
         return state.finished
-    accelerator = accelerator_for(device, precision, recipe)
-    with Deterministic():
-        return _run(plan, network, state, accelerator, progress)
+    processes = processes_for(device, precision, recipe)
+    with together(processes), Deterministic():
+        return _run(plan, network.to(processes.device), state, processes, progress)
 
 
-def _run(plan: Plan, network: nn.Module, state: State, accelerator: Accelerator, progress: Progress) -> TrainingResult:
+def _run(plan: Plan, network: nn.Module, state: State, processes: Processes, progress: Progress) -> TrainingResult:
     began = time.perf_counter() - state.seconds
     recipe, dataset = plan.recipe, plan.dataset
     progress.start(f"reading {dataset.name}")
     batches = {name: Batches(getattr(dataset, name), plan.input) for name in ("train", "validation", "test")}
-    order = Order(len(dataset.train), recipe.batch_size, plan.seed)
+    order = Order(len(dataset.train), recipe.batch_size, plan.seed, processes.rank, processes.world_size)
     loader = DataLoader(batches["train"], batch_sampler=order, collate_fn=_as_is)
     optimizer = optimizer_of(network, recipe)
-    scheduler = LambdaLR(optimizer, schedule(recipe, len(order))) if optimizer else None
-    state.restore(network, optimizer, scheduler)
-    model: nn.Module = network
     if optimizer is not None:
-        model, optimizer, loader = prepare(network, optimizer, loader, accelerator)
+        optimization = Optimization(optimizer, LambdaLR(optimizer, schedule(recipe, len(order))), processes.scaler())
+        state.restore(network, optimization)
+        model = processes.sharing_gradients(network)
         progress.start(f"training {plan.architecture.name}", recipe.epochs * len(order))
         progress.advance(state.epoch * len(order))
         with Interruptible() as interrupt:
@@ -113,60 +111,55 @@ def _run(plan: Plan, network: nn.Module, state: State, accelerator: Accelerator,
                 if plan.patience is not None and state.stale >= plan.patience:
                     break
                 order.epoch = epoch
-                torch.manual_seed(mix(plan.seed, epoch, accelerator.process_index))
-                loss = _train_epoch(model, loader, optimizer, scheduler, plan, accelerator, progress, interrupt)
-                agree(network, accelerator)
-                validation = _evaluate(network, batches["validation"], plan, accelerator)
+                torch.manual_seed(mix(plan.seed, epoch, processes.rank))
+                loss = _train_epoch(model, loader, optimization, plan, processes, progress, interrupt)
+                processes.agree(network)
+                validation = _evaluate(network, batches["validation"], "validation", plan, processes)
                 state.record(epoch, loss, validation, network, time.perf_counter() - began, plan)
-                if accelerator.is_main_process:
-                    state.save(plan, network, optimizer, scheduler)
-                accelerator.wait_for_everyone()
+                if processes.is_main:
+                    state.save(plan, network, optimization)
+                processes.wait()
     if state.best is not None:
         network.load_state_dict(state.best)
-        agree(network, accelerator)
-    metrics = {name: _evaluate(network, batches[name], plan, accelerator) for name in ("train", "validation", "test")}
-    return _finish(plan, network, state, metrics, time.perf_counter() - began, accelerator)
+    processes.agree(network)
+    metrics = {name: _evaluate(network, batches[name], name, plan, processes) for name in ("train", "validation", "test")}
+    return _finish(plan, network, state, metrics, time.perf_counter() - began, processes)
 
 
 def _train_epoch(
     model: nn.Module,
     loader: Any,
-    optimizer: Any,
-    scheduler: Any,
+    optimization: Optimization,
     plan: Plan,
-    accelerator: Accelerator,
+    processes: Processes,
     progress: Progress,
     interrupt: Interruptible,
 ) -> float:
     """One pass over the training split; gives the mean loss. Raises `TrainingDiverged`."""
     model.train()
     fill = background(plan.input)
-    total, steps = torch.zeros((), device=accelerator.device), 0
-    for inputs, targets in loader:
+    total, steps = torch.zeros((), device=processes.device), 0
+    for batch in loader:
+        inputs, targets = (tensor.to(processes.device) for tensor in batch)
         if plan.recipe.augment != "none":
             inputs = augment(inputs, plan.recipe.augment, fill)
-        with accelerator.autocast():
+        with processes.autocast():
             loss = _loss(model(inputs), targets, plan)
-        accelerator.backward(loss)
-        if plan.recipe.clip_norm is not None:
-            accelerator.clip_grad_norm_(model.parameters(), plan.recipe.clip_norm)
-        optimizer.step()
-        scheduler.step()
-        optimizer.zero_grad()
+        optimization.step(loss, plan.recipe.clip_norm)
         total += loss.detach()
         steps += 1
         interrupt.check()
         progress.advance(note=f"loss {float(total) / steps:.4f}" if steps % CHECK_LOSS_EVERY == 0 else "")
         if steps % CHECK_LOSS_EVERY == 0:
-            _require_finite(total, plan)
-    _require_finite(total, plan)
+            _require_finite(float(total), "loss", plan)
+    _require_finite(float(total), "loss", plan)
     return float(total) / max(steps, 1)
 
 
-def _require_finite(total: Tensor, plan: Plan) -> None:
-    if not bool(torch.isfinite(total)):
+def _require_finite(value: float, what: str, plan: Plan) -> None:
+    if not math.isfinite(value):
         raise TrainingDiverged(
-            f"training {plan.architecture.name}: the loss is no longer finite; the last good checkpoint stays",
+            f"training {plan.architecture.name}: the {what} is no longer finite; the last good checkpoint stays",
             f"try a smaller --lr than {plan.recipe.lr:g}",
         )
 
@@ -178,37 +171,42 @@ def _loss(outputs: Tensor, targets: Tensor, plan: Plan) -> Tensor:
 
 
 @torch.no_grad()
-def _evaluate(network: nn.Module, batches: Batches, plan: Plan, accelerator: Accelerator) -> float:
-    """Accuracy (0..1) or mean squared error over a split; every sample is counted once, in whatever process it lands."""
+def _evaluate(network: nn.Module, batches: Batches, split: str, plan: Plan, processes: Processes) -> float:
+    """Accuracy (0..1) or mean squared error over a split; every sample is counted once, in whatever process it lands.
+
+    In float32, which is how the weights are kept and exported. Raises `TrainingDiverged` where an output is NaN, which
+    `argmax` would take for a class, or the error is not finite.
+    """
     network.eval()
-    right = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
-    for indices in shard(len(batches), accelerator.num_processes, accelerator.process_index):
-        inputs, targets = (t.to(accelerator.device) for t in batches.__getitems__(indices))
+    scores = []
+    for indices in processes.shard(len(batches)):
+        inputs, targets = (tensor.to(processes.device) for tensor in batches.__getitems__(indices))
         outputs = network(inputs).float()
         if plan.classification:
-            right[0] += (outputs.argmax(dim=1) == targets).sum()
+            right = (outputs.argmax(dim=1) == targets).sum().float()
+            scores.append(torch.where(outputs.isnan().any(), torch.nan, right))
         else:
-            right[0] += ((outputs - targets.reshape(outputs.shape)) ** 2).mean(dim=tuple(range(1, outputs.ndim))).sum()
-        right[1] += len(targets)
-    total = accelerator.reduce(right, reduction="sum")
-    return float(total[0] / total[1].clamp(min=1))
+            scores.append(((outputs - targets.reshape(outputs.shape)) ** 2).mean(dim=tuple(range(1, outputs.ndim))).sum())
+    score, count = processes.total(sum(torch.stack(scores).tolist()) if scores else 0.0, len(batches) / processes.world_size)
+    value = score / max(round(count), 1)
+    _require_finite(value, f"{split} {plan.metric}", plan)
+    return value
 
 
 def _finish(
-    plan: Plan, network: nn.Module, state: State, metrics: dict[str, float], seconds: float, accelerator: Accelerator
+    plan: Plan, network: nn.Module, state: State, metrics: dict[str, float], seconds: float, processes: Processes
 ) -> TrainingResult:
-    metric = "accuracy" if plan.classification else "mse"
     path = plan.folder / checkpoint.NAME
-    if accelerator.is_main_process:
+    if processes.is_main:
         state.begin(plan.folder)
     previous = Path(state.previous) if state.previous else None
-    result = TrainingResult(plan.architecture.name, path, state.epoch, seconds, metric, metrics, state.history, previous)
-    if accelerator.is_main_process:
-        weights = checkpoint_of(plan, network, {**metrics, "metric": metric, "epoch": state.best_epoch})
+    result = TrainingResult(plan.architecture.name, path, state.epoch, seconds, plan.metric, metrics, state.history, previous)
+    if processes.is_main:
+        weights = checkpoint_of(plan, network, {**metrics, "metric": plan.metric, "epoch": state.best_epoch})
         checkpoint.save_checkpoint(weights, path)
         record.write(plan.folder, result.document(), plan.fingerprint(), weights.versions)
         (plan.folder / State.FILE).unlink(missing_ok=True)
-    accelerator.wait_for_everyone()
+    processes.wait()
     return result
 
 

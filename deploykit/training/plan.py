@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from deploykit.architectures import Architecture, ImageInput, Recipe
@@ -41,10 +43,16 @@ class Plan:
         """Whether the loss is cross-entropy, and the metric accuracy."""
         return self.recipe.loss == "cross-entropy"
 
+    @property
+    def metric(self) -> str:
+        """The name of what is measured on a split: "accuracy" (0..1) or "mse"."""
+        return "accuracy" if self.classification else "mse"
+
     def check(self) -> None:
-        """Raise for numbers and data that cannot be trained with."""
+        """Raise `InputError` or `DatasetError` for numbers and data that cannot be trained with, or not be recorded."""
         recipe = self.recipe
-        if recipe.epochs < 0 or recipe.batch_size < 1 or not (math.isfinite(recipe.lr) and recipe.lr > 0):
+        whole = isinstance(recipe.epochs, int) and isinstance(recipe.batch_size, int)
+        if not whole or recipe.epochs < 0 or recipe.batch_size < 1 or not (math.isfinite(recipe.lr) and recipe.lr > 0):
             raise InputError(
                 f"cannot train {self.architecture.name} for {recipe.epochs} epochs, batch {recipe.batch_size}, lr {recipe.lr}",
                 "choose epochs >= 0, batch size >= 1 and lr > 0",
@@ -56,6 +64,25 @@ class Plan:
                 f"{self.architecture.name} is a classifier, the dataset {self.dataset.name} has no classes",
                 "choose another --data",
             )
+        self._check_records()
+
+    def _check_records(self) -> None:
+        """Raise for what the checkpoint and the history could not keep: better now than after the first epoch."""
+        if not (isinstance(self.seed, int) and 0 <= self.seed < 1 << 64):
+            raise InputError(f"cannot train with the seed {self.seed!r}", "choose a whole number from 0 to 2**64 - 1")
+        for name, value in self.arguments.items():
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise InputError(
+                    f"cannot train {self.architecture.name} with {name}={value!r:.80}: a checkpoint cannot keep it",
+                    "give finite numbers, texts, true or false, or lists of them",
+                ) from error
+        for label in self.dataset.classes or ():
+            try:
+                label.encode()
+            except UnicodeError as error:
+                raise DatasetError(f"the class {label!r} has a name that is not UTF-8", "rename it") from error
 
     def fingerprint(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed."""
@@ -67,6 +94,19 @@ class Plan:
             "precision": self.precision,
             "samples": len(self.dataset.train),
         }
+
+
+def plain(value: Any) -> Any:
+    """`value` with Python's numbers in place of numpy's, also in lists, tuples and dicts; JSON knows no others."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list):
+        return [plain(part) for part in value]
+    if isinstance(value, tuple):
+        return tuple(plain(part) for part in value)
+    if isinstance(value, Mapping):
+        return {key: plain(part) for key, part in value.items()}
+    return value
 
 
 def fit_arguments(architecture: Architecture, dataset: Dataset, arguments: Mapping[str, Any]) -> dict[str, Any]:

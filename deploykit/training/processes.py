@@ -1,24 +1,29 @@
-"""One process or several, on the CPU or on GPUs: what the loop must know about where it runs."""
+"""One process or several, on the CPU or on GPUs: what the loop must know about where it runs.
+
+Several processes are started by `torchrun`, or by whatever else sets its variables: RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR
+and MASTER_PORT.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from deploykit.architectures import Recipe
 from deploykit.errors import DeviceUnavailable, InputError
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
 EVALUATION_BATCH = 256
 NEW_MEMORY: Any = torch.utils.deterministic  # its one setting is made by a trick that type checkers cannot see
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def is_main_process() -> bool:
@@ -26,63 +31,117 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def accelerator_for(device: str, precision: str, recipe: Recipe) -> Accelerator:
-    """accelerate, set up for `device` ("auto", "cpu", "cuda") and `precision` ("fp32", "fp16", "bf16").
+def world_size() -> int:
+    """How many processes `torchrun` started; 1 without torchrun."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that share a run, seen from one of them. `rank`: its number among `world_size`, from 0."""
+
+    device: torch.device
+    precision: torch.dtype = torch.float32
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def autocast(self) -> torch.autocast:
+        """A context in which forward passes compute in `precision`, where PyTorch finds that safe."""
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """What keeps small gradients from vanishing in float16; in other precisions it passes everything through."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
+
+    def sharing_gradients(self, network: nn.Module) -> nn.Module:
+        """The network to train with: its backward pass averages the gradients over all processes."""
+        if self.world_size == 1:
+            return network
+        return DistributedDataParallel(network, device_ids=[self.device] if self.device.type == "cuda" else None)
+
+    def agree(self, network: nn.Module) -> None:
+        """Give every process the weights and BatchNorm statistics of the first one; each has seen other samples."""
+        if self.world_size > 1:
+            for tensor in network.state_dict().values():
+                distributed.broadcast(tensor, src=0)
+
+    def total(self, *numbers: float) -> list[float]:
+        """Each number summed over all processes, in float64."""
+        if self.world_size == 1:
+            return list(numbers)
+        summed = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(summed)
+        return summed.tolist()
+
+    def wait(self) -> None:
+        """Go on when every process has come here."""
+        if self.world_size > 1:
+            distributed.barrier()
+
+    def shard(self, samples: int) -> Iterator[list[int]]:
+        """The indices that this process evaluates, in batches; those of all processes together are every sample once."""
+        indices = list(range(self.rank, samples, self.world_size))
+        for start in range(0, len(indices), EVALUATION_BATCH):
+            yield indices[start : start + EVALUATION_BATCH]
+
+
+def processes_for(device: str, precision: str, recipe: Recipe) -> Processes:
+    """Where this process computes: `device` is "auto", "cpu" or "cuda", `precision` "fp32", "fp16" or "bf16".
 
     Raises `InputError` for another name or a batch that the processes cannot share evenly, `DeviceUnavailable`.
     """
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState, PartialState
-    from accelerate.utils import DataLoaderConfiguration
-
-    modes = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
-    if precision not in modes:
-        raise InputError(f"unknown precision {precision!r}", f"choose one of {', '.join(modes)}")
+    if precision not in PRECISIONS:
+        raise InputError(f"unknown precision {precision!r}", f"choose one of {', '.join(PRECISIONS)}")
     if device not in ("auto", "cpu", "cuda"):
         raise InputError(f"unknown device {device!r}", "choose auto, cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise DeviceUnavailable(device, "PyTorch has no such device", "run `deploykit doctor`, or use --device cpu")
-    if device != "cpu" and precision == "fp16" and not torch.cuda.is_available():
+    if device == "auto" and precision == "fp16" and not torch.cuda.is_available():
         raise InputError("fp16 training needs a CUDA device", "use --precision bf16 or fp32")
-    if PartialState._shared_state and PartialState().num_processes == 1:
-        AcceleratorState._reset_state(reset_partial_state=True)  # accelerate keeps the options of the first run in a process
-    accelerator = Accelerator(
-        # Said outright where there is no accelerator: only then does accelerate share the work of a `torchrun` between CPUs.
-        cpu=device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available()),
-        mixed_precision=modes[precision],
-        # The recipe's batch is the whole batch, however many processes share it.
-        dataloader_config=DataLoaderConfiguration(split_batches=True, even_batches=True),
-    )
-    if recipe.batch_size % accelerator.num_processes:
+    count = world_size()
+    if recipe.batch_size % count:
         raise InputError(
-            f"a batch of {recipe.batch_size} cannot be shared evenly by {accelerator.num_processes} processes",
-            "choose another --batch-size",
+            f"a batch of {recipe.batch_size} cannot be shared evenly by {count} processes", "choose another --batch-size"
         )
-    return accelerator
+    chosen = _local_device(device, count)
+    return Processes(chosen, PRECISIONS[precision], int(os.environ.get("RANK", "0")) if count > 1 else 0, count)
 
 
-def prepare(network: nn.Module, optimizer: Any, loader: Any, accelerator: Accelerator) -> tuple[nn.Module, Any, Any]:
-    """Network, optimizer and loader as this process trains with them: on its device, gradients shared, its share of a batch.
+def _local_device(device: str, count: int) -> torch.device:
+    """The device of this process; of several on one machine each has a GPU of its own. Raises `DeviceUnavailable`."""
+    if device != "cpu" and torch.cuda.is_available():
+        if count == 1:
+            return torch.device("cuda", torch.cuda.current_device())
+        number, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if number >= there:
+            raise DeviceUnavailable(f"cuda:{number}", f"PyTorch sees {there} devices", "start fewer processes, or use --device cpu")
+        return torch.device("cuda", number)
+    # Processes cannot share gradients between Apple's GPUs.
+    return torch.device("mps" if device == "auto" and count == 1 and torch.backends.mps.is_available() else "cpu")
 
-    accelerate's wrapper around the optimizer does something only where gradients are scaled (fp16). In every step it looks
-    for packages on the disk and reads a signature, 4 % of a step of a small network, so elsewhere it comes off again.
+
+@contextlib.contextmanager
+def together(processes: Processes) -> Iterator[None]:
+    """Connect the processes, and part at the end, unless they were connected already.
+
+    After an exception they stay connected: parting waits for the others, who may be waiting for this one, until torchrun sees
+    it end and stops them.
     """
-    model, wrapped, loader = accelerator.prepare(network, optimizer, loader)
-    return model, optimizer if accelerator.scaler is None else wrapped, loader
-
-
-def agree(network: nn.Module, accelerator: Accelerator) -> None:
-    """Give every process the weights and BatchNorm statistics of the first one; each has seen other samples."""
-    if accelerator.num_processes > 1:
-        for tensor in network.state_dict().values():
-            torch.distributed.broadcast(tensor, src=0)
-
-
-def shard(samples: int, processes: int, process: int) -> Iterator[list[int]]:
-    """The indices that one of several processes evaluates, in batches; together they are every sample once."""
-    indices = list(range(process, samples, processes))
-    for start in range(0, len(indices), EVALUATION_BATCH):
-        yield indices[start : start + EVALUATION_BATCH]
+    if processes.world_size == 1 or distributed.is_initialized():
+        yield
+        return
+    if processes.device.type == "cuda":
+        torch.cuda.set_device(processes.device)
+        distributed.init_process_group("nccl", device_id=processes.device)
+    else:
+        distributed.init_process_group("gloo")
+    yield
+    distributed.destroy_process_group()
 
 
 class Interruptible:

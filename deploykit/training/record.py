@@ -21,7 +21,7 @@ FILES = (HISTORY, "history.csv", "curves.png", "card.md")
 def versions() -> dict[str, str]:
     """The versions that made the weights."""
     found = {"deploykit": __version__}
-    for package in ("torch", "numpy", "safetensors", "accelerate"):
+    for package in ("torch", "numpy", "safetensors"):
         found[package] = metadata.version(package)
     return found
 

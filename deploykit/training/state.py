@@ -15,6 +15,7 @@ from deploykit import files
 from deploykit.errors import InputError
 from deploykit.network import checkpoint
 from deploykit.training import earlier, record
+from deploykit.training.optimization import Optimization
 from deploykit.training.plan import Plan, checkpoint_of
 from deploykit.training.result import TrainingResult
 
@@ -39,7 +40,10 @@ class State:
 
     @classmethod
     def load(cls, plan: Plan, network: nn.Module) -> State:
-        """Raises `CheckpointError` where there is nothing to resume, or it belongs to another run."""
+        """The state that lies in the run's folder, or one with the result of a run that is done.
+
+        Raises `InputError` where there is nothing to resume, or it belongs to another run, `CheckpointError` for a damaged file.
+        """
         path = plan.folder / cls.FILE
         if not path.is_file():
             done = record.finished(plan.folder, plan.fingerprint())
@@ -69,18 +73,16 @@ class State:
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} is damaged ({type(error).__name__})", "train without --resume") from error
 
-    def restore(self, network: nn.Module, optimizer: Any, scheduler: Any) -> None:
-        """Put weights, optimizer and schedule back."""
+    def restore(self, network: nn.Module, optimization: Optimization) -> None:
+        """Put the weights back, and what the optimization remembers. The network lies on its device already."""
         if self.tensors:
             network.load_state_dict(self.tensors["network"])
-            optimizer.load_state_dict(self.tensors["optimizer"])
-            scheduler.load_state_dict(self.tensors["scheduler"])
+            optimization.load_state_dict(self.tensors)
 
     def record(self, epoch: int, loss: float, validation: float, network: nn.Module, seconds: float, plan: Plan) -> None:
         """Take in an epoch's result; keep its weights if they are the best so far (on a tie the later ones: lower loss)."""
         self.epoch, self.seconds = epoch + 1, seconds
-        metric = "validation_accuracy" if plan.classification else "validation_mse"
-        self.history.append({"epoch": epoch + 1, "loss": loss, metric: validation, "seconds": seconds})
+        self.history.append({"epoch": epoch + 1, "loss": loss, f"validation_{plan.metric}": validation, "seconds": seconds})
         better = math.isnan(self.best_value) or no_worse(validation, self.best_value, plan.classification)
         self.stale = 0 if better and validation != self.best_value else self.stale + 1
         if better:
@@ -93,17 +95,16 @@ class State:
             kept = earlier.set_aside(folder)
             self.begun, self.previous = True, str(kept) if kept else None
 
-    def save(self, plan: Plan, network: nn.Module, optimizer: Any, scheduler: Any) -> None:
+    def save(self, plan: Plan, network: nn.Module, optimization: Optimization) -> None:
         """The best weights as a checkpoint of their own, then all that is needed to go on."""
         self.begin(plan.folder)
         if self.best_epoch == self.epoch:
-            name = "accuracy" if plan.classification else "mse"
-            kept = checkpoint_of(plan, network, {"validation": self.best_value, "metric": name, "epoch": self.best_epoch})
+            metrics = {"validation": self.best_value, "metric": plan.metric, "epoch": self.best_epoch}
+            kept = checkpoint_of(plan, network, metrics)
             checkpoint.save_checkpoint(kept, plan.folder / checkpoint.NAME)
         names = ("epoch", "seconds", "history", "best_epoch", "best_value", "stale", "previous")
         state = {**{n: getattr(self, n) for n in names}, "fingerprint": plan.fingerprint()}
-        tensors = {"network": network.state_dict(), "best": self.best}
-        tensors |= {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
+        tensors = {"network": network.state_dict(), "best": self.best, **optimization.state_dict()}
         with files.replacing(plan.folder / self.FILE) as temporary:
             torch.save({"state": state, "tensors": tensors}, temporary)
 

@@ -21,11 +21,12 @@ from deploykit.errors import (
     TrainingDiverged,
     UnknownName,
 )
-from deploykit.network.checkpoint import load_checkpoint, read_weights
-from deploykit.training import train
+from deploykit.network.checkpoint import load_checkpoint, read_resume, read_weights
+from deploykit.training import loop, train
 from deploykit.training.augment import augment
 from deploykit.training.loop import background
 from deploykit.training.optimization import Order, schedule
+from deploykit.training.processes import Processes
 
 
 def weights(folder):
@@ -190,6 +191,115 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     assert TrainingDiverged.exit_status == 1
 
 
+def split_with(targets, split, name="my-linear"):
+    """The dataset of an architecture, of which one split has these targets instead."""
+    from dataclasses import replace
+
+    from deploykit import datasets
+
+    dataset = datasets.load(architectures.get(name).recipe.dataset)
+    old = getattr(dataset, split)
+    return replace(dataset, **{split: replace(old, targets=np.full_like(old.targets, targets))})
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_a_metric_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, split, epochs):
+    dataset = split_with(3e30, split)  # whose square is more than float32 can hold
+    monkeypatch.setattr("deploykit.datasets.load", lambda *_: dataset)
+    what = "loss" if split == "train" and epochs else f"{split} mse"
+    with pytest.raises(TrainingDiverged, match=f"the {what} is no longer finite"):
+        train("my-linear", epochs=epochs, out=tmp_path, device="cpu")
+    assert not (tmp_path / "history.json").exists()
+    if split != "test" or not epochs:
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_classifier_whose_outputs_are_nan_has_no_accuracy(tmp_path, monkeypatch):
+    """The loss of a batch is known before the step: the last step of an epoch can break the network unseen."""
+    quick(tmp_path)
+    before = weights(tmp_path)
+    train_epoch = loop._train_epoch
+
+    def breaks(model, *args):
+        loss = train_epoch(model, *args)
+        torch.nn.init.constant_(next(model.parameters()), torch.nan)
+        return loss
+
+    monkeypatch.setattr(loop, "_train_epoch", breaks)
+    with pytest.raises(TrainingDiverged, match="the validation accuracy is no longer finite"):
+        quick(tmp_path, seed=1)
+    assert weights(tmp_path) == before
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    options = {"epochs": 2, "batch_size": 32, "lr": 0.25, "limit": 64, "seed": 3, "patience": 5}
+    kinds = {int: np.int64, float: np.float32}
+    plain = train("mlp", arguments={"hidden": 8}, out=tmp_path / "a", device="cpu", **options)
+    options = {name: kinds[type(value)](value) for name, value in options.items()}
+    numpy = train("mlp", arguments={"hidden": np.int64(8)}, out=tmp_path / "b", device="cpu", **options)
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    assert load_checkpoint(numpy.checkpoint).arguments == load_checkpoint(plain.checkpoint).arguments
+    assert train("mlp", arguments={"hidden": np.int64(8)}, out=tmp_path / "b", device="cpu", resume=True, **options) == numpy
+
+
+@pytest.mark.parametrize("value", [np.ones(1), float("nan"), {1}, b"8", torch.tensor(8), [object()]])
+def test_an_argument_that_a_checkpoint_cannot_keep_is_refused_before_the_first_epoch(tmp_path, value):
+    with pytest.raises(InputError, match="cannot train mlp with hidden=.*: a checkpoint cannot keep it"):
+        train("mlp", arguments={"hidden": value}, out=tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_class_whose_name_a_checkpoint_cannot_keep_is_refused_before_the_first_epoch(tmp_path):
+    folder_of_images(tmp_path / "images", 2)
+    (tmp_path / "images" / "class1").rename(tmp_path / "images" / "caf\udce9")
+    with pytest.raises(DatasetError, match=r"caf\\udce9.*not UTF-8"):
+        train("lenet5", data=tmp_path / "images", epochs=1, out=tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_metrics_are_those_of_the_float32_weights_that_are_saved(tmp_path):
+    from deploykit import datasets
+
+    result = quick(tmp_path, precision="bf16", epochs=2)
+    loaded = load_checkpoint(result.checkpoint)
+    test = datasets.load("digits").test
+    with torch.no_grad():
+        answers = loaded.build()(torch.from_numpy(test.arrays(loaded.input))).argmax(dim=1)
+    assert result.metrics["test"] == pytest.approx(float((answers.numpy() == test.targets).mean()), abs=1e-9)
+
+
+def scaled(monkeypatch):
+    """Gradients scaled so much that the first steps overflow, on the CPU too."""
+    monkeypatch.setattr(
+        Processes, "scaler", lambda self: torch.amp.GradScaler("cpu", init_scale=2.0**24, growth_interval=3, enabled=True)
+    )
+
+
+def test_a_run_with_scaled_gradients_that_is_resumed_makes_the_same_weights(tmp_path, monkeypatch):
+    scaled(monkeypatch)
+    run = {"epochs": 4, "limit": 192, "precision": "fp16", "device": "cpu"}
+    train("mlp", out=tmp_path / "whole", **run)
+    with pytest.raises(Stop):
+        train("mlp", out=tmp_path / "cut", progress=StopAfter(8), **run)
+    kept = read_resume(tmp_path / "cut" / "resume.pt")["tensors"]
+    assert kept["scaler"]["scale"] < 2.0**24, "steps were skipped"
+    assert kept["scheduler"]["last_epoch"] < 6, "and the schedule waited"
+    train("mlp", out=tmp_path / "cut", resume=True, **run)
+    assert weights(tmp_path / "whole") == weights(tmp_path / "cut")
+
+
+def test_a_state_from_before_the_scaler_was_kept_is_resumed(tmp_path):
+    quick(tmp_path / "whole")
+    with pytest.raises(Stop):
+        quick(tmp_path / "cut", progress=StopAfter(5))
+    content = read_resume(tmp_path / "cut" / "resume.pt")
+    del content["tensors"]["scaler"]
+    torch.save(content, tmp_path / "cut" / "resume.pt")
+    quick(tmp_path / "cut", resume=True)
+    assert weights(tmp_path / "whole") == weights(tmp_path / "cut")
+
+
 def test_early_stopping_ends_before_the_last_epoch(tmp_path):
     result = quick(tmp_path, epochs=30, patience=2, lr=1e-7)
     assert result.epochs < 30
@@ -241,6 +351,9 @@ def test_init_with_weights_that_do_not_fit_names_the_first_tensor(tmp_path):
         ({"epochs": -1}, InputError, "-1 epochs"),
         ({"lr": float("nan")}, InputError, "lr nan"),
         ({"batch_size": 0}, InputError, "batch 0"),
+        ({"epochs": 1.5}, InputError, "1.5 epochs"),
+        ({"seed": -1}, InputError, "the seed -1"),
+        ({"seed": 0.5}, InputError, "the seed 0.5"),
         ({"limit": 0}, DatasetError, "nothing to train on"),
         ({"data": "nowhere"}, UnknownName, "unknown dataset 'nowhere'"),
         ({"precision": "int3"}, InputError, "unknown precision"),
