@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-COMMAND = Path(__file__).parents[1] / "benchmarks" / "reproducible.py"
+COMMAND = Path(__file__).parents[2] / "benchmarks" / "reproducible.py"
 
 
 @pytest.mark.slow

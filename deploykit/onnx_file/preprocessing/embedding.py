@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 
 from deploykit.errors import ExportError, ModelFileError
 from deploykit.onnx_file import inputs, walk
+from deploykit.onnx_file.inputs import GraphInput
 from deploykit.onnx_file.preprocessing.builder import Builder
 from deploykit.onnx_file.preprocessing.resize import Axis, resize
 from deploykit.runtime.contract import ImageInput
@@ -37,7 +38,7 @@ def embed(model: onnx.ModelProto, rules: ImageInput) -> onnx.ModelProto:
     whole.CopyFrom(model)
     graph = whole.graph
     network_input = _only_input(graph)
-    _check(network_input, rules)
+    _check(inputs.described(graph)[0], rules)
     prefix = _free_prefix(graph)
     b = Builder(prefix)
     name = network_input.name
@@ -117,12 +118,11 @@ def _normalized(b: Builder, pixels: str, rules: ImageInput, output: str, elem_ty
         b.op("Cast", found, output=output, to=elem_type)
 
 
-def _check(network_input: onnx.ValueInfoProto, rules: ImageInput) -> None:
-    tensor = network_input.type.tensor_type
-    sizes = [dim.dim_value or None for dim in tensor.shape.dim]
+def _check(network_input: GraphInput, rules: ImageInput) -> None:
+    sizes = [axis if isinstance(axis, int) else None for axis in network_input.axes or ()]
     wanted = (None, rules.channels, rules.height, rules.width)
     fits = len(sizes) == len(wanted) and all(want is None or have in (None, want) for have, want in zip(sizes, wanted, strict=True))
-    if not fits or tensor.elem_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
+    if not fits or network_input.dtype not in (np.float32, np.float16):
         raise ExportError(
             f"the preprocessing cannot be put in front of the input {network_input.name!r}: it does not take the contract's images",
             "export without --with-preprocessing",
