@@ -97,20 +97,20 @@ def _with_request(function: F, naming: Callable[[F], F], seeding: Callable[[F], 
     @wraps(function)
     def wrapper(
         *args: Any, target: str | None, checkpoint: Path | None, untrained: bool, seed: int | None, arg: tuple[str, ...],
-        input_shape: tuple[tuple[int, ...], ...], input_dtype: tuple[str, ...], **rest: Any
+        input_shape: tuple[tuple[int, ...], ...], input_dtype: tuple[str, ...], inputs: Path | None, **rest: Any
     ) -> Any:  # fmt: skip
         if target == "":
             raise click.BadParameter("an empty text names no network", param_hint="TARGET")
         request = Request(
             target or "", checkpoint=checkpoint, untrained=untrained, seed=seed, arguments=arguments_of(arg),
-            input_shapes=input_shape or None, input_dtypes=input_dtype or None,
+            input_shapes=input_shape or None, input_dtypes=input_dtype or None, inputs=inputs,
         )  # fmt: skip
         make_importable(request)
         return function(*args, request=request, **rest)
 
     decorated: Any = wrapper
     untrained = click.option("--untrained", is_flag=True, help="Fresh random weights, made from --seed, are fine.")
-    for option in (dtype_option, shape_option, arg_option, seeding, untrained, checkpoint_option, naming):
+    for option in (inputs_option, dtype_option, shape_option, arg_option, seeding, untrained, checkpoint_option, naming):
         decorated = option(decorated)
     return cast(F, decorated)
 
@@ -157,6 +157,9 @@ dtype_option = click.option(
     metavar="TYPE",
     multiple=True,
     help="Such as int64; once per input. Without it float32, where nothing else is known.",
+)
+inputs_option = click.option(
+    "--inputs", type=FILE, metavar="FILE.npz", help="Values of the inputs as they occur, with a batch: arrays by the inputs' names."
 )
 arg_option = click.option("--arg", multiple=True, metavar="KEY=VALUE", help="An argument for the network's constructor.")
 checkpoint_option = click.option("--checkpoint", type=FILE, help="Weights to use (.safetensors, .pt, .pth, .ckpt).")

@@ -25,11 +25,16 @@ from deploykit.network.request import Request
 @click.option(
     "--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True, help="Of weights and arithmetic."
 )
+@click.option(
+    "--input-names", metavar="NAME,NAME", help="Names of the file's inputs.  [default: input, or forward()'s own for several]"
+)
 @click.option("--simplify/--no-simplify", default=True, show_default=True, help="Run onnxsim, and check what it did.")
 @click.option("--with-preprocessing", is_flag=True, help="Put resize, crop and normalization in: the file takes raw uint8 images.")
 @common_options
 @click.pass_context
-def command(ctx: click.Context, /, request: Request, common: Common, out: Path | None, dynamic: str, **options: Any) -> None:
+def command(
+    ctx: click.Context, /, request: Request, common: Common, out: Path | None, dynamic: str, input_names: str | None, **options: Any
+) -> None:
     """Export TARGET to ONNX, simplify it, and prove that it is the same network."""
     from deploykit.exporter import export
     from deploykit.views.export import report
@@ -39,6 +44,7 @@ def command(ctx: click.Context, /, request: Request, common: Common, out: Path |
         **request.keywords(),
         out=out,
         dynamic=() if dynamic == "none" else tuple(name.strip() for name in dynamic.split(",")),
+        input_names=None if input_names is None else [name.strip() for name in input_names.split(",")],
         progress=common.progress(),
         **options,
     )

@@ -33,10 +33,11 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 
 @click.option("--batches", type=Sizes(), default="1,2,5", show_default=True, help="Batch sizes to try.")
 @click.option("--rtol", type=click.FloatRange(0), help="Relative tolerance, instead of the derived one.")
 @click.option("--atol", type=click.FloatRange(0), help="Absolute tolerance, instead of the derived one.")
+@click.option("--witness", type=FILE, metavar="FILE.npz", help="Where to write inputs on which both part, and both answers.")
 @device_option
 @common_options
 @click.pass_context
-def command(ctx: click.Context, /, file: Path, request: Request, common: Common, **options: Any) -> None:
+def command(ctx: click.Context, /, file: Path, request: Request, common: Common, witness: Path | None, **options: Any) -> None:
     """Say whether the ONNX FILE is the same network as --against; exit 1 if not.
 
     --arg, --input-shape and --input-dtype as they were given to export; inputs that nobody names are those of the file.
@@ -45,6 +46,10 @@ def command(ctx: click.Context, /, file: Path, request: Request, common: Common,
     from deploykit.views.verdict import report
 
     verdict = validate(file, against=request.target or None, **request.keywords(), **options)
+    if witness is not None and verdict.witness is not None:
+        from deploykit.runtime.values import write
+
+        write(witness, verdict.witness)
     common.emit(report(verdict))
     if not verdict.same:
         ctx.exit(1)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +51,7 @@ def convert(
         spec.require_numpy()
     outputs = network_outputs.names(running.run(module, examples, network.target), {spec.name for spec in network.inputs})
     try:
-        with _quiet(), torch.no_grad(), running.plain_attention():
+        with capturing.quiet(), torch.no_grad(), running.plain_attention():
             captured = capturing.capture(module, examples, axes)
             require_second_size(captured, module, examples, axes, network.target)
             program = torch.onnx.export(
@@ -117,18 +114,3 @@ def examples_of(network: Network, axes: Sequence[Mapping[int, str]]) -> list[Ten
         given = spec.given(rows)
         found.append(spec.random(rows, generator) if given is None else given)
     return found
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep torch's remarks from the user's terminal; what matters of them is checked on the result."""
-    import logging
-
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

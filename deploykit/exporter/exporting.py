@@ -18,14 +18,17 @@ from deploykit.errors import ExportError, InputError
 from deploykit.exporter import dynamic_axes
 from deploykit.exporter.converting import convert
 from deploykit.exporter.float16 import to_float16
+from deploykit.network import calling
 from deploykit.network import checkpoint as checkpoints
 from deploykit.network import target as targets
+from deploykit.network.input_specs import InputSpec
 from deploykit.network.request import Request
 from deploykit.network.target import Network
 from deploykit.onnx_file import external_data, sessions
 from deploykit.onnx_file import preprocessing as graph_preprocessing
 from deploykit.progress import SILENT, Progress
 from deploykit.runtime.contract import ArrayInput, Contract, ImageInput
+from deploykit.runtime.values import Values
 from deploykit.simplifier import Simplified
 from deploykit.verdict import Precision, Verdict
 
@@ -73,9 +76,11 @@ def export(
     arguments: Mapping[str, Any] | None = None,
     input_shapes: Sequence[tuple[int, ...]] | None = None,
     input_dtypes: Sequence[str] | None = None,
+    inputs: Values | Path | str | None = None,
     out: Path | None = None,
     opset: int = OPSET,
     dynamic: Sequence[str] = ("batch",),
+    input_names: Sequence[str] | None = None,
     precision: Precision = "fp32",
     simplify: bool = True,
     with_preprocessing: bool = False,
@@ -83,12 +88,13 @@ def export(
 ) -> ExportResult:
     """Export a TARGET to ONNX, simplify it, prove it is the same network, and write it to `out`.
 
-    `out` defaults to ``trained/<name>/model.onnx``. `dynamic`: the axes that may vary, see `dynamic_axes`. `precision`: of the
-    weights and the arithmetic; inputs and outputs stay float32. Weights above 2 GB lie beside it. A file that is not
-    the same network does not replace `out`: it is written beside it as ``<stem>.rejected.onnx``, and the result's verdict says
-    why. `with_preprocessing`: the file takes raw uint8 images (batch, height, width, channels) of any size, and resizes, crops
-    and normalizes them itself. Raises `UnknownName`, `CheckpointError`, `InputError`, `ExportError`, `OutputError`; then nothing
-    is written.
+    `out` defaults to ``trained/<name>/model.onnx``. `inputs`: values as they occur, by input, or the `.npz` file that holds
+    them. `dynamic`: the axes that may vary, see `dynamic_axes`. `input_names`: of the file's inputs, in order, instead of
+    `input` for a single one and the parameters of `forward` for several. `precision`: of the weights and the arithmetic; inputs
+    and outputs stay float32. Weights above 2 GB lie beside it. A file that is not the same network does not replace `out`: it
+    is written beside it as ``<stem>.rejected.onnx``, and the result's verdict says why. `with_preprocessing`: the file takes
+    raw uint8 images (batch, height, width, channels) of any size, and resizes, crops and normalizes them itself. Raises
+    `UnknownName`, `CheckpointError`, `InputError`, `ExportError`, `OutputError`; then nothing is written.
     """
     if opset not in OPSETS:
         raise InputError(f"opset {opset} cannot be had", f"choose {OPSETS.start} to {OPSETS.stop - 1}")
@@ -102,6 +108,7 @@ def export(
     request = Request(
         target, checkpoint=checkpoint, untrained=untrained, seed=seed, arguments=arguments, input_shapes=input_shapes,
         input_dtypes=input_dtypes,
+        inputs=inputs,
     )  # fmt: skip
     network = targets.resolve(request)
     if with_preprocessing and not isinstance(network.rules, ImageInput):
@@ -111,13 +118,14 @@ def export(
     file = out or default_file(network)
     file = files.real_path(file) if file.is_symlink() else file  # weights beside the file lie where it lies
     files.writable_file(file)
-    network = replace(network, inputs=dynamic_axes.with_batches(dynamic, network.inputs))
+    network = replace(network, inputs=dynamic_axes.with_batches(dynamic, called(network, input_names)))
     sizes = verdict.BATCHES if dynamic_axes.open_batch(dynamic, network.inputs) else (1,)
     seconds: dict[str, float] = {}
     progress.start(f"exporting {network.name}", 3)
     with contextlib.ExitStack() as stack:
         with _timed(seconds, "export"):
-            model = to_onnx(network, opset, dynamic, lambda: stack.enter_context(files.temporary(file)))
+            converted = convert(network, opset, dynamic, lambda: stack.enter_context(files.temporary(file)))
+            model = converted.model
         weights = next((file.parent / name for name in external_data.locations(model)), None)
         folder = weights.parent if weights else None
         progress.advance(note="simplifying")
@@ -134,13 +142,26 @@ def export(
             final = graph_preprocessing.embed(final, network.rules)
         onnx_file.set_contract(final, contract)
         with _timed(seconds, "validate"):
-            judged = verdict.judge(final, network, folder=folder, steps=steps, sizes=sizes)
+            judged = verdict.judge(final, network, folder=folder, steps=steps, sizes=sizes, guards=converted.captured.guards)
         contract = replace(contract, verdict=judged.summary())
         onnx_file.set_contract(final, contract)
         file = file if judged.same else file.with_name(f"{file.stem}.rejected.onnx")
         size = onnx_file.write(final, file, weights)
     nodes = sum(onnx_file.operators(final).values())
     return ExportResult(target, file, opset, precision, size, nodes, seconds, simplified, replace(judged, file=str(file)), contract)
+
+
+def called(network: Network, names: Sequence[str] | None) -> tuple[InputSpec, ...]:
+    """The inputs of a network by other names, one per input in order. Raises `InputError` for names that cannot be theirs."""
+    if names is None:
+        return network.inputs
+    if len(names) != len(network.inputs) or len(set(names)) < len(names) or not all(name.isidentifier() for name in names):
+        own = ",".join(calling.parameters(network.module)[: len(network.inputs)])
+        raise InputError(
+            f"{', '.join(names)[:120]!r} cannot be the names of the {len(network.inputs)} inputs of {network.target}",
+            f"give one different name for each, such as --input-names {own or 'x'}",
+        )
+    return tuple(replace(spec, name=name) for spec, name in zip(network.inputs, names, strict=True))
 
 
 def _simplified(model: onnx.ModelProto, network: Network, whole: bool, wanted: bool, sizes: Sequence[int]) -> Simplified:

@@ -55,10 +55,10 @@ def with_rows(tensor: Tensor, axis: Axis, rows: int) -> Tensor:
 
 
 def _guesses(examples: Sequence[Tensor]) -> Iterator[tuple[Axis, ...]]:
-    """Axes of one size, the first axis of the first input before its others."""
+    """Axes of one size, of which at least one is the first of its input."""
     for size in dict.fromkeys(size for tensor in examples for size in tensor.shape if size):
         choices = [(*(axis for axis in range(tensor.ndim) if tensor.shape[axis] == size), None) for tensor in examples]
-        yield from (axes for axes in _nearest_first(choices) if any(axis is not None for axis in axes))
+        yield from (axes for axes in _nearest_first(choices) if 0 in axes)
 
 
 def _nearest_first(choices: Sequence[Sequence[Axis]]) -> Iterator[tuple[Axis, ...]]:
@@ -68,14 +68,15 @@ def _nearest_first(choices: Sequence[Sequence[Axis]]) -> Iterator[tuple[Axis, ..
 
 
 def _grows(run: Run, examples: Sequence[Tensor], axes: Sequence[Axis]) -> bool:
-    """Whether the network takes more rows on these axes, and gives more of them back."""
+    """Whether the network takes more rows on these axes, and gives more of them back, along one axis of each output."""
     rows = max(t.shape[axis] for t, axis in zip(examples, axes, strict=True) if axis is not None)
     shapes: list[list[torch.Size]] = []
     for count in (rows + 1, rows + 3):
         larger = [with_rows(tensor, axis, count) for tensor, axis in zip(examples, axes, strict=True)]
         if not _takes(run, larger, shapes):
             return False
-    return shapes[0] != shapes[1]
+    changed = [sum(a != b for a, b in zip(*pair, strict=False)) for pair in zip(*shapes, strict=False)]
+    return max(changed, default=0) == 1
 
 
 def _takes(run: Run, tensors: Sequence[Tensor], shapes: list[list[torch.Size]] | None = None) -> bool:

@@ -6,6 +6,10 @@ condition. `torch.onnx` drops these notes: its file then answers for the other b
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from deploykit.network import calling
+from deploykit.network.running import plain_attention
 
 Axes = Sequence[Mapping[int, str]]
 
@@ -62,7 +67,9 @@ def capture(module: nn.Module, examples: Sequence[Tensor], axes: Axes) -> Captur
     def traced(strict: bool) -> torch.export.ExportedProgram:
         # Loops instead of unrolled recurrent layers, and no special case for sizes of 0 and 1.
         with (
+            quiet(),
             torch.no_grad(),
+            plain_attention(),
             patch_dynamic_shape_rnn_decompositions(free),
             config.patch(backed_size_oblivious=True),  # type: ignore[attr-defined]
         ):
@@ -96,7 +103,7 @@ def line_of(guard: Guard, module: nn.Module, examples: Sequence[Tensor], axes: A
     """
     shapes = dynamic_shapes(module, [dict.fromkeys(each, torch.export.Dim.AUTO) for each in axes])
     try:
-        with torch.no_grad():
+        with quiet(), torch.no_grad(), plain_attention():
             program = torch.export.export(module, tuple(examples), dynamic_shapes=shapes, strict=False)
     except Exception:  # what raises here did not raise above: there is no line to tell then
         return ""
@@ -183,3 +190,16 @@ def _place(location: Any) -> str:
         if file and "torch" not in Path(file).parts and "_" not in Path(file).name[:1] and Path(file).name != "_ops.py":
             return f"{Path(file).name}:{number}"
     return ""
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep torch's remarks from the user's terminal; what matters of them is checked on the result."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # torch logs the whole graph as an error before it raises one
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -156,6 +156,30 @@ def changed(
     return specs
 
 
+def with_values(specs: Sequence[InputSpec], values: Mapping[str, NDArray[Any]], target: str) -> tuple[InputSpec, ...]:
+    """`specs` with arrays as they occur for examples, whose sizes become theirs.
+
+    Raises `InputError` for an array that belongs to no input, for one that is missing, and for another rank or type.
+    """
+    known = ", ".join(spec.name for spec in specs)
+    unknown = next((name for name in values if name not in {spec.name for spec in specs}), None)
+    if unknown is not None:
+        raise InputError(f"{target} has no input {unknown[:60]!r}", f"it takes {known}")
+    return tuple(_with_value(spec, values.get(spec.name), target, known) for spec in specs)
+
+
+def _with_value(spec: InputSpec, array: NDArray[Any] | None, target: str, known: str) -> InputSpec:
+    if array is None:
+        raise InputError(f"there are no values for the input {spec.name!r} of {target}", f"it takes {known}")
+    example = torch.from_numpy(np.array(array))
+    if example.ndim != len(spec.open_shape) or example.dtype != spec.dtype:
+        given = f"{'x'.join(map(str, example.shape)) or 'a scalar'} of {example.dtype}"
+        wanted = f"{len(spec.open_shape)} axes of {spec.dtype}"
+        raise InputError(f"the values of {spec.name!r} are {given}, {target} takes {wanted}", "give them in that form")
+    shape = tuple(size for axis, size in enumerate(example.shape) if axis != spec.batch_axis)
+    return replace(spec, shape=shape, example=example, below=max(spec.below, _below(example)))
+
+
 def _of_type(spec: InputSpec, dtype: torch.dtype) -> InputSpec:
     if spec.dtype == dtype:
         return spec

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from torch import nn
 
+    from deploykit.runtime.values import Values
+
 WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt")  # ends of a checkpoint's name
 TORCHVISION = "torchvision:"
 
@@ -57,6 +59,7 @@ class Request:
     `target`: see `Target`. `module`: the network itself, ready made; `target` is then what messages call it. `checkpoint`: weights
     to load instead of the usual ones. `untrained`: fresh weights, made from `seed` (0 where none is said), are fine. `arguments`:
     for the network's constructor. `input_shapes` (without the batch) and `input_dtypes` (torch's names): one per input, in order.
+    `inputs`: arrays by input, or the `.npz` file that holds them: values as they occur, with a batch.
 
     A new value goes here, into the keywords of the Python functions that take one, and into the options of `cli/_common.py`; all
     between hands on the whole request.
@@ -71,6 +74,7 @@ class Request:
     arguments: Mapping[str, Any] | None = None
     input_shapes: Sequence[tuple[int, ...]] | None = None
     input_dtypes: Sequence[str] | None = None
+    inputs: Values | Path | str | None = None
 
     @property
     def is_file(self) -> bool:

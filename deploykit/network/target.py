@@ -23,6 +23,7 @@ from deploykit.network import checkpoint, input_specs
 from deploykit.network import torchvision as torchvision_zoo
 from deploykit.network.input_specs import InputSpec
 from deploykit.network.request import Request, Target
+from deploykit.runtime import values
 from deploykit.runtime.contract import ArrayInput, ImageInput, Output
 
 
@@ -77,6 +78,8 @@ def resolve(asked: Request | str, *, fallback: Sequence[InputSpec] = (), **keywo
         network = _found(request, fallback)
     network.module.eval()
     specs = input_specs.changed(network.inputs, request.input_shapes, request.input_dtypes, request.target)
+    if request.inputs is not None and Target.parse(request.target).kind != "callable" and request.module is None:
+        specs = input_specs.with_values(specs, values.of_inputs(request.inputs) or {}, request.target)
     rules = network.rules if specs == network.inputs else _rules_for(network.rules, specs[0])
     return replace(network, inputs=specs, rules=rules, seed=seed, arguments=tuple(sorted(request.arguments or {})))
 
@@ -226,7 +229,8 @@ def _from_callable(request: Request, factory: Any, name: str, fallback: Sequence
     # Without a checkpoint the callable's own weights are taken as they are: it may have loaded them itself.
     if weights is not None:
         checkpoint.load_weights(module, checkpoint.read_weights(weights), str(weights))
-    specs = input_specs.of_module(module.eval(), request.input_shapes, request.input_dtypes, fallback, target)
+    given = values.of_inputs(request.inputs)
+    specs = input_specs.of_module(module.eval(), request.input_shapes, request.input_dtypes, fallback, target, given)
     rules = ArrayInput(specs[0].shape, str(specs[0].dtype).removeprefix("torch."))
     return Network(target, name, module, specs, rules, Output("none"), None, weights)
 

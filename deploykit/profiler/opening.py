@@ -46,7 +46,7 @@ def read(subject: Subject, options: Options, folder: Path) -> Opened:
     """
     if subject.is_file:
         file = Path(subject.target)
-        arrays = subjects.arrays_of_file(file, options.batch, subject.input_shapes, values=options.latency)
+        arrays = subjects.arrays_of_file(file, options.batch, subject.input_shapes, values=options.latency, given=subject.inputs)
         return Opened(subject, arrays, None, file)
     # Counting needs no weights: a network whose values nobody asked for is built without memory, where its code allows that.
     network = _weightless(subject) if subject.untrained and not options.latency else None

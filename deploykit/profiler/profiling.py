@@ -22,6 +22,7 @@ from deploykit.profiler.subjects import Subject
 from deploykit.profiler.tables import table_of
 from deploykit.progress import SILENT, Progress
 from deploykit.runtime.cores import cores
+from deploykit.runtime.values import Values
 
 SECONDS = 6.0
 MAX_SUM_ERROR = 0.15  # |sum of the layers' times / time of the whole run - 1| above which the report says so
@@ -36,6 +37,7 @@ def profile(
     arguments: Mapping[str, Any] | None = None,
     input_shapes: Sequence[tuple[int, ...]] | None = None,
     input_dtypes: Sequence[str] | None = None,
+    inputs: Values | Path | str | None = None,
     batch: int | None = None,
     convention: str = "macs",
     depth: Depth = "leaves",
@@ -52,7 +54,8 @@ def profile(
     A network is exported to a temporary file for ONNX Runtime unless its own export lies beside its checkpoint; an ONNX file
     is counted and timed as it is. `depth`: "leaves", or a number of levels of modules. `against`: another TARGET to compare
     with. `seconds`: about how long each comparison may take. `batch` (`None`: 1, or what a file fixes), `input_shapes` (per
-    input, without the batch) and `input_dtypes` (per input, for networks) are those of the whole report.
+    input, without the batch), `input_dtypes` (per input, for networks) and `inputs` (arrays by input, or the `.npz` file that holds
+    them) are those of the whole report.
 
     Raises what resolving the target raises, `UnknownName` for a backend or convention, `DeviceUnavailable`, and `InputError`
     for a shape that the network cannot take.
@@ -63,6 +66,7 @@ def profile(
     wanted = Subject(
         target, checkpoint=checkpoint, untrained=untrained, seed=seed, arguments=arguments, input_shapes=input_shapes,
         input_dtypes=input_dtypes,
+        inputs=inputs,
     )  # fmt: skip
     require_device(device, wanted.is_file)
     with ExitStack() as stack:

@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 
 from deploykit.errors import InputError
 from deploykit.network.request import Request
+from deploykit.runtime import values as values_module
+from deploykit.runtime.values import Values
 
 if TYPE_CHECKING:
     import torch
 
     from deploykit.network.target import Network
+    from deploykit.onnx_file.inputs import GraphInput
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def network(subject: Subject) -> Network:
 def random_arrays(subject: Subject, batch: int | None, seed: int = 0) -> list[NDArray[Any]]:
     """Standard normal values, or whole numbers where it takes those; one array (batch, ...) per input, the same for a seed."""
     if subject.is_file:
-        return arrays_of_file(Path(subject.target), batch, subject.input_shapes, seed)
+        return arrays_of_file(Path(subject.target), batch, subject.input_shapes, seed, given=subject.inputs)
     return arrays_of_network(network(subject), batch, seed)
 
 
@@ -77,7 +80,12 @@ def tensors_of_network(network: Network, batch: int | None, seed: int = 0) -> li
 
 
 def arrays_of_file(
-    file: Path, batch: int | None, shapes: Sequence[tuple[int, ...]] | None = None, seed: int = 0, values: bool = True
+    file: Path,
+    batch: int | None,
+    shapes: Sequence[tuple[int, ...]] | None = None,
+    seed: int = 0,
+    values: bool = True,
+    given: Values | Path | str | None = None,
 ) -> list[NDArray[Any]]:
     """Inputs for an ONNX file. Raises `InputError` for a free size, other than the batch, that `shapes` does not fix.
 
@@ -87,7 +95,11 @@ def arrays_of_file(
     from deploykit.onnx_file import inputs as graph_inputs
     from deploykit.profiler.onnx import inputs as onnx_inputs
 
-    found = onnx_inputs.fixed(onnx_file.read(file), batch, shapes)
+    arrays = values_module.of_inputs(given)
+    model = onnx_file.read(file)
+    if arrays is not None:
+        return given_arrays(graph_inputs.described(model.graph), arrays, str(file))
+    found = onnx_inputs.fixed(model, batch, shapes)
     if not values:
         return [np.broadcast_to(np.zeros((), entry.dtype or np.uint8), entry.shape) for entry in found]
     strange = next((entry for entry in found if entry.dtype is None), None)
@@ -95,3 +107,15 @@ def arrays_of_file(
         raise InputError(f"the input {strange.name!r} takes no numbers that numpy has, so it cannot be timed", "add --no-latency")
     generator = np.random.Generator(np.random.PCG64(seed))
     return [graph_inputs.random_values(entry.shape, entry.dtype, generator) for entry in found if entry.dtype is not None]
+
+
+def given_arrays(inputs: Sequence[GraphInput], arrays: Values, file: str) -> list[NDArray[Any]]:
+    """The user's own arrays in the order of a graph's inputs. Raises `InputError` for one that is missing or belongs nowhere."""
+    known = ", ".join(entry.name for entry in inputs)
+    unknown = next((name for name in arrays if name not in {entry.name for entry in inputs}), None)
+    missing = next((entry.name for entry in inputs if entry.name not in arrays), None)
+    if unknown is not None:
+        raise InputError(f"{file} has no input {unknown[:60]!r}", f"it takes {known}")
+    if missing is not None:
+        raise InputError(f"there are no values for the input {missing[:60]!r} of {file}", f"it takes {known}")
+    return [arrays[entry.name] for entry in inputs]

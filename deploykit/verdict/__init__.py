@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from deploykit.verdict.inputs import BATCHES, sample_batches
+from deploykit.verdict.batches import BATCHES
+from deploykit.verdict.inputs import sample_batches
 from deploykit.verdict.judgement import judge
 from deploykit.verdict.precision import Precision
 from deploykit.verdict.result import Check, Decisions, Errors, Verdict

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
 
-from deploykit.errors import ModelFileError
+from deploykit.errors import InputError, ModelFileError
 from deploykit.onnx_file import sessions
 from deploykit.verdict import evidence, moved_names
-from deploykit.verdict.comparison import Difference, compare, finite_scale
+from deploykit.verdict.batches import Batch
+from deploykit.verdict.comparison import TOLERANCE_FLOOR, Difference, compare, distance, finite_scale
 from deploykit.verdict.deployed import Deployed
-from deploykit.verdict.inputs import Batch
 from deploykit.verdict.layers import LayerDifference, compare_layers, first_divergent
 from deploykit.verdict.originals import Original
 from deploykit.verdict.precision import Precision
@@ -26,12 +31,15 @@ class OutputComparison:
 
     `errors`: of the batch and output that came closest to the tolerance; `None` where the file could not be compared.
     `tolerance`: relative to the scale of the outputs; per output the smallest over the batches, of these the largest; 0 where the
-    file could not be compared.
+    file could not be compared. `batch`: the one on which the file is farthest off. `told`: whether the network itself said
+    something that a file could be held against.
     """
 
     check: Check
     errors: Errors | None = None
     tolerance: float = 0.0
+    told: bool = True
+    batch: Batch | None = None
 
 
 class Case:
@@ -97,27 +105,31 @@ class Case:
             return False
 
     def outputs(
-        self, deployed: Deployed | None = None, level: sessions.Level = "all", provider: str | None = None
+        self,
+        deployed: Deployed | None = None,
+        level: sessions.Level = "all",
+        provider: str | None = None,
+        observations: Sequence[Observation] | None = None,
     ) -> OutputComparison:
-        """Every output, compared on every comparable batch."""
+        """Every output, compared on every comparable batch, or on `observations` alone."""
         deployed = deployed or self.deployed
         session = deployed.session(level, provider or self.provider)
         names, labels = [v.name for v in session.get_inputs()], [v.name for v in session.get_outputs()]
-        found: list[tuple[str, Difference]] = []
+        found: list[tuple[str, Difference, Batch]] = []
         tolerances: dict[str, float] = {}
-        for o in self.comparable:
+        for o in self.comparable if observations is None else observations:
             name = o.batch.name
             try:
                 values = sessions.run(session, o.batch.feeds(names))
             except ModelFileError as error:
-                return OutputComparison(Check("outputs", False, f"{name}: {error.problem}"))
+                return OutputComparison(Check("outputs", False, f"{name}: {error.problem}"), batch=o.batch)
             float64, float32, reference = (answers.outputs for answers in (o.float64, o.float32, o.tolerance_reference))
             if len(values) != len(float64):
                 return OutputComparison(Check("outputs", False, f"{len(values)} outputs, the network has {len(float64)}"))
             for place, label in enumerate(labels):
                 if float64[place].shape != values[place].shape:
                     shapes = f"{label} is {list(values[place].shape)}, the network gives {list(float64[place].shape)}"
-                    return OutputComparison(Check("outputs", False, f"{name}: {shapes}"))
+                    return OutputComparison(Check("outputs", False, f"{name}: {shapes}"), batch=o.batch)
                 difference = compare(
                     float64[place],
                     float32[place],
@@ -128,14 +140,55 @@ class Case:
                     precision=self.precision,
                     typical_scale=self._typical_scales[place],
                 )
-                found.append((f"{label} on {name}", difference))
+                found.append((f"{label} on {name}", difference, o.batch))
                 tolerances[label] = min(tolerances.get(label, np.inf), difference.tolerance)
         return self._summed_up(found, max(tolerances.values(), default=0.0))
 
-    def _summed_up(self, found: Sequence[tuple[str, Difference]], tolerance: float) -> OutputComparison:
+    def differs_on(self, batch: Batch) -> str:
+        """How the file's answers differ on one more batch, empty where they do not. Raises `InputError` where the network refuses.
+
+        Answers that are nearer than the narrowest tolerance to float32 need no float64.
+        """
+        expected = self.original.again(batch)
+        if any(array.dtype.kind == "f" and np.isnan(array).any() for array in expected):
+            raise InputError(f"the network answers with NaN on {batch.name}")
+        try:
+            values = sessions.run(self._session, batch.feeds([entry.name for entry in self._session.get_inputs()]))
+        except ModelFileError as error:
+            return error.problem
+        if len(values) == len(expected) and all(map(self._near, expected, values)):
+            return ""
+        check = self.outputs(observations=self.original.observe([batch], ())).check
+        return "" if check.passed else check.detail
+
+    @cached_property
+    def _session(self) -> onnxruntime.InferenceSession:
+        return self.deployed.session("all", self.provider)
+
+    def witness(self, batch: Batch) -> dict[str, NDArray[Any]]:
+        """The inputs of a batch by name, and what network and file answer to them, as far as they do."""
+        names, labels = ([value.name for value in values] for values in (self._session.get_inputs(), self._session.get_outputs()))
+        found: dict[str, NDArray[Any]] = batch.feeds(names)
+        found |= {f"network/{label}": array for label, array in zip(labels, self.original.again(batch), strict=False)}
+        with contextlib.suppress(ModelFileError):
+            values = sessions.run(self._session, batch.feeds(names))
+            found |= {f"file/{label}": array for label, array in zip(labels, values, strict=True)}
+        return found
+
+    def _near(self, expected: NDArray[Any], found: NDArray[Any]) -> bool:
+        if expected.shape != found.shape:
+            return False
+        if not expected.size:
+            return True
+        scale = finite_scale(expected) or 1.0
+        apart = distance(*(array.astype(np.float64) for array in (found, expected)))
+        return bool(np.max(apart) <= TOLERANCE_FLOOR[self.precision] * scale)
+
+    def _summed_up(self, found: Sequence[tuple[str, Difference, Batch]], tolerance: float) -> OutputComparison:
         if not found:
-            return OutputComparison(Check("outputs", False, "the network's own outputs are not finite on any input"))
-        where, worst = max(found, key=lambda entry: _excess(entry[1]))
+            answer = "the network's own outputs are not finite on any input; give examples of its inputs"
+            return OutputComparison(Check("outputs", False, answer), told=False)
+        where, worst, batch = max(found, key=lambda entry: _excess(entry[1]))
         where = f"{where}, sample {worst.worst[0]}, element {worst.worst[1]}"
         # All of one comparison: an error of one batch beside the tolerance of another would mean nothing.
         errors = Errors(worst.torch_error, worst.onnx_error, worst.onnx_vs_torch, worst.tolerance, worst.cosine, where)
@@ -144,10 +197,9 @@ class Case:
         if left_out:
             detail += f"; the network itself is not finite in {self.precision} on: {', '.join(left_out)}"
         if worst.within and not evidence.all_outputs_finite_somewhere(self.comparable):
-            return OutputComparison(
-                Check("outputs", False, "an output of the network itself is not finite on any usual input"), errors, tolerance
-            )
-        return OutputComparison(Check("outputs", worst.within, detail), errors, tolerance)
+            answer = "an output of the network itself is not finite on any usual input"
+            return OutputComparison(Check("outputs", False, answer), errors, tolerance, told=False)
+        return OutputComparison(Check("outputs", worst.within, detail), errors, tolerance, batch=batch)
 
 
 def _excess(difference: Difference) -> float:

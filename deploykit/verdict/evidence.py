@@ -13,15 +13,15 @@ These questions decide together; the first that fails is the answer of the check
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deploykit.verdict.batches import WITH_LARGE_VALUES
 from deploykit.verdict.comparison import NEGLIGIBLE_SCALE, TOLERANCE_FACTOR, finite_scale
-from deploykit.verdict.inputs import WITH_LARGE_VALUES
 from deploykit.verdict.layers import LayerDifference
 from deploykit.verdict.precision import Precision
 from deploykit.verdict.reference import Observation, has_numbers
@@ -78,14 +78,20 @@ def check(
     layers: Sequence[LayerDifference],
     *,
     is_repeatable: bool,
+    changed: Collection[str],
     tolerance: float | None,
     precision: Precision,
 ) -> Check:
     """The check "evidence": whether being within tolerance says anything.
 
-    `observations`: the comparable ones. `tolerance`: of the outputs, relative to their scale, as question 4 has it; `None` where
-    it was not derived but given by the user. `precision`: of the file.
+    `observations`: the comparable ones. `changed`: buffers and parameters that the forward pass itself writes to. `tolerance`: of
+    the outputs, relative to their scale, as question 4 has it; `None` where it was not derived but given by the user.
+    `precision`: of the file.
     """
+    if changed:
+        names = ", ".join(sorted(changed)[:3])
+        answer = f"the forward pass changes {names}, and a file remembers nothing: make it an input and an output"
+        return Check("evidence", False, answer)
     if not is_repeatable:
         answer = "the network gives another answer each time it is asked: random numbers or dropout in its forward pass?"
         return Check("evidence", False, answer)

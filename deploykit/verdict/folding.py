@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from deploykit.onnx_file import external_data
+from deploykit.verdict.deployed import Deployed
+
 # Folding multiplies and divides once in float32, and the bias subtracts.
 TOLERANCE = 8.0 * float(np.finfo(np.float32).eps)
 
@@ -40,8 +43,34 @@ def _affine(norm: nn.Module) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     return mean, gain / np.sqrt(variance + norm.eps), shift
 
 
+def scaled_modules(deployed: Deployed, module: nn.Module) -> frozenset[str]:
+    """Paths of the modules whose weight is stored times one factor per output or input channel, as folding leaves it.
+
+    The exporter multiplies what follows a layer or precedes it into its weight: the batch norm of a subclass or of
+    `F.batch_norm`, the scale of a residual branch, the scale of an image. The layer's value then means what came of it later.
+    """
+    own = {f"{path}.weight": child for path, child in module.named_modules() if isinstance(getattr(child, "weight", None), Tensor)}
+    found = set()
+    for tensor in deployed.model.graph.initializer:
+        child = own.get(tensor.name)
+        if (
+            child is None
+            or not isinstance(child.weight, Tensor)
+            or list(child.weight.shape) != list(tensor.dims)
+            or len(tensor.dims) < 2
+        ):
+            continue
+        stored, right = external_data.array(tensor, deployed.folder), child.weight.detach().numpy()
+        if stored is None or np.array_equal(stored, right):
+            continue
+        a, b = stored.astype(np.float64), right.astype(np.float64)
+        if one_factor_per_channel(a, b) or one_factor_per_channel(a.swapaxes(0, 1), b.swapaxes(0, 1)):
+            found.add(tensor.name.removesuffix(".weight"))
+    return frozenset(found)
+
+
 def one_factor_per_channel(found: NDArray[Any], right: NDArray[Any]) -> bool:
-    """Whether each output channel of `found` is a multiple of the same channel of `right`."""
+    """Whether each part of `found` along the first axis is a multiple of the same part of `right`."""
     a, b = found.reshape(len(found), -1), right.reshape(len(right), -1)
     factors = np.sum(a * b, axis=1) / np.maximum(np.sum(b * b, axis=1), np.finfo(np.float64).tiny)
     return close(a, b * factors[:, None], 4 * TOLERANCE)

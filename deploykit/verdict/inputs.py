@@ -1,43 +1,25 @@
-"""The inputs on which two networks are compared: real samples, noise, and the corners where faults like to hide."""
+"""What is known of the inputs of a file or network: shapes and types, and the samples that it was trained on."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from deploykit import datasets, onnx_file
 from deploykit.datasets import Split
 from deploykit.errors import DatasetError, InputError, UnknownName
 from deploykit.network.input_specs import BYTES, InputSpec
 from deploykit.runtime.contract import MAX_AREA, ArrayInput, Contract, ImageInput, Output
+from deploykit.verdict import batches
 from deploykit.verdict.deployed import Deployed
 
-LARGE = 100.0
-REAL = 4
-BATCHES = (1, 2, 5)
-CORNERS = "zeros, ones and large values"
-WITH_LARGE_VALUES = (CORNERS, "large values")
 FREE = 64  # pixels: few networks shrink an image by more
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One feed for every input of the network; `name` says what it holds."""
-
-    name: str
-    tensors: tuple[Tensor, ...]
-
-    def feeds(self, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """As onnxruntime takes them."""
-        return {name: tensor.numpy() for name, tensor in zip(names, self.tensors, strict=True)}
 
 
 class Described(Protocol):
@@ -68,50 +50,6 @@ class Described(Protocol):
         """Whether its weights are more than random numbers."""
 
 
-def batches_for(network: Described, split: Split | None = None, sizes: Sequence[int] = BATCHES, seed: int = 0) -> list[Batch]:
-    """Noise at every one of `sizes`; zeros, ones and large values as one batch of three; real samples where there are some."""
-    generator = torch.Generator().manual_seed(seed)
-    found = [Batch(f"noise, batch {size}", tuple(spec.random(size, generator) for spec in network.inputs)) for size in sizes]
-    found.append(Batch(CORNERS, tuple(torch.cat(_corners(spec, generator)) for spec in network.inputs)))
-    if split is not None and network.rules is not None and len(network.inputs) == 1 and len(split):
-        real = torch.from_numpy(split.take(REAL).arrays(network.rules))
-        found.append(Batch("real samples", (real,)))
-    return found
-
-
-def batches_of_one_size(network: Described, size: int, seed: int = 0) -> list[Batch]:
-    """For a file that takes one batch size only: noise twice, and zeros, ones and large values as a batch each."""
-    generator = torch.Generator().manual_seed(seed)
-    found = [Batch(f"noise {n}, batch {size}", tuple(spec.random(size, generator) for spec in network.inputs)) for n in ("A", "B")]
-    corners = [_corners(spec, generator) for spec in network.inputs]
-    for kind, parts in zip(("zeros", "ones", "large values"), zip(*corners, strict=True), strict=True):
-        found.append(Batch(kind, tuple(part.expand(size, *part.shape[1:]).contiguous() for part in parts)))
-    return found
-
-
-def batches_of_other_sizes(network: Described, values: Sequence[onnx.ValueInfoProto], seed: int = 1) -> list[Batch]:
-    """Noise, half as large again along every axis besides the batch that the graph leaves open, and noise half as large.
-
-    The first one that the network takes is enough. `[]` if the graph leaves no axis open.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    found = []
-    for change in (lambda size: size + size // 2, lambda size: max(1, size // 2)):
-        specs = [_resized(spec, value, change) for spec, value in zip(network.inputs, values, strict=True)]
-        if [spec.shape for spec in specs] != [spec.shape for spec in network.inputs]:
-            sizes = ", ".join("x".join(map(str, spec.shape)) for spec in specs)
-            found.append(Batch(f"noise of another size ({sizes})", tuple(spec.random(2, generator) for spec in specs)))
-    return found
-
-
-def _resized(spec: InputSpec, value: onnx.ValueInfoProto, change: Callable[[int], int]) -> InputSpec:
-    dims = value.type.tensor_type.shape.dim
-    if len(dims) != len(spec.shape) + 1:
-        return spec
-    sizes = zip(spec.shape, dims[1:], strict=True)
-    return replace(spec, shape=tuple(size if dim.HasField("dim_value") else change(size) for size, dim in sizes))
-
-
 def specs_of(deployed: Deployed, contract: Contract | None) -> tuple[InputSpec, ...]:
     """The inputs of a graph without the batch; free sizes are the contract's, else `FREE` for images and 8 for the rest.
 
@@ -122,22 +60,53 @@ def specs_of(deployed: Deployed, contract: Contract | None) -> tuple[InputSpec, 
     rules = contract.input if contract else None
     image = (rules.channels, rules.height, rules.width) if isinstance(rules, ImageInput) else ()
     rows = _rows_picked(deployed.model.graph)
+    values = deployed.inputs
     found = []
-    for value in deployed.inputs:
+    for value, axis in zip(values, batch_axes(values), strict=True):
         dims = value.type.tensor_type.shape.dim
-        if not dims:
-            raise InputError(f"the input {value.name[:80]!r} has no batch, so the files cannot be compared at several sizes")
+        others = [dim for place, dim in enumerate(dims) if place != axis]
         known = image or examples.get(value.name, ())
-        usual = known if len(known) == len(dims) - 1 else (FREE if len(dims) == 4 else 8,) * (len(dims) - 1)
-        shape = tuple(d.dim_value if d.HasField("dim_value") else u for d, u in zip(dims[1:], usual, strict=True))
+        usual = known if len(known) == len(others) else (FREE if len(dims) == 4 else 8,) * len(others)
+        shape = tuple(d.dim_value if _is_fixed(d) else u for d, u in zip(others, usual, strict=True))
         if math.prod(shape) > MAX_AREA:
             raise InputError(f"a sample for the input {value.name[:80]!r} would have {math.prod(shape):,} elements")
         numbers = onnx_file.number_type(value.type.tensor_type.elem_type)
         if numbers is None:
             raise InputError(f"the input {value.name[:80]!r} takes no numbers that numpy has", "no values can be made up for it")
         dtype = torch.from_numpy(np.zeros(0, numbers)).dtype
-        found.append(InputSpec(value.name, shape, dtype, rows.get(value.name, BYTES.get(dtype, 2))))
+        found.append(InputSpec(value.name, shape, dtype, rows.get(value.name, BYTES.get(dtype, 2)), axis))
     return tuple(found)
+
+
+def batch_axes(values: Sequence[onnx.ValueInfoProto]) -> list[int | None]:
+    """Where the batch lies in each input of a graph: on the axis called like the first open first axis; `None` for no batch.
+
+    Where no first axis is open, it is the first one if all have one size.
+    """
+    dims = [value.type.tensor_type.shape.dim for value in values]
+    name = next((each[0].dim_param for each in dims if each and not _is_fixed(each[0])), None)
+    if name is None:
+        one = all(dims) and len({each[0].dim_value for each in dims}) == 1
+        return [0 if one else None] * len(dims)
+    found: list[int | None] = []
+    for each in dims:
+        called = [axis for axis, dim in enumerate(each) if name and dim.dim_param == name]
+        found.append(called[0] if called else 0 if each and not _is_fixed(each[0]) else None)
+    return found
+
+
+def fixed_batch(values: Sequence[onnx.ValueInfoProto], specs: Sequence[InputSpec]) -> int | None:
+    """The only batch size that a graph takes, `None` where any goes."""
+    for value, spec in zip(values, specs, strict=True):
+        dims = value.type.tensor_type.shape.dim
+        if spec.batch_axis is not None and spec.batch_axis < len(dims) and _is_fixed(dims[spec.batch_axis]):
+            return int(dims[spec.batch_axis].dim_value)
+    return None
+
+
+def _is_fixed(dim: onnx.TensorShapeProto.Dimension) -> bool:
+    """Whether a size is given; some tools write -1 for an open one."""
+    return bool(dim.HasField("dim_value") and dim.dim_value >= 0)
 
 
 def _rows_picked(graph: onnx.GraphProto) -> dict[str, int]:
@@ -195,13 +164,8 @@ def photographs(network: Described) -> Split | None:
 
 
 def sample_batches(network: Described, sizes: Sequence[int] = (1, 3)) -> list[dict[str, NDArray[Any]]]:
-    """Noise at each of `sizes`, as feeds, for comparing two ONNX files of the network."""
+    """Noise at each of `sizes`, or the examples where those tell, as feeds, for comparing two ONNX files of the network."""
     names = [spec.name for spec in network.inputs]
-    return [batch.feeds(names) for batch in batches_for(network, None, sizes)[: len(sizes)]]
-
-
-def _corners(spec: InputSpec, generator: torch.Generator) -> list[Tensor]:
-    noise = spec.random(1, generator)
-    if spec.dtype.is_floating_point:
-        return [torch.zeros_like(noise), torch.ones_like(noise), noise * LARGE]
-    return [torch.full_like(noise, min(value, spec.below - 1)) for value in (0, 1, spec.below - 1)]
+    generator = torch.Generator().manual_seed(0)
+    found = batches.examples(network.inputs, sizes)[: len(sizes)]
+    return [batch.feeds(names) for batch in found or [batches.noise(network.inputs, batches.NORMAL, n, generator) for n in sizes]]

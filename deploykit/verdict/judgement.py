@@ -7,30 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+import torch
 
 from deploykit import onnx_file
 from deploykit.datasets import Split
-from deploykit.errors import ContractError
+from deploykit.errors import ContractError, InputError
+from deploykit.network.capturing import Guard
 from deploykit.network.target import Network
 from deploykit.onnx_file import sessions
 from deploykit.runtime.contract import ArrayInput, ImageInput
-from deploykit.verdict import blame, evidence, legal, preprocessing
+from deploykit.verdict import batches, blame, evidence, hints, legal, open_sizes, preprocessing
+from deploykit.verdict.batches import BATCHES, Batch
 from deploykit.verdict.case import Case, OutputComparison
 from deploykit.verdict.decisions import decide
 from deploykit.verdict.deployed import Deployed
-from deploykit.verdict.inputs import (
-    BATCHES,
-    Batch,
-    absent_dataset,
-    batches_for,
-    batches_of_one_size,
-    batches_of_other_sizes,
-    labelled_split,
-    photographs,
-)
+from deploykit.verdict.inputs import absent_dataset, fixed_batch, labelled_split, photographs
 from deploykit.verdict.layers import LayerDifference, first_divergent
 from deploykit.verdict.originals import Original, TorchOriginal
-from deploykit.verdict.result import Check, Decisions, Verdict
+from deploykit.verdict.result import Check, Decisions, Verdict, Word
 
 MIN_TOP1_AGREEMENT = 0.99  # share of the labelled samples on which file and network decide alike, 0..1
 
@@ -47,16 +41,18 @@ def judge(
     rtol: float | None = None,
     atol: float | None = None,
     device: str = "cpu",
+    guards: Sequence[Guard] | None = None,
 ) -> Verdict:
     """Ask everything of the file and give the verdict.
 
     `network`: what the file is meant to be. `folder`: where weights lie that are not in `model`. `steps`: what made the model,
-    one after the other, for the blame. `device`: where the file is run; raises `DeviceUnavailable` if that cannot be.
+    one after the other, for the blame. `guards`: of the network on open sizes, where they are known already. `device`: where the
+    file is run; raises `DeviceUnavailable` if that cannot be.
     """
     deployed = Deployed(model, folder)
     original = TorchOriginal(network, deployed.precision) if isinstance(network, Network) else network
     labelled = labelled_split(original, data) if original.trained or data else None
-    ask = _Questions(file, steps, labelled, sizes, rtol, atol, sessions.working_device(device))
+    ask = _Questions(file, steps, labelled, sizes, rtol, atol, sessions.working_device(device), guards)
     apart = preprocessing.taken_apart(deployed)
     if apart is None:
         return _judged(deployed, original, ask)
@@ -79,6 +75,7 @@ class _Questions:
     rtol: float | None
     atol: float | None
     provider: str
+    guards: Sequence[Guard] | None
 
 
 def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
@@ -88,18 +85,20 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
     2. Does it take as many inputs as the network? Else it is "different", and nothing more is asked.
     3. Both get the same batches; every output is compared on each.
     4. Every layer's own output is compared on some; on all where the outputs differ and no layer was seen to.
-    5. The stored weights, the contract, and whether all this proves anything.
+    5. Other sizes of open axes, the stored weights, the contract, and whether all this proves anything.
     6. On labelled samples, whether both decide alike.
     7. "same" if every check passed; else the step is looked for that broke the file, and the first module that differs.
     """
     found = legal.checks(deployed)
     if not all(check.passed for check in found):
-        return Verdict(ask.file, original.name, "invalid", tuple(found), blamed_step=_first_illegal(ask, deployed))
+        module = original.network.module if isinstance(original, TorchOriginal) else None
+        told = tuple(hints.explained(check, module) for check in found)
+        return Verdict(ask.file, original.name, "invalid", told, blamed_step=_first_illegal(ask, deployed))
     found.append(_inputs(deployed, original))
     if not found[-1].passed:
         return Verdict(ask.file, original.name, "different", tuple(found), blamed_step="export")
-    batches, untried = _batches(deployed, original, ask.labelled[0] if ask.labelled else None, ask.sizes)
-    case = Case(deployed, original, batches, ask.rtol, ask.atol, ask.provider)
+    planned, made_up = _batches(deployed, original, ask.labelled[0] if ask.labelled else None, ask.sizes)
+    case, refused = _case(deployed, original, planned, ask)
     outputs = case.outputs()
     layers = case.layers(outputs.check.passed)
     if not outputs.check.passed and first_divergent(layers) is None:
@@ -108,28 +107,52 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
     moved = {layer.path for layer in layers if layer.moved}
     layers = [layer for layer in layers if not layer.moved]
     weights, wrong_weight = original.weights(deployed, right - moved, moved)
-    found += [outputs.check, _layers(layers), weights, _contract(deployed, original), _evidence(outputs, layers, case)]
+    sized, ranges, wrong_batch = _sizes(deployed, original, case, ask) if outputs.check.passed else (None, {}, outputs.batch)
+    found += [outputs.check, _layers(layers), weights, *filter(None, [sized]), _contract(deployed, original)]
+    found.append(_evidence(outputs, layers, case))
     decisions = None
     if ask.labelled and ask.labelled[1] and original.rules is not None and len(original.inputs) == 1:
         decisions = decide(deployed, ask.provider, original.logits, original.rules, ask.labelled[0])
         found.append(_decisions(decisions))
-    same = all(check.passed for check in found)
+    word = _word(found, outputs)
     first = first_divergent(layers)
     layer = original.culprit(deployed, first.path) if first else wrong_weight
     made_by = [(name, Deployed(part, deployed.folder)) for name, part in ask.steps] or [("export", deployed)]
-    remarks = [original.note, untried, legal.traces(deployed.model), None if ask.labelled else absent_dataset(original)]
+    absent = None if ask.labelled else absent_dataset(original)
+    remarks = [original.note, made_up, refused, legal.traces(deployed.model), absent]
     return Verdict(
         file=ask.file,
         against=original.name,
-        verdict="same" if same else "different",
+        verdict=word,
         checks=tuple(found),
         errors=outputs.errors,
         decisions=decisions,
         layers_compared=len({layer.path for layer in layers}),
-        blamed_step=None if same else blame.blamed_step(made_by, case.agrees, ask.provider),
-        first_divergent_layer=None if same else layer,
+        blamed_step=_blamed(made_by, case, sized, ask) if word == "different" else None,
+        first_divergent_layer=layer if word == "different" else None,
         notes=tuple(filter(None, remarks)),
+        sizes=ranges,
+        witness=case.witness(wrong_batch) if word == "different" and wrong_batch is not None else None,
     )
+
+
+def _word(checks: Sequence[Check], outputs: OutputComparison) -> Word:
+    """The word for the checks: different where one saw a difference, not proven where there was nothing to see one by."""
+    failed = {check.name for check in checks if not check.passed}
+    if not failed:
+        return "same"
+    silent = {"evidence"} if outputs.told else {"evidence", "outputs"}
+    return "not proven" if failed <= silent else "different"
+
+
+def _blamed(steps: Sequence[tuple[str, Deployed]], case: Case, sized: Check | None, ask: _Questions) -> str:
+    """A branch on a size is frozen by the export; anything else is found by trying the steps, and last by their weights."""
+    if sized is not None and not sized.passed:
+        return steps[0][0]
+    found = blame.blamed_step(steps, case.agrees, ask.provider)
+    if found != "unknown":
+        return found
+    return next((name for name, model in steps if not case.original.weights(model, (), frozenset())[0].passed), found)
 
 
 def _first_illegal(ask: _Questions, deployed: Deployed) -> str | None:
@@ -141,30 +164,52 @@ def _first_illegal(ask: _Questions, deployed: Deployed) -> str | None:
 
 
 def _batches(deployed: Deployed, original: Original, split: Split | None, sizes: Sequence[int]) -> tuple[list[Batch], str]:
-    """A file that takes one batch size is at fault where the network takes any, unless that size alone was asked for.
+    """What both are asked: the examples, noise, corners and real samples at every batch size, or at the only one; and a remark.
 
-    With a remark where the file leaves an axis open for which no other size could be tried.
+    A file of one batch size is asked for that one.
     """
     if split is None and original.trained:
         split = photographs(original)
-    fixed = deployed.fixed_batch or original.fixed_batch
-    if fixed is not None and (not isinstance(original, TorchOriginal) or tuple(sizes) == (fixed,)):
-        return batches_of_one_size(original, fixed), ""
-    found = batches_for(original, split, sizes)
-    others = batches_of_other_sizes(original, deployed.inputs)
-    taken = next((batch for batch in others if _takes(original, batch)), None)
-    if taken is not None:
-        return [*found, taken], ""
-    return found, "the file leaves sizes open of which the network takes no other: they were not tried" if others else ""
+    specs = original.inputs
+    fixed = fixed_batch(deployed.inputs, specs) or original.fixed_batch
+    if fixed is not None or all(spec.batch_axis is None for spec in specs):
+        sizes = (fixed or 1,)
+    chosen, remark = batches.range_for(specs, original.again, max(sizes[:2]))
+    generator = torch.Generator().manual_seed(0)
+    found = batches.examples(specs, sizes)
+    if len(sizes) > 1:
+        found += [batches.noise(specs, chosen, size, generator) for size in sizes]
+        found.append(batches.corners(specs, chosen, generator))
+    else:
+        found += [batches.noise(specs, chosen, sizes[0], generator, f"noise {n}, batch {sizes[0]}") for n in ("A", "B")]
+        found += batches.corners_apart(specs, chosen, generator, sizes[0])
+    return [*found, *batches.real(original.rules, specs, split, fixed or batches.REAL)], remark
 
 
-def _takes(original: Original, batch: Batch) -> bool:
-    """Whether the network itself takes such inputs: a graph may leave an axis open that the network does not."""
+def _case(deployed: Deployed, original: Original, found: Sequence[Batch], ask: _Questions) -> tuple[Case, str]:
+    """The network asked about every batch that it answers, and a remark that names those that it refuses."""
+    rest = (ask.rtol, ask.atol, ask.provider)
     try:
-        original.observe([batch], ())
-    except Exception:  # whatever a network raises of a size that it cannot take
-        return False
-    return True
+        return Case(deployed, original, list(found), *rest), ""
+    except InputError:
+        taken, refused = batches.answered(found, original.again)
+        if not refused:
+            raise
+        remark = f"the network itself refuses {', '.join(refused)}, which is no evidence against the file"
+        return Case(deployed, original, taken, *rest), remark
+
+
+def _sizes(
+    deployed: Deployed, original: Original, case: Case, ask: _Questions
+) -> tuple[Check | None, open_sizes.Ranges, Batch | None]:
+    """The file at other sizes of its open axes; see `open_sizes.check`."""
+    rows = {
+        tensor.shape[spec.batch_axis]
+        for observation in case.comparable
+        for spec, tensor in zip(original.inputs, observation.batch.tensors, strict=True)
+        if spec.batch_axis is not None
+    }
+    return open_sizes.check(original, deployed.inputs, ask.guards, case.differs_on, rows)
 
 
 def _inputs(deployed: Deployed, original: Original) -> Check:
@@ -221,6 +266,7 @@ def _evidence(outputs: OutputComparison, layers: Sequence[LayerDifference], case
         case.comparable if outputs.errors else (),
         layers,
         is_repeatable=case.repeatable,
+        changed=case.original.changed,
         tolerance=outputs.tolerance if case.tolerance_is_derived else None,
         precision=case.precision,
     )

@@ -21,7 +21,7 @@ from deploykit import onnx_file
 from deploykit.onnx_file import external_data
 from deploykit.onnx_file.walk import SCOPES
 from deploykit.verdict.deployed import Deployed
-from deploykit.verdict.folding import expected, float64_array
+from deploykit.verdict.folding import expected, float64_array, scaled_modules
 
 Convolution = nn.modules.conv._ConvNd
 BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -31,8 +31,8 @@ BatchNorm = nn.modules.batchnorm._BatchNorm
 class Naming:
     """`values`: module path -> the value that is its output. `trusted`: whether the file was made to say so.
 
-    `folds`: path of a convolution -> path of the BatchNorm whose output the convolution's node now gives. `suspects`: values of
-    two files that may mean different things under one name, see `moved_names`.
+    `folds`: path of a convolution -> path of the BatchNorm whose output the convolution's node now gives. `suspects`: values
+    that may mean another thing under the name, see `moved_names`: of two files, or of a layer into which a scale was folded.
     """
 
     values: Mapping[str, str]
@@ -53,7 +53,8 @@ def name_layers(deployed: Deployed, module: nn.Module) -> Naming:
             for value in node.output
             if isinstance(modules.get(value), BatchNorm) and node.name != value and node.name in modules
         }
-        return Naming({name: name for name in deployed.values()}, True, folds)
+        suspects = scaled_modules(deployed, module) - set(folds)
+        return Naming({name: name for name in deployed.values()}, True, folds, suspects)
     return _guessed(deployed, modules)
 
 

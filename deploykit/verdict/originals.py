@@ -9,21 +9,28 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from deploykit import onnx_file
-from deploykit.errors import ModelFileError
+from deploykit.errors import InputError, ModelFileError
+from deploykit.network import capturing, input_specs
 from deploykit.network import outputs as network_outputs
+from deploykit.network.capturing import Guard
 from deploykit.network.input_specs import InputSpec
 from deploykit.network.target import Network
 from deploykit.onnx_file import external_data, sessions, walk
 from deploykit.runtime.contract import ArrayInput, ImageInput, Output
-from deploykit.verdict import blame, moved_names
+from deploykit.runtime.values import Values as InputValues
+from deploykit.verdict import blame, moved_names, open_sizes
+from deploykit.verdict.batches import Batch
 from deploykit.verdict.deployed import Deployed
-from deploykit.verdict.inputs import Batch, specs_of
+from deploykit.verdict.inputs import fixed_batch, specs_of
 from deploykit.verdict.naming import Naming, name_layers
+from deploykit.verdict.open_sizes import Axes
 from deploykit.verdict.precision import Precision
 from deploykit.verdict.reference import Answers, Observation, Reference
 from deploykit.verdict.result import Check
+from deploykit.verdict.sizes import Sizes
 from deploykit.verdict.values import Values
 from deploykit.verdict.weights import compare_weights
 
@@ -43,12 +50,19 @@ class Original(Protocol):
     trained: bool
     note: str
     fixed_batch: int | None
+    changed: set[str]
 
     def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
         """Its own answers; the values of its layers for the batches named."""
 
     def again(self, batch: Batch) -> list[NDArray[Any]]:
         """Its outputs in float32, asked once more: a network that draws random numbers gives others."""
+
+    def guards(self, axes: Axes, sizes: Sizes) -> Sequence[Guard]:
+        """The conditions on open axes under which the network does what it does at `sizes`; raises whatever tracing raises."""
+
+    def line_of(self, guard: Guard, axes: Axes, sizes: Sizes) -> str:
+        """The line of code that asks for the sizes of a guard, empty where nobody knows."""
 
     def naming(self, deployed: Deployed) -> Naming:
         """Which values of the file are which layers of the network."""
@@ -84,6 +98,7 @@ class TorchOriginal:
         self.note = ""
         self.fixed_batch: int | None = None
         self._reference = Reference(network.module, precision)
+        self.changed = self._reference.changed
 
     def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
         """PyTorch in float64 and float32, and rounded to float16 where the file is."""
@@ -95,14 +110,24 @@ class TorchOriginal:
         """PyTorch in float32."""
         return self._reference.ask(batch.tensors).outputs
 
+    def guards(self, axes: Axes, sizes: Sizes) -> Sequence[Guard]:
+        """By tracing the network there."""
+        return capturing.capture(self.network.module, self._examples(axes, sizes), axes).guards
+
+    def line_of(self, guard: Guard, axes: Axes, sizes: Sizes) -> str:
+        """By tracing the network once more."""
+        return capturing.line_of(guard, self.network.module, self._examples(axes, sizes), axes)
+
+    def _examples(self, axes: Axes, sizes: Sizes) -> tuple[Tensor, ...]:
+        return open_sizes.at(self.inputs, axes, sizes, torch.Generator().manual_seed(0))
+
     def naming(self, deployed: Deployed) -> Naming:
         """By what the file says of its nodes and values."""
         return name_layers(deployed, self.network.module)
 
     def weights(self, deployed: Deployed, proven: Container[str], moved: AbstractSet[str]) -> tuple[Check, str | None]:
         """By name, with BatchNorm folded where the exporter folded it."""
-        del moved
-        return compare_weights(deployed, self.network.module, self.naming(deployed), proven)
+        return compare_weights(deployed, self.network.module, self.naming(deployed), proven, moved)
 
     def culprit(self, deployed: Deployed, path: str) -> str:
         """A folded BatchNorm's fault is told from its convolution's."""
@@ -124,7 +149,14 @@ class OnnxOriginal:
 
     note = "two files were compared: onnxruntime without optimizations stands in for float64"
 
-    def __init__(self, name: str, deployed: Deployed, candidate: Deployed) -> None:
+    def __init__(
+        self,
+        name: str,
+        deployed: Deployed,
+        candidate: Deployed,
+        input_shapes: Sequence[tuple[int, ...]] | None = None,
+        values: InputValues | None = None,
+    ) -> None:
         self.name = name
         self.deployed = deployed
         self.precision = deployed.precision
@@ -136,8 +168,11 @@ class OnnxOriginal:
         self.dataset = dataset if isinstance(dataset, str) else None
         self.data: str | None = None
         self.trained = bool(contract and contract.provenance.get("checkpoint_sha256"))
-        self.inputs = specs_of(deployed, contract)
-        self.fixed_batch: int | None = deployed.fixed_batch
+        self.inputs = input_specs.changed(specs_of(deployed, contract), input_shapes, None, name)
+        if values is not None:
+            self.inputs = input_specs.with_values(self.inputs, values, name)
+        self.fixed_batch: int | None = fixed_batch(deployed.inputs, self.inputs)
+        self.changed: set[str] = set()
         self._session = deployed.session()
 
     def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
@@ -148,6 +183,16 @@ class OnnxOriginal:
     def again(self, batch: Batch) -> list[NDArray[Any]]:
         """With all of onnxruntime's optimizations."""
         return self._ask("all", [batch], ())[0].outputs
+
+    def guards(self, axes: Axes, sizes: Sizes) -> Sequence[Guard]:
+        """None: a graph does not branch on sizes without an operator that says so."""
+        del axes, sizes
+        return ()
+
+    def line_of(self, guard: Guard, axes: Axes, sizes: Sizes) -> str:
+        """None: there is no code."""
+        del guard, axes, sizes
+        return ""
 
     def naming(self, deployed: Deployed) -> Naming:
         """Values of one name."""
@@ -192,7 +237,7 @@ class OnnxOriginal:
             try:
                 answers = sessions.run(plain, feeds)
             except ModelFileError as error:
-                raise ModelFileError(f"{self.name} cannot take {batch.name}: {error.problem}", "choose other --batches") from error
+                raise InputError(f"{self.name} cannot take {batch.name}: {error.problem}", "choose other --batches") from error
             layers = Values()
             for start in range(0, len(self.comparable) if batch.name in with_layers else 0, VALUES_AT_ONCE):
                 group = self.comparable[start : start + VALUES_AT_ONCE]

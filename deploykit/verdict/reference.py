@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from deploykit.network import outputs as network_outputs
 from deploykit.network.running import run
+from deploykit.verdict.batches import Batch
 from deploykit.verdict.comparison import distance
-from deploykit.verdict.inputs import Batch
 from deploykit.verdict.long_sums import PlainSums
 from deploykit.verdict.precision import Precision
 from deploykit.verdict.rounding import rounded
@@ -91,6 +91,7 @@ class Reference:
         self.module = module.eval()
         self.precision = precision
         self.note = ""
+        self.changed: set[str] = set()  # buffers and parameters that a forward pass wrote to
 
     def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
         """Ask every batch in each arithmetic; layers are kept for the batches named in `with_layers`.
@@ -138,9 +139,29 @@ class Reference:
     def ask(self, tensors: Sequence[Tensor], layers: bool = False) -> Answers:
         """One run with the weights as they are now. Raises `InputError` with what the network says of its inputs."""
         found = Values()
+        before = _versions(self.module)
         with _recording(self.module, found) if layers else nullcontext():
             outputs = run(self.module, tensors)
+        after = _versions(self.module)
+        self.changed |= {name for name, version in after.items() if before.get(name) != version}
         return Answers(network_outputs.arrays(outputs), found)
+
+
+def _main_output(owner: nn.Module, output: Any) -> Any:
+    """The tensor by which a graph calls a module: its only one, or the first one of a recurrent layer or of attention.
+
+    Of any other several tensors none is kept: which of them has the module's name is not known.
+    """
+    if not isinstance(output, tuple) or not output:
+        return output
+    several = sum(isinstance(each, Tensor) for each in output) > 1
+    return None if several and not isinstance(owner, (nn.RNNBase, nn.MultiheadAttention)) else output[0]
+
+
+def _versions(module: nn.Module) -> dict[str, tuple[int, int]]:
+    """Per buffer and parameter: which tensor it is, and how often that was written to."""
+    stored = (*module.named_buffers(), *module.named_parameters())
+    return {name: (id(tensor), 0 if tensor.is_inference() else tensor._version) for name, tensor in stored}
 
 
 @contextmanager
@@ -148,16 +169,17 @@ def _recording(module: nn.Module, found: Values) -> Iterator[None]:
     """Keep what every module gives back."""
     calls: dict[str, int] = {}
 
-    def keep(path: str, output: Any) -> None:
+    def keep(owner: nn.Module, output: Any) -> None:
+        path = paths[id(owner)]
         count = calls.get(path, 0)
         calls[path] = count + 1
-        first = output[0] if isinstance(output, tuple) and output else output
+        first = _main_output(owner, output)
         if isinstance(first, Tensor):
             found[f"{path}@{count}" if count else path] = network_outputs.to_numpy(first)
 
     paths = {id(child): path for path, child in module.named_modules()}
     hooks = [
-        child.register_forward_hook(lambda owner, _args, output: keep(paths[id(owner)], output))
+        child.register_forward_hook(lambda owner, _args, output: keep(owner, output))
         for path, child in module.named_modules()
         if path
     ]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Word = Literal["same", "different", "invalid"]
+from numpy.typing import NDArray
+
+Word = Literal["same", "different", "not proven", "invalid"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,12 @@ class Decisions:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Is the file still the same network? The evidence, and who is to blame if it is not."""
+    """Is the file still the same network? The evidence, and who is to blame if it is not.
+
+    `witness`: of a file that is different, inputs on which both part, by name, and what each answered: ``network/NAME`` and
+    ``file/NAME``; `None` where no inputs show it. `sizes`: per open axis, the smallest and the largest size at which the file was
+    seen to be right.
+    """
 
     file: str
     against: str
@@ -69,6 +77,8 @@ class Verdict:
     blamed_step: str | None = None
     first_divergent_layer: str | None = None
     notes: tuple[str, ...] = field(default=())
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    witness: Mapping[str, NDArray[Any]] | None = field(default=None, repr=False, compare=False)
 
     @property
     def same(self) -> bool:
@@ -89,6 +99,7 @@ class Verdict:
             "blamed_step": self.blamed_step,
             "first_divergent_layer": self.first_divergent_layer,
             "notes": list(self.notes),
+            "sizes": {name: list(ends) for name, ends in self.sizes.items()},
         }
 
     def summary(self) -> dict[str, Any]:

@@ -19,7 +19,6 @@ Sizes = Mapping[str, int]
 BATCH = "batch"
 FARTHEST = 1 << 16  # largest size of one axis that is looked at for a guard
 MOST_GROWTH = 64  # largest number of elements beside those of the example
-MOST_PER_GUARD = 2
 
 
 @dataclass(frozen=True)
@@ -34,22 +33,25 @@ class Trial:
 
 
 def trials(base: Sizes, guards: Sequence[Guard] = ()) -> tuple[list[Trial], list[Guard]]:
-    """The trials beside `base`, the sizes of the example, cheapest first; and the guards for which no bearable size was found.
+    """The trials beside `base`, the sizes of the example, and the unbearable guards. Guards first, then kinds, cheapest first.
 
-    An axis called `batch` is changed for guards alone: several batches are tried anyway.
+    An axis called `batch` is changed for guards alone: several batches are tried anyway. A guard is unbearable where the sizes at
+    which it does not hold take too much memory.
     """
-    found: dict[tuple[int, ...], Trial] = {tuple(base.values()): Trial(base)}
-    open_ended = []
+    found: dict[tuple[int, ...], Trial] = {}
+    unbearable = []
     for guard in guards:
         broken = list(_breaking(base, guard))
-        if not broken:
-            open_ended.append(guard)
-        for sizes in broken:
+        bearable = [sizes for sizes in broken if _bearable(sizes, base)]
+        if broken and not bearable:
+            unbearable.append(guard)
+        for sizes in bearable:
             found.setdefault(tuple(sizes.values()), Trial(sizes, guard))
     for sizes in _kinds(base):
-        found.setdefault(tuple(sizes.values()), Trial(sizes))
-    del found[tuple(base.values())]
-    return sorted(found.values(), key=lambda trial: (trial.guard is None, math.prod(trial.sizes.values()))), open_ended
+        if sizes != base:
+            found.setdefault(tuple(sizes.values()), Trial(sizes))
+    by_kind = sorted((trial for trial in found.values() if trial.guard is None), key=lambda trial: math.prod(trial.sizes.values()))
+    return [*(trial for trial in found.values() if trial.guard is not None), *by_kind], unbearable
 
 
 def _kinds(base: Sizes) -> Iterator[dict[str, int]]:
@@ -83,18 +85,13 @@ def _even_part(size: int) -> int:
 
 
 def _breaking(base: Sizes, guard: Guard) -> Iterator[dict[str, int]]:
-    """At most `MOST_PER_GUARD` bearable sizes at which a guard does not hold: the nearest one below the example's, and above it."""
+    """Sizes at which a guard does not hold, at most two: the cheapest below the example's, and above, one axis changed or all."""
     axes = [name for name in guard.axes if name in base]
-    seen = 0
+    moves = [[name] for name in axes] + ([axes] if len(axes) > 1 else [])
     for direction in (-1, 1):
-        for moved in ([name] for name in axes) if len(axes) < 2 else (*([name] for name in axes), axes):
-            sizes = _first_broken(base, guard, moved, direction)
-            if sizes is not None and _bearable(sizes, base):
-                yield sizes
-                seen += 1
-                break
-        if seen == MOST_PER_GUARD:
-            return
+        found = [sizes for moved in moves if (sizes := _first_broken(base, guard, moved, direction)) is not None]
+        if found:
+            yield min(found, key=lambda sizes: math.prod(sizes.values()))
 
 
 def _first_broken(base: Sizes, guard: Guard, axes: Sequence[str], direction: int) -> dict[str, int] | None:

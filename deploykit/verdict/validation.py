@@ -15,9 +15,12 @@ from deploykit.network import target as targets
 from deploykit.network.input_specs import InputSpec
 from deploykit.network.request import Request, Target
 from deploykit.network.target import Network
+from deploykit.runtime import values
+from deploykit.runtime.values import Values
 from deploykit.verdict import preprocessing
+from deploykit.verdict.batches import BATCHES
 from deploykit.verdict.deployed import Deployed
-from deploykit.verdict.inputs import BATCHES, specs_of
+from deploykit.verdict.inputs import specs_of
 from deploykit.verdict.judgement import judge
 from deploykit.verdict.originals import OnnxOriginal
 from deploykit.verdict.result import Verdict
@@ -33,6 +36,7 @@ def validate(
     arguments: Mapping[str, Any] | None = None,
     input_shapes: Sequence[tuple[int, ...]] | None = None,
     input_dtypes: Sequence[str] | None = None,
+    inputs: Values | Path | str | None = None,
     data: str | None = None,
     batches: Sequence[int] = BATCHES,
     rtol: float | None = None,
@@ -42,8 +46,9 @@ def validate(
     """Is the ONNX file the same network as `against`, a PyTorch TARGET or another ONNX file?
 
     `arguments`, `input_shapes` and `input_dtypes`: of the network, as they were given to `export`; inputs that nobody names are
-    those of the file. `device`: where the file is run ("cpu", "cuda", "auto"). Without `against`, the file's own contract says
-    which network and which checkpoint it came from; that checkpoint must be there with the same SHA-256.
+    those of the file. `inputs`: values as they occur, by input, or the `.npz` file that holds them. `device`: where the file is
+    run ("cpu", "cuda", "auto"). Without `against`, the file's own contract says which network and which checkpoint it came from;
+    that checkpoint must be there with the same SHA-256.
 
     Raises `ModelFileError` for a file that is no ONNX, `InputError` for nothing to compare with, `DeviceUnavailable`.
     """
@@ -54,11 +59,12 @@ def validate(
     network: Network | OnnxOriginal
     asked = Request(
         against or "", checkpoint=checkpoint, untrained=untrained, seed=seed, arguments=arguments, input_shapes=input_shapes,
-        input_dtypes=input_dtypes,
+        input_dtypes=input_dtypes, inputs=inputs,
     )  # fmt: skip
     if against is not None and asked.is_file:
         _refuse(asked)
-        network = OnnxOriginal(against, _network_in(Path(against)), preprocessing.network_in(Deployed(model, folder)))
+        candidate = preprocessing.network_in(Deployed(model, folder))
+        network = OnnxOriginal(against, _network_in(Path(against)), candidate, input_shapes, values.of_inputs(inputs))
     elif against is not None:
         network = targets.resolve(asked, fallback=_inputs_in(Deployed(model, folder)))
         with contextlib.suppress(ContractError):  # the verdict's own check of the contract says why
@@ -76,12 +82,11 @@ def _network_in(file: Path) -> Deployed:
 
 
 def _refuse(asked: Request) -> None:
-    """A file has its weights and inputs inside."""
+    """A file has its weights inside, and the types of its inputs."""
     given = {
         "--checkpoint": asked.checkpoint,
         "--untrained": asked.untrained,
         "--arg": asked.arguments,
-        "--input-shape": asked.input_shapes,
         "--input-dtype": asked.input_dtypes,
     }
     option = next((name for name, value in given.items() if value), None)
@@ -145,8 +150,17 @@ def _require_arguments(file: Path, provenance: Mapping[str, Any], asked: Request
 def _require_same_inputs(file: Path, provenance: Mapping[str, Any], network: Network, asked: Request) -> Network:
     """Nor does it choose the size of the inputs, which its contract must state as the network has it."""
     recorded = provenance.get("inputs")
-    if isinstance(recorded, list) and not asked.input_shapes and recorded != [spec.document() for spec in network.inputs]:
+    if (
+        isinstance(recorded, list)
+        and not asked.input_shapes
+        and _unnamed(recorded) != _unnamed([spec.document() for spec in network.inputs])
+    ):
         shapes = [entry.get("shape") if isinstance(entry, dict) else None for entry in recorded[:4]]
         shown = " ".join(f"--input-shape {'x'.join(map(str, shape[:8]))[:60]}" for shape in shapes if isinstance(shape, list))
         raise InputError(f"{file} was exported for other inputs than {network.name} has by default", f"give them again: {shown}")
     return network
+
+
+def _unnamed(inputs: list[Any]) -> list[Any]:
+    """What is recorded of inputs without what the file calls them."""
+    return [{key: value for key, value in entry.items() if key != "name"} if isinstance(entry, dict) else entry for entry in inputs]

@@ -14,12 +14,15 @@ from deploykit.verdict.naming import Naming
 from deploykit.verdict.result import Check
 
 
-def compare_weights(deployed: Deployed, module: nn.Module, naming: Naming, proven: Container[str]) -> tuple[Check, str | None]:
+def compare_weights(
+    deployed: Deployed, module: nn.Module, naming: Naming, proven: Container[str], moved: Container[str] = ()
+) -> tuple[Check, str | None]:
     """Compare every tensor that still has its name and shape; gives the check and the path of the first module that differs.
 
     `proven`: modules whose own output was seen to be right. In a file that deploykit did not make, such a module may keep its
-    weights in another form under the old name, as with a scale that some tool multiplied into them. Tensors that the simplifier
-    merged or turned have another name or shape; the layers' outputs judge those.
+    weights in another form under the old name, as with a scale that some tool multiplied into them. `moved`: modules whose value
+    was seen to be another one that is right, as where the exporter folded a scale into them. Tensors that the simplifier merged
+    or turned have another name or shape; the layers' outputs judge those.
     """
     stored = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
     model = deployed.model
@@ -28,7 +31,7 @@ def compare_weights(deployed: Deployed, module: nn.Module, naming: Naming, prove
     for tensor in model.graph.initializer:
         own = stored.get(tensor.name)
         found = external_data.array(tensor, deployed.folder) if own is not None and list(own.shape) == list(tensor.dims) else None
-        if found is None:
+        if found is None or tensor.name.rpartition(".")[0] in moved:
             continue
         right, tolerance = float64_array(own), 0.0
         owner, _, kind = tensor.name.rpartition(".")

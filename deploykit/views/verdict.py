@@ -42,6 +42,8 @@ def headline(verdict: Verdict) -> str:
     failed = next(check for check in verdict.checks if not check.passed)
     if verdict.verdict == "invalid":
         return f"verdict: invalid file ({failed.name}: {failed.detail})"
+    if verdict.verdict == "not proven":
+        return f"verdict: not proven, neither the same nor different ({failed.name}: {failed.detail})"
     # No step changed the numbers where the contract or the network itself is at fault.
     step = [f"step: {verdict.blamed_step}"] if verdict.blamed_step not in (None, "unknown") else []
     layer = [f"first divergent layer: {verdict.first_divergent_layer}"] if verdict.first_divergent_layer else []

@@ -291,4 +291,7 @@ def test_validate_wants_again_what_the_file_was_exported_with(cli):
     one_line(refused, "exported for other inputs", "--input-shape 1x9x11")
     refused = cli("validate", "edges.onnx", "--against", "seven.onnx", "--input-shape", "1x9x11")
     assert refused.exit_code == 2
-    one_line(refused, "--input-shape does not go with it")
+    one_line(refused, "seven.onnx cannot take")
+    refused = cli("validate", "edges.onnx", "--against", "seven.onnx", "--checkpoint", "x.pt")
+    assert refused.exit_code == 2
+    one_line(refused, "--checkpoint does not go with it")

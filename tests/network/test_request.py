@@ -54,7 +54,7 @@ def test_the_command_line_fills_every_value_of_a_request(options):
     got = []
     command = click.command()(options(lambda request: got.append(request)))
     naming = ["net:Net"] if options is target_options else ["--against", "net:Net"]
-    words = "--checkpoint w.pt --untrained --seed 3 --arg width=64 --input-shape 3x8x8 --input-shape 5 --input-dtype float32"
+    words = "--checkpoint w.pt --untrained --seed 3 --arg width=64 --input-shape 3x8x8 --input-shape 5 --input-dtype float32 --inputs v.npz"
     result = CliRunner().invoke(command, [*naming, *words.split(), "--input-dtype", "int64"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     (request,) = got

@@ -246,7 +246,7 @@ def test_the_size_it_was_exported_with_is_known_when_validating(user, tmp_path):
     model = onnx_file.read(file)
     del model.metadata_props[:]
     onnx_file.write(model, tmp_path / "foreign.onnx")
-    with pytest.raises(InputError, match=r"cannot take an input of 1x2x8.*--input-shape"):
+    with pytest.raises(InputError, match=r"cannot take an input of \dx2x8.*--input-shape"):
         validate(tmp_path / "foreign.onnx", against=f"{user}:Long")
     assert validate(tmp_path / "foreign.onnx", against=f"{user}:Long", input_shapes=[(2, 40)]).same
 
@@ -280,8 +280,9 @@ def test_what_training_wrapped_around_a_network_is_taken_off(user, tmp_path, nam
 @pytest.mark.parametrize("name", ["AlwaysDropping", "Counting"])
 def test_a_network_that_answers_differently_each_time_is_not_proven(user, tmp_path, name):
     result = export(f"{user}:{name}", input_shapes=[(6,)], out=tmp_path / "m.onnx")
-    assert result.verdict.verdict == "different"
-    assert "another answer each time" in next(check.detail for check in result.verdict.checks if not check.passed)
+    assert result.verdict.verdict == "not proven"
+    word = "changes" if name == "Counting" else "another answer each time"
+    assert word in next(check.detail for check in result.verdict.checks if not check.passed)
     assert result.file.name == "m.rejected.onnx"
 
 

@@ -12,7 +12,7 @@ from deploykit.exporter import to_onnx
 from deploykit.network import target as targets
 from deploykit.network.input_specs import InputSpec
 from deploykit.verdict import judge
-from deploykit.verdict.inputs import Batch
+from deploykit.verdict.batches import Batch
 from deploykit.verdict.reference import Reference
 
 

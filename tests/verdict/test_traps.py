@@ -180,13 +180,13 @@ def detail(verdict, name):
 
 def test_dropout_is_seen_behind_values_that_are_very_large(tmp_path):
     verdict = export("traps:DroppingBehindAMask", input_shapes=[(6,)], out=tmp_path / "m.onnx").verdict
-    assert verdict.verdict == "different"
+    assert verdict.verdict == "not proven"
     assert "another answer each time" in detail(verdict, "evidence")
 
 
 def test_an_output_that_tells_nothing_is_not_hidden_by_one_that_does(tmp_path):
     verdict = export("traps:HalfChaotic", input_shapes=[(6,)], out=tmp_path / "m.onnx").verdict
-    assert verdict.verdict == "different"
+    assert verdict.verdict == "not proven"
     assert "nothing can be told" in detail(verdict, "evidence")
 
 
@@ -219,11 +219,11 @@ def test_a_state_that_goes_in_and_comes_out(tmp_path):
         assert [spec.name for spec in model.outputs] == ["y", "state_out"]
 
 
-def test_as_many_outputs_as_samples_are_another_network_at_another_batch(tmp_path):
+def test_a_file_of_one_batch_is_asked_for_that_one(tmp_path):
     file = tmp_path / "m.onnx"
     assert export("traps:Each", input_shapes=[(6,)], dynamic=(), out=file).verdict.same
     assert validate(file, against="traps:Each", batches=(1,)).same
-    assert not validate(file, against="traps:Each").same
+    assert validate(file, against="traps:Each").same
 
 
 def test_any_number_of_inputs(tmp_path):

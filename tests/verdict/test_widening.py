@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from deploykit.network.running import plain_attention
-from deploykit.verdict.inputs import Batch
+from deploykit.verdict.batches import Batch
 from deploykit.verdict.reference import Reference
 from deploykit.verdict.widening import widened
 

@@ -1,0 +1,64 @@
+"""Arrays by name from an `.npz` file: the values of inputs as they occur. Nothing that came with the file is run."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploykit.errors import InputError, first_line
+from deploykit.files import replacing
+
+MOST_BYTES = 1 << 33  # of all arrays together, unpacked
+MOST_ARRAYS = 1024
+
+Values = Mapping[str, NDArray[Any]]
+
+
+def of_inputs(given: Values | str | Path | None) -> dict[str, NDArray[Any]] | None:
+    """The arrays by input: as they are, from an `.npz` file, or `None` for none.
+
+    Raises `InputError` for a file that is absent, no `.npz`, too large, or holds objects, and for what is no array of numbers.
+    """
+    if given is None:
+        return None
+    if isinstance(given, (str, Path)):
+        return _read(Path(given))
+    found = {}
+    for name, array in given.items():
+        value = np.asarray(array)
+        if value.dtype.kind not in "biuf":
+            raise InputError(f"the values of {str(name)[:60]!r} are no numbers but {value.dtype}", "give arrays of numbers")
+        found[str(name)] = value
+    return found
+
+
+def write(path: Path, arrays: Values) -> None:
+    """Write arrays by name as an `.npz` file, whole or not at all. Raises `OutputError`."""
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **dict(arrays))  # type: ignore[arg-type]  # numpy's stub takes them for its own options
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    how = "write it with numpy.savez(FILE, name=array, ...)"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is not there", how) from error
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
+        raise InputError(f"{path} is no .npz file: {first_line(error)}", how) from error
+    if not entries or len(entries) > MOST_ARRAYS or sum(entry.file_size for entry in entries) > MOST_BYTES:
+        total = sum(entry.file_size for entry in entries)
+        limits = f"give 1 to {MOST_ARRAYS} arrays of at most {MOST_BYTES:,} bytes"
+        raise InputError(f"{path} holds {len(entries)} arrays of {total:,} bytes", limits)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+    except Exception as error:  # numpy, zipfile and zlib have many ways to fail on a broken or hostile archive
+        raise InputError(f"{path} cannot be read: {first_line(error, 200)}", how) from error
+    return of_inputs(found) or {}

@@ -1,0 +1,212 @@
+"""Is the file right at every size that it leaves open? It is tried at sizes that differ in kind, and on both sides of every guard.
+
+Where the network itself refuses a size, a file may do as it likes. What cannot be tried is said, not passed over.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Protocol
+
+import onnx
+import torch
+from torch import Tensor
+
+from deploykit.errors import DeploykitError
+from deploykit.network.capturing import Guard
+from deploykit.network.input_specs import InputSpec
+from deploykit.verdict.batches import Batch
+from deploykit.verdict.result import Check
+from deploykit.verdict.sizes import BATCH, Sizes, Trial, trials
+
+NAME = "sizes"
+ROWS = 2
+MOST_WORK = 48  # elements of all trials together, beside those of the example
+MOST_EXPLORED = 6  # sides of branches that are traced again for branches behind them
+
+Axes = tuple[Mapping[int, str], ...]
+Compared = Callable[[Batch], str]
+Ranges = Mapping[str, tuple[int, int]]  # axis -> smallest and largest size
+GuardsAt = Callable[[Sizes], Sequence[Guard]]
+
+
+class Network(Protocol):
+    """What must be known of a network to try a file at other sizes."""
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """Each without the batch."""
+
+    def guards(self, axes: Axes, sizes: Sizes) -> Sequence[Guard]:
+        """Its conditions on open axes, traced at `sizes`; raises whatever tracing raises."""
+
+    def line_of(self, guard: Guard, axes: Axes, sizes: Sizes) -> str:
+        """The line of code that asks for the sizes of a guard, empty where nobody knows."""
+
+
+@dataclass
+class Tried:
+    """What became of the trials. `differs`: the first one at which the file is wrong, and how; `undecided`: remarks."""
+
+    agreed: list[Trial] = field(default_factory=list)
+    refused: list[Trial] = field(default_factory=list)
+    differs: tuple[Trial, str, Batch] | None = None
+    undecided: list[str] = field(default_factory=list)
+
+    def ranges(self, base: Sizes, rows: Collection[int]) -> dict[str, tuple[int, int]]:
+        """Per axis, the smallest and the largest size at which the file was seen to be right, also at batches of `rows`."""
+        batches = [{**base, BATCH: count} for count in rows] if BATCH in base else []
+        seen = [base, *batches, *(trial.sizes for trial in self.agreed)]
+        return {name: (min(s[name] for s in seen), max(s[name] for s in seen)) for name in base}
+
+
+def check(
+    network: Network,
+    values: Sequence[onnx.ValueInfoProto],
+    guards: Sequence[Guard] | None,
+    compared: Compared,
+    rows: Collection[int] = (),
+) -> tuple[Check | None, Ranges, Batch | None]:
+    """The answer for a graph with the inputs `values`; per open axis the sizes between which it was right; where it was wrong.
+
+    `guards`: those of the network, `None` to trace it here. `compared` gives "" where the file agrees on a batch, else how it
+    differs; it raises where the network itself refuses the batch. `rows`: batch sizes at which it agreed already. `None` where no
+    axis is open.
+    """
+    axes = open_axes(values, network.inputs)
+    base = base_sizes(network.inputs, axes)
+    if not base:
+        return None, {}, None
+    remark = ""
+    if guards is None:
+        try:
+            guards = network.guards(axes, base)
+        except Exception as error:  # whatever torch.export or the network's own code raises
+            guards, remark = (), f"torch.export cannot trace the network ({type(error).__name__}): its branches are not known"
+    tried = try_sizes(network.inputs, axes, guards, compared, partial(network.guards, axes))
+    ranges = tried.ranges(base, rows)
+    if tried.differs is None:
+        return Check(NAME, True, _proven(tried, ranges, remark)), ranges, None
+    trial, how, batch = tried.differs
+    if trial.guard is None:
+        return Check(NAME, False, f"wrong at {trial}: {how}"), ranges, batch
+    line = network.line_of(trial.guard, axes, base)
+    asked = f"{trial.guard.text} ({line})" if line else trial.guard.text
+    return Check(NAME, False, f"wrong at {trial}: {how}; the network branches on {asked}, the file holds one side"), ranges, batch
+
+
+def _proven(tried: Tried, ranges: Ranges, remark: str) -> str:
+    """The sizes in words, and what could not be tried."""
+    proven = ", ".join(f"{name} {low}..{high}" if low < high else f"{name} {low}" for name, (low, high) in ranges.items())
+    single = [name for name, (low, high) in ranges.items() if low == high and name != BATCH]
+    parts = [f"proven for {proven}: {len(tried.agreed)} other sizes tried"]
+    if tried.refused:
+        parts.append(f"the network refuses {len(tried.refused)}")
+    if single:
+        parts.append(f"the network takes no other {' and '.join(single)}")
+    return "; ".join((*parts, *tried.undecided, *filter(None, [remark])))
+
+
+def open_axes(values: Sequence[onnx.ValueInfoProto], specs: Sequence[InputSpec]) -> Axes:
+    """Per input, the axes that a graph leaves open and their names: ``batch``, what the file calls it, or ``input:2``."""
+    found = []
+    for value, spec in zip(values, specs, strict=True):
+        dims = value.type.tensor_type.shape.dim
+        axes = {}
+        for axis, dim in enumerate(dims):
+            if dim.HasField("dim_value") and dim.dim_value >= 0:
+                continue
+            axes[axis] = BATCH if axis == spec.batch_axis else dim.dim_param or f"{value.name}:{axis}"
+        found.append(axes if len(dims) == len(spec.open_shape) else {})
+    return tuple(found)
+
+
+def base_sizes(specs: Sequence[InputSpec], axes: Axes) -> dict[str, int]:
+    """The size of each open axis, by name, in the inputs that the network is known by."""
+    found: dict[str, int] = {}
+    for spec, each in zip(specs, axes, strict=True):
+        shape = spec.full_shape(ROWS)
+        for axis, name in each.items():
+            found.setdefault(name, shape[axis])
+    return found
+
+
+def at(specs: Sequence[InputSpec], axes: Axes, sizes: Sizes, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """One tensor per input with the open axes at `sizes`: the example cut or continued, else made-up values."""
+    rows = sizes.get(BATCH, max((spec.example_batch for spec in specs), default=1))
+    found = []
+    for spec, each in zip(specs, axes, strict=True):
+        whole = [sizes.get(each[axis], size) if axis in each else size for axis, size in enumerate(spec.full_shape(rows))]
+        shape = tuple(size for axis, size in enumerate(whole) if axis != spec.batch_axis)
+        resized = replace(spec, shape=shape)
+        given = resized.given(rows) if spec.telling else None
+        found.append(resized.random(rows, generator) if given is None else given)
+    return tuple(found)
+
+
+def try_sizes(specs: Sequence[InputSpec], axes: Axes, guards: Sequence[Guard], compared: Compared, guards_at: GuardsAt) -> Tried:
+    """Try the file at sizes beside its example's.
+
+    1. The trials: a size on the other side of every guard, then sizes that differ in kind, cheapest first, within `MOST_WORK`.
+    2. Each is asked of the network; where it refuses, the size is no evidence.
+    3. `compared` gives "" where the file agrees, else how it differs: the search ends there.
+    4. Behind a guard the network may branch again: it is traced there, and new guards give new trials.
+
+    `guards_at(sizes)`: the guards of the network traced at other sizes; it may raise, which is no evidence either.
+    """
+    base = base_sizes(specs, axes)
+    found = Tried()
+    if not base:
+        return found
+    known = {guard.text for guard in guards}
+    waiting, found.undecided = _planned(base, guards)
+    work = MOST_WORK * _elements(base)
+    explored = 0
+    generator = torch.Generator().manual_seed(1)
+    while waiting:
+        trial = waiting.pop(0)
+        if trial.guard is None and (work := work - _elements(trial.sizes)) < 0:
+            continue
+        batch = Batch(f"noise at {trial}", at(specs, axes, trial.sizes, generator))
+        try:
+            answer = compared(batch)
+        except (DeploykitError, MemoryError):
+            found.refused.append(trial)
+            continue
+        if answer:
+            found.differs = (trial, answer, batch)
+            return found
+        found.agreed.append(trial)
+        if trial.guard is not None and not _is_one(trial) and explored < MOST_EXPLORED:
+            explored += 1
+            fresh = [guard for guard in _quietly(guards_at, trial.sizes) if guard.text not in known]
+            known |= {guard.text for guard in fresh}
+            more, remarks = _planned(trial.sizes, fresh)
+            found.undecided += remarks
+            tried = {tuple(t.sizes.values()) for t in (*found.agreed, *found.refused, *waiting)}
+            waiting = [t for t in more if t.guard is not None and tuple(t.sizes.values()) not in tried] + waiting
+    return found
+
+
+def _planned(base: Sizes, guards: Sequence[Guard]) -> tuple[list[Trial], list[str]]:
+    planned, unbearable = trials(base, guards)
+    return planned, [f"the other side of {guard.text} was not tried: it takes too much memory" for guard in unbearable]
+
+
+def _is_one(trial: Trial) -> bool:
+    """Whether a guard is broken by a size of one: torch's own note that a size of one would be broadcast."""
+    return trial.guard is not None and any(trial.sizes[name] == 1 for name in trial.guard.axes if name in trial.sizes)
+
+
+def _quietly(guards_at: GuardsAt, sizes: Sizes) -> Sequence[Guard]:
+    try:
+        return guards_at(sizes)
+    except Exception:  # whatever torch.export or the network's code raises of these sizes
+        return ()
+
+
+def _elements(sizes: Sizes) -> int:
+    return math.prod(sizes.values())
