@@ -111,6 +111,22 @@ def examples(specs: Sequence[InputSpec], sizes: Sequence[int]) -> list[Batch]:
     return found
 
 
+def telling_corners(specs: Sequence[InputSpec], chosen: Range, generator: torch.Generator, ask: Ask) -> list[Batch]:
+    """The corners as one batch of three; where the network answers with NaN or refuses, those of them apart that it answers."""
+    together = corners(specs, chosen, generator)
+    if _answers(ask, together):
+        return [together]
+    return [batch for batch in corners_apart(specs, chosen, generator, 1) if _answers(ask, batch)]
+
+
+def _answers(ask: Ask, batch: Batch) -> bool:
+    """Whether the network takes a batch and answers without NaN."""
+    try:
+        return not any(array.dtype.kind == "f" and np.isnan(array).any() for array in ask(batch))
+    except InputError:
+        return False
+
+
 def corners(specs: Sequence[InputSpec], chosen: Range, generator: torch.Generator) -> Batch:
     """Zeros, ones and large values, one row each; whole numbers that examples tell of are those."""
     parts = [_corners(spec, chosen, generator) for spec in specs]
@@ -166,4 +182,7 @@ def _corners(spec: InputSpec, chosen: Range, generator: torch.Generator) -> list
     given = spec.given(3) if spec.telling else None
     if given is not None:
         return [given] * 3 if spec.batch_axis is None else list(given.split(1, spec.batch_axis))
-    return [spec.filled(value, 1) for value in (0, 1, spec.below - 1)]
+    zeros = spec.filled(0, 1)
+    if spec.below > 2 and spec.shape and spec.dtype in (torch.int64, torch.int32):
+        zeros[..., 0] = 1  # 0 may stand for padding, and nobody asks a network about nothing
+    return [zeros, spec.filled(1, 1), spec.filled(spec.below - 1, 1)]

@@ -41,7 +41,7 @@ def _projected(detail: str, module: nn.Module) -> str:
 
 def _half(detail: str, module: nn.Module) -> str:
     """Onnxruntime has few kernels for bfloat16 on the CPU."""
-    if "implementation" not in detail and "NOT_IMPLEMENTED" not in detail:
+    if "no kernel for" not in detail:
         return ""
     if not any(tensor.dtype == torch.bfloat16 for tensor in module.state_dict().values()):
         return ""

@@ -179,7 +179,7 @@ def _batches(deployed: Deployed, original: Original, split: Split | None, sizes:
     found = batches.examples(specs, sizes)
     if len(sizes) > 1:
         found += [batches.noise(specs, chosen, size, generator) for size in sizes]
-        found.append(batches.corners(specs, chosen, generator))
+        found += batches.telling_corners(specs, chosen, generator, original.again)
     else:
         found += [batches.noise(specs, chosen, sizes[0], generator, f"noise {n}, batch {sizes[0]}") for n in ("A", "B")]
         found += batches.corners_apart(specs, chosen, generator, sizes[0])

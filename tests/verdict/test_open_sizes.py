@@ -133,6 +133,38 @@ class Squeezed(nn.Module):
         return self.linear(x).squeeze(1)
 
 
+class Padded(nn.Module):
+    """Attention that answers with NaN where all is padding."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(20, 8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, ids):
+        x = self.embed(ids)
+        scores = (x @ x.transpose(1, 2)).masked_fill((ids == 0)[:, None, :], float("-inf"))
+        return self.head((scores.softmax(-1) @ x).mean(1))
+
+
+class Brain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 4).to(torch.bfloat16)
+
+    def forward(self, x):
+        return self.linear(x.to(torch.bfloat16)).float()
+
+
+class Projected(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(5, 6, proj_size=4, bidirectional=True)
+
+    def forward(self, x):
+        return self.rnn(x)[0]
+
+
 class Silent(nn.Module):
     def forward(self, x):
         return torch.log(-x.abs() - 1)
@@ -220,6 +252,13 @@ def test_inputs_that_the_network_answers_with_nan_are_no_evidence(nets, tmp_path
     assert any("between 0 and 1" in note for note in verdict.notes)
 
 
+def test_made_up_inputs_that_are_all_padding_are_no_evidence(nets, tmp_path):
+    options = {"input_shapes": [(10,)], "input_dtypes": ["int64"], "dynamic": ("batch", "length=1"), "out": tmp_path / "m.onnx"}
+    verdict = export("open_size_networks:Padded", **options).verdict
+    assert verdict.same, verdict.checks
+    assert verdict.sizes["length"][0] < 10 < verdict.sizes["length"][1]
+
+
 def test_a_network_that_says_nothing_is_not_proven_and_nobody_is_blamed(nets, tmp_path):
     verdict = exported("Silent", tmp_path / "m.onnx", (6,), ("batch",))
     assert verdict.verdict == "not proven"
@@ -230,3 +269,16 @@ def test_what_the_checker_says_of_a_squeezed_axis_is_explained(nets, tmp_path):
     verdict = exported("Squeezed", tmp_path / "m.onnx", (8, 6), ("batch", "time=1"))
     assert verdict.verdict == "invalid"
     assert "squeeze() of an axis that is declared open" in failed(verdict).detail
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "words"),
+    [
+        ("Brain", (6,), "its weights are bfloat16, for which onnxruntime has no kernel here: export module.float()"),
+        ("Projected", (3, 5), "layer 'rnn': an LSTM with proj_size cannot be exported"),
+    ],
+)
+def test_what_torch_cannot_export_is_explained(nets, tmp_path, name, shape, words):
+    verdict = exported(name, tmp_path / "m.onnx", shape, ("batch",))
+    assert verdict.verdict == "invalid"
+    assert words in failed(verdict).detail
