@@ -271,6 +271,7 @@ def test_what_the_checker_says_of_a_squeezed_axis_is_explained(nets, tmp_path):
     assert "squeeze() of an axis that is declared open" in failed(verdict).detail
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
 @pytest.mark.parametrize(
     ("name", "shape", "words"),
     [
