@@ -46,6 +46,14 @@ def of_graph(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     return [value for value in graph.input if value.name not in stored]
 
 
+def axes_of(value: onnx.ValueInfoProto) -> Axes | None:
+    """The axes of a tensor; `None` where the file does not say how many there are."""
+    tensor = value.type.tensor_type
+    if not tensor.HasField("shape"):
+        return None
+    return tuple(open_axes.axis(dim.dim_value if dim.HasField("dim_value") else None, dim.dim_param) for dim in tensor.shape.dim)
+
+
 def described(graph: onnx.GraphProto) -> list[GraphInput]:
     """`of_graph` as plain data."""
     return [_described(value) for value in of_graph(graph)]
@@ -58,7 +66,7 @@ def random_feeds(model: onnx.ModelProto, batch: int, larger: bool = False) -> di
     an input of which no values can be made up: no tensor, no numbers, no known rank, or too large.
     """
     inputs = described(model.graph)
-    axes = {entry.name: _required_axes(entry) for entry in inputs}
+    axes = {entry.name: required_axes(entry) for entry in inputs}
     contract = contract_if_legal(model)
     shapes = open_axes.sizes(axes, batch, contract=contract)
     if larger:
@@ -109,7 +117,8 @@ def _larger(shapes: Mapping[str, Shape], axes: Mapping[str, Axes], places: Mappi
     }
 
 
-def _required_axes(entry: GraphInput) -> Axes:
+def required_axes(entry: GraphInput) -> Axes:
+    """The axes of an input. Raises `InputError` where the file does not say how many there are, or where it is no tensor."""
     require_numbers(entry)
     if entry.axes is None:
         raise InputError(f"the input {entry.name[:80]!r} has no shape in the file", "no values can be made up for it")
@@ -120,8 +129,4 @@ def _described(value: onnx.ValueInfoProto) -> GraphInput:
     kind = (value.type.WhichOneof("value") or "").removesuffix("_type")
     if kind != "tensor":
         return GraphInput(value.name, None, None, kind)
-    tensor = value.type.tensor_type
-    axes = None
-    if tensor.HasField("shape"):
-        axes = tuple(open_axes.axis(d.dim_value if d.HasField("dim_value") else None, d.dim_param) for d in tensor.shape.dim)
-    return GraphInput(value.name, axes, number_type(tensor.elem_type), kind)
+    return GraphInput(value.name, axes_of(value), number_type(value.type.tensor_type.elem_type), kind)

@@ -38,9 +38,12 @@ def batch_axes(inputs: Mapping[str, Axes], contract: Contract | None = None) -> 
 
     That is where the contract has it. Else the batch has the name of an axis that is called so (``batch``, ``batch_size``), or
     that of the first open first axis; an input without an axis of that name has the batch on its first axis, if that is open and
-    no other axis has its name.
+    no other axis has its name. Where no input has an open batch, it is the first axis if all have one size there.
     """
     name = _batch_name(inputs)
+    firsts = {axes[0] if axes else None for axes in inputs.values()}
+    if name is None and contract is None and len(firsts) == 1 and isinstance(next(iter(firsts)), int):
+        return dict.fromkeys(inputs, 0)
     said = contract_sizes(inputs, contract)
     found: dict[str, int | None] = {}
     for key, axes in inputs.items():

@@ -40,11 +40,8 @@ class Deployed:
     @property
     def fixed_batch(self) -> int | None:
         """The only batch size it takes, `None` where any goes."""
-        for value in self.inputs:
-            dims = value.type.tensor_type.shape.dim
-            if dims and dims[0].HasField("dim_value"):
-                return int(dims[0].dim_value)
-        return None
+        firsts = (axes[0] for axes in map(inputs.axes_of, self.inputs) if axes)
+        return next((size for size in firsts if isinstance(size, int)), None)
 
     @cached_property
     def precision(self) -> Precision:

@@ -11,15 +11,15 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from deploykit import datasets, onnx_file
+from deploykit import datasets
 from deploykit.datasets import Split
 from deploykit.errors import DatasetError, InputError, UnknownName
 from deploykit.network.input_specs import BYTES, InputSpec
+from deploykit.onnx_file import inputs as graph_inputs
+from deploykit.runtime import open_axes
 from deploykit.runtime.contract import MAX_AREA, ArrayInput, Contract, ImageInput, Output
 from deploykit.verdict import batches
 from deploykit.verdict.deployed import Deployed
-
-FREE = 64  # pixels: few networks shrink an image by more
 
 
 class Described(Protocol):
@@ -51,62 +51,36 @@ class Described(Protocol):
 
 
 def specs_of(deployed: Deployed, contract: Contract | None) -> tuple[InputSpec, ...]:
-    """The inputs of a graph without the batch; free sizes are the contract's, else `FREE` for images and 8 for the rest.
+    """The inputs of a graph without the batch; open axes have the sizes of `open_axes.sizes`.
 
     Whole numbers that pick rows of a table are tried up to its last row. Raises `InputError` for an input for which no values
     can be made up.
     """
-    examples = contract.example_shapes() if contract else {}
-    rules = contract.input if contract else None
-    image = (rules.channels, rules.height, rules.width) if isinstance(rules, ImageInput) else ()
+    inputs = graph_inputs.described(deployed.model.graph)
+    axes = {entry.name: graph_inputs.required_axes(entry) for entry in inputs}
+    places = open_axes.batch_axes(axes, contract)
+    sizes = open_axes.sizes(axes, contract=contract)
     rows = _rows_picked(deployed.model.graph)
-    values = deployed.inputs
     found = []
-    for value, axis in zip(values, batch_axes(values), strict=True):
-        dims = value.type.tensor_type.shape.dim
-        others = [dim for place, dim in enumerate(dims) if place != axis]
-        known = image or examples.get(value.name, ())
-        usual = known if len(known) == len(others) else (FREE if len(dims) == 4 else 8,) * len(others)
-        shape = tuple(d.dim_value if _is_fixed(d) else u for d, u in zip(others, usual, strict=True))
+    for entry in inputs:
+        place = places[entry.name]
+        shape = tuple(size for at, size in enumerate(sizes[entry.name]) if at != place)
         if math.prod(shape) > MAX_AREA:
-            raise InputError(f"a sample for the input {value.name[:80]!r} would have {math.prod(shape):,} elements")
-        numbers = onnx_file.number_type(value.type.tensor_type.elem_type)
-        if numbers is None:
-            raise InputError(f"the input {value.name[:80]!r} takes no numbers that numpy has", "no values can be made up for it")
-        dtype = torch.from_numpy(np.zeros(0, numbers)).dtype
-        found.append(InputSpec(value.name, shape, dtype, rows.get(value.name, BYTES.get(dtype, 2)), axis))
+            raise InputError(f"a sample for the input {entry.name[:80]!r} would have {math.prod(shape):,} elements")
+        dtype = torch.from_numpy(np.zeros(0, graph_inputs.require_numbers(entry))).dtype
+        found.append(InputSpec(entry.name, shape, dtype, rows.get(entry.name, BYTES.get(dtype, 2)), place))
     return tuple(found)
-
-
-def batch_axes(values: Sequence[onnx.ValueInfoProto]) -> list[int | None]:
-    """Where the batch lies in each input of a graph: on the axis called like the first open first axis; `None` for no batch.
-
-    Where no first axis is open, it is the first one if all have one size.
-    """
-    dims = [value.type.tensor_type.shape.dim for value in values]
-    name = next((each[0].dim_param for each in dims if each and not _is_fixed(each[0])), None)
-    if name is None:
-        one = all(dims) and len({each[0].dim_value for each in dims}) == 1
-        return [0 if one else None] * len(dims)
-    found: list[int | None] = []
-    for each in dims:
-        called = [axis for axis, dim in enumerate(each) if name and dim.dim_param == name]
-        found.append(called[0] if called else 0 if each and not _is_fixed(each[0]) else None)
-    return found
 
 
 def fixed_batch(values: Sequence[onnx.ValueInfoProto], specs: Sequence[InputSpec]) -> int | None:
     """The only batch size that a graph takes, `None` where any goes."""
     for value, spec in zip(values, specs, strict=True):
-        dims = value.type.tensor_type.shape.dim
-        if spec.batch_axis is not None and spec.batch_axis < len(dims) and _is_fixed(dims[spec.batch_axis]):
-            return int(dims[spec.batch_axis].dim_value)
+        axes = graph_inputs.axes_of(value) or ()
+        if spec.batch_axis is not None and spec.batch_axis < len(axes):
+            size = axes[spec.batch_axis]
+            if isinstance(size, int):
+                return size
     return None
-
-
-def _is_fixed(dim: onnx.TensorShapeProto.Dimension) -> bool:
-    """Whether a size is given; some tools write -1 for an open one."""
-    return bool(dim.HasField("dim_value") and dim.dim_value >= 0)
 
 
 def _rows_picked(graph: onnx.GraphProto) -> dict[str, int]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from deploykit.errors import DeploykitError
 from deploykit.network.capturing import Guard
 from deploykit.network.input_specs import InputSpec
+from deploykit.onnx_file import inputs as graph_inputs
 from deploykit.verdict.batches import Batch
 from deploykit.verdict.result import Check
 from deploykit.verdict.sizes import BATCH, Sizes, Trial, trials
@@ -114,13 +115,12 @@ def open_axes(values: Sequence[onnx.ValueInfoProto], specs: Sequence[InputSpec])
     """Per input, the axes that a graph leaves open and their names: ``batch``, what the file calls it, or ``input:2``."""
     found = []
     for value, spec in zip(values, specs, strict=True):
-        dims = value.type.tensor_type.shape.dim
+        sizes = graph_inputs.axes_of(value) or ()
         axes = {}
-        for axis, dim in enumerate(dims):
-            if dim.HasField("dim_value") and dim.dim_value >= 0:
-                continue
-            axes[axis] = BATCH if axis == spec.batch_axis else dim.dim_param or f"{value.name}:{axis}"
-        found.append(axes if len(dims) == len(spec.open_shape) else {})
+        for axis, size in enumerate(sizes):
+            if not isinstance(size, int):
+                axes[axis] = BATCH if axis == spec.batch_axis else size or f"{value.name}:{axis}"
+        found.append(axes if len(sizes) == len(spec.open_shape) else {})
     return tuple(found)
 
 

@@ -29,6 +29,8 @@ def test_a_size_below_zero_is_open_and_zero_is_a_size(size, name, expected):
         ({"x": ("n", 3)}, {"x": 0}),
         ({"x": (None, 3)}, {"x": 0}),
         ({"x": (2, 3), "scalar": ()}, {"x": None, "scalar": None}),
+        ({"x": (2, 3), "y": (2, 4, 5)}, {"x": 0, "y": 0}),
+        ({"x": (2, 3), "y": (1, 4, 5)}, {"x": None, "y": None}),
         ({"x": ("batch", "time"), "state": (2, "batch", 16)}, {"x": 0, "state": 1}),
         ({"x": ("time", "batch", 5), "state": (2, "batch", 16)}, {"x": 1, "state": 1}),
         ({"x": ("n", "s"), "mask": ("s", "s")}, {"x": 0, "mask": None}),
