@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import re
+import sys
 import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -39,6 +43,37 @@ def test_apps_install_little_and_never_both_engines():
     assert extras["gpu"][0].startswith("onnxruntime-gpu")
     assert {"cpu", "gpu", "train", "export", "all", "dev"} <= set(extras)
     assert not any("deploykit[cpu" in r or r.startswith("onnxruntime>") for r in extras["all"])
+
+
+def canonical(requirement):
+    """`onnxruntime-gpu[cuda]>=1.22` -> "onnxruntime-gpu", as package indices spell it."""
+    return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
+
+
+def test_every_package_that_is_imported_is_declared():
+    """Also those that come along with another one today."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    declared = {canonical(r) for r in (*project["dependencies"], *extras["cpu"], *extras["gpu"], *extras["export"])}
+    of_module = metadata.packages_distributions()
+    for path in (ROOT / "deploykit").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for module in {name.split(".")[0] for name in names} - {"deploykit"} - set(sys.stdlib_module_names):
+                found = {canonical(name) for name in of_module.get(module, [module])}
+                assert found & declared, f"{path.name}:{node.lineno} imports {module}, which no extra brings"
+
+
+def test_every_declared_package_has_a_version_that_ci_uses():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    pinned = {canonical(line) for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    declared = {canonical(r) for r in (*project["dependencies"], *extras["gpu"], *extras["export"], *extras["dev"])}
+    assert declared - pinned == {"deploykit", "setuptools"}
 
 
 def test_constraints_are_names_and_versions_only():

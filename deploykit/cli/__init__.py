@@ -36,6 +36,7 @@ _EXTRA_OF = {"onnxruntime": "cpu"} | dict.fromkeys(
         "safetensors",
         "scipy",
         "sklearn",
+        "sympy",
         "torch",
         "torchvision",
     ),
