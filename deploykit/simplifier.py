@@ -21,8 +21,11 @@ from numpy.typing import NDArray
 
 from deploykit import onnx_file
 from deploykit.errors import DependencyMissing, InputError, ModelFileError, first_line
-from deploykit.onnx_file import answers, external_data, inputs, sessions, walk
+from deploykit.onnx_file import answers, external_data, sessions, walk
+from deploykit.onnx_file import inputs as graph_inputs
+from deploykit.runtime import values
 from deploykit.runtime.isolation import isolated
+from deploykit.runtime.values import Values
 
 Feeds = Mapping[str, NDArray[Any]]
 
@@ -55,11 +58,13 @@ class Simplified:
         }
 
 
-def simplify(file: Path, out: Path | None = None) -> Simplified:
+def simplify(file: Path, out: Path | None = None, inputs: Values | Path | str | None = None) -> Simplified:
     """Simplify an ONNX file into `out` (default: beside it, ``<stem>.simplified.onnx``).
 
     Where simplifying fails, changes an answer or makes nothing smaller, or where no inputs can be made up to try it, the original
     is written and `reason` says so. Raises `ModelFileError` for a file that cannot be read or has more than fits into one.
+    `inputs`: arrays by input, or the `.npz` file that holds them, on which both are compared instead of made-up ones; `InputError`
+    for those that do not fit.
     """
     model, folder = onnx_file.read_whole(file)
     if folder is not None:
@@ -67,9 +72,11 @@ def simplify(file: Path, out: Path | None = None) -> Simplified:
             f"{file} cannot be simplified: its weights take more than {external_data.LIMIT / 1e9:.0f} GB",
             "onnxsim takes models that fit into one file",
         )
+    given = values.of_inputs(inputs)
+    feeds = None if given is None else graph_inputs.given_feeds(model.graph, given, str(file))
     try:
-        batches = [inputs.random_feeds(model, batch) for batch in BATCHES]
-        larger = inputs.random_feeds(model, BATCHES[0], larger=True)
+        batches = [graph_inputs.random_feeds(model, batch) for batch in BATCHES] if feeds is None else [feeds]
+        larger = graph_inputs.random_feeds(model, BATCHES[0], larger=True) if feeds is None else feeds
     except InputError as error:
         result = untouched(model, f"it cannot be tried out: {error.problem}")
     else:
@@ -133,7 +140,7 @@ def _not_smaller(model: onnx.ModelProto, candidate: onnx.ModelProto) -> str:
 
 def _other_interface(model: onnx.ModelProto, candidate: onnx.ModelProto) -> str:
     """What is different in what both take and give; empty where nothing is."""
-    if inputs.described(candidate.graph) != inputs.described(model.graph):
+    if graph_inputs.described(candidate.graph) != graph_inputs.described(model.graph):
         return "onnxsim changed the inputs"
     if [output.name for output in candidate.graph.output] != [output.name for output in model.graph.output]:
         return "onnxsim changed the outputs' names"

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from deploykit import simplifier
-from deploykit.errors import ModelFileError
+from deploykit.errors import InputError, ModelFileError
 from deploykit.onnx_file import inputs
 from deploykit.runtime import contract as contracts
 from deploykit.runtime.contract import ArrayInput, Contract, ImageInput, Output
@@ -358,3 +358,28 @@ def test_what_is_no_onnx_file_is_one_line(tmp_path, content):
     with pytest.raises(ModelFileError, match="not a whole ONNX file|is empty"):
         simplify(tmp_path / "m.onnx")
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_given_values_are_what_both_are_compared_on(tmp_path):
+    model = helper.make_model(
+        helper.make_graph(
+            [
+                helper.make_node("Identity", ["x"], ["a"]),
+                helper.make_node("Identity", ["a"], ["b"]),
+                helper.make_node("Relu", ["b"], ["y"]),
+            ],
+            "g",
+            [helper.make_tensor_value_info("x", 1, ["n", 3])],
+            [helper.make_tensor_value_info("y", 1, ["n", 3])],
+        ),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    np.savez(tmp_path / "v.npz", x=np.ones((2, 3), np.float32))
+    found = simplify(tmp_path / "m.onnx", inputs=tmp_path / "v.npz")
+    assert found.applied
+    assert found.compared == 1
+    for wrong in ({"z": np.ones((2, 3), np.float32)}, {"x": np.ones(3, np.float32)}, {"x": np.ones((2, 3))}, {}):
+        with pytest.raises(InputError):
+            simplify(tmp_path / "m.onnx", inputs=wrong)

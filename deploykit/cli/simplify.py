@@ -6,17 +6,18 @@ from pathlib import Path
 
 import click
 
-from deploykit.cli._common import FILE, Common, common_options
+from deploykit.cli._common import FILE, Common, common_options, inputs_option
 
 
 @click.command()
 @click.argument("file", type=FILE)
 @click.option("--out", type=FILE, help="The file to write.  [default: FILE with .simplified before .onnx]")
+@inputs_option
 @common_options
-def command(file: Path, out: Path | None, common: Common) -> None:
+def command(file: Path, out: Path | None, inputs: Path | None, common: Common) -> None:
     """Simplify FILE with onnxsim, and keep the result only if it gives the same answers."""
     from deploykit.simplifier import default_out, simplify
     from deploykit.views.simplification import report
 
     out = out or default_out(file)
-    common.emit(report(simplify(file, out), file, out))
+    common.emit(report(simplify(file, out, inputs), file, out))

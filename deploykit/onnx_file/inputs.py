@@ -81,6 +81,27 @@ def random_feeds(model: onnx.ModelProto, batch: int, larger: bool = False) -> di
     return found
 
 
+def given_feeds(graph: onnx.GraphProto, values: Mapping[str, NDArray[Any]], file: str) -> dict[str, NDArray[Any]]:
+    """The user's own arrays in the order of the graph's inputs.
+
+    Raises `InputError` for an array that belongs to no input, for one that is missing, and for another rank or type.
+    """
+    inputs = described(graph)
+    known = ", ".join(entry.name for entry in inputs)
+    unknown = next((name for name in values if name not in {entry.name for entry in inputs}), None)
+    if unknown is not None:
+        raise InputError(f"{file} has no input {unknown[:60]!r}", f"it takes {known[:200]}")
+    for entry in inputs:
+        if entry.name not in values:
+            raise InputError(f"there are no values for the input {entry.name[:60]!r} of {file}", f"it takes {known[:200]}")
+        array = values[entry.name]
+        if entry.dtype != array.dtype or (entry.axes is not None and len(entry.axes) != array.ndim):
+            wanted = f"{len(entry.axes)} axes of {entry.dtype}" if entry.axes is not None else str(entry.dtype)
+            given = f"{array.ndim} axes of {array.dtype}"
+            raise InputError(f"the values of {entry.name[:60]!r} have {given}, {file} takes {wanted}", "give them in that form")
+    return {entry.name: values[entry.name] for entry in inputs}
+
+
 def random_values(shape: Sequence[int], dtype: np.dtype[Any], generator: np.random.Generator) -> NDArray[Any]:
     """An array, also for no axes: standard normal numbers, all values of a byte, zeros and ones of other whole numbers."""
     if dtype.kind == "f":

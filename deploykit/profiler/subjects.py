@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import torch
 
     from deploykit.network.target import Network
-    from deploykit.onnx_file.inputs import GraphInput
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def arrays_of_file(
     arrays = values_module.of_inputs(given)
     model = onnx_file.read(file)
     if arrays is not None:
-        return given_arrays(graph_inputs.described(model.graph), arrays, str(file))
+        return list(graph_inputs.given_feeds(model.graph, arrays, str(file)).values())
     found = onnx_inputs.fixed(model, batch, shapes)
     if not values:
         return [np.broadcast_to(np.zeros((), entry.dtype or np.uint8), entry.shape) for entry in found]
@@ -107,15 +106,3 @@ def arrays_of_file(
         raise InputError(f"the input {strange.name!r} takes no numbers that numpy has, so it cannot be timed", "add --no-latency")
     generator = np.random.Generator(np.random.PCG64(seed))
     return [graph_inputs.random_values(entry.shape, entry.dtype, generator) for entry in found if entry.dtype is not None]
-
-
-def given_arrays(inputs: Sequence[GraphInput], arrays: Values, file: str) -> list[NDArray[Any]]:
-    """The user's own arrays in the order of a graph's inputs. Raises `InputError` for one that is missing or belongs nowhere."""
-    known = ", ".join(entry.name for entry in inputs)
-    unknown = next((name for name in arrays if name not in {entry.name for entry in inputs}), None)
-    missing = next((entry.name for entry in inputs if entry.name not in arrays), None)
-    if unknown is not None:
-        raise InputError(f"{file} has no input {unknown[:60]!r}", f"it takes {known}")
-    if missing is not None:
-        raise InputError(f"there are no values for the input {missing[:60]!r} of {file}", f"it takes {known}")
-    return [arrays[entry.name] for entry in inputs]
