@@ -72,7 +72,7 @@ def with_engine(file: Path, device: str) -> None:
 
 
 def with_layer_times(file: Path, device: str) -> None:
-    assert times.measure(file, [X], 1, 0.0, device).total_ms
+    assert times.node_times(file, [X], 1, 0.0, device).total_ms
 
 
 def with_verdict(file: Path, device: str) -> None:
