@@ -18,71 +18,41 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deploykit._version import __version__
+from deploykit.lazy import attach
 
 if TYPE_CHECKING:
-    from deploykit.datasets import list_datasets
-    from deploykit.demonstration import demo
-    from deploykit.errors import DeploykitError, DeviceUnavailable, InputError
-    from deploykit.exporter import export
-    from deploykit.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-    from deploykit.profiler import compare_latency, list_architectures, profile
-    from deploykit.runtime import Predictor, doctor, predict
-    from deploykit.simplifier import simplify
-    from deploykit.training import train
-    from deploykit.verdict import validate
+    from deploykit.datasets import list_datasets as list_datasets
+    from deploykit.demonstration import demo as demo
+    from deploykit.errors import DeploykitError as DeploykitError
+    from deploykit.errors import DeviceUnavailable as DeviceUnavailable
+    from deploykit.errors import InputError as InputError
+    from deploykit.exporter import export as export
+    from deploykit.network.checkpoint import Checkpoint as Checkpoint
+    from deploykit.network.checkpoint import load_checkpoint as load_checkpoint
+    from deploykit.network.checkpoint import save_checkpoint as save_checkpoint
+    from deploykit.profiler import compare_latency as compare_latency
+    from deploykit.profiler import list_architectures as list_architectures
+    from deploykit.profiler import profile as profile
+    from deploykit.runtime import Predictor as Predictor
+    from deploykit.runtime import doctor as doctor
+    from deploykit.runtime import predict as predict
+    from deploykit.simplifier import simplify as simplify
+    from deploykit.training import train as train
+    from deploykit.verdict import validate as validate
 
-# Where each public name lives; resolved on first use (PEP 562).
-_HOME = {
-    "Checkpoint": "deploykit.network.checkpoint",
-    "DeploykitError": "deploykit.errors",
-    "DeviceUnavailable": "deploykit.errors",
-    "InputError": "deploykit.errors",
-    "Predictor": "deploykit.runtime",
-    "compare_latency": "deploykit.profiler",
-    "demo": "deploykit.demonstration",
-    "doctor": "deploykit.runtime",
-    "export": "deploykit.exporter",
-    "list_architectures": "deploykit.profiler",
-    "list_datasets": "deploykit.datasets",
-    "load_checkpoint": "deploykit.network.checkpoint",
-    "predict": "deploykit.runtime",
-    "profile": "deploykit.profiler",
-    "save_checkpoint": "deploykit.network.checkpoint",
-    "simplify": "deploykit.simplifier",
-    "train": "deploykit.training",
-    "validate": "deploykit.verdict",
-}
-
-__all__ = [
-    "Checkpoint",
-    "DeploykitError",
-    "DeviceUnavailable",
-    "InputError",
-    "Predictor",
-    "__version__",
-    "compare_latency",
-    "demo",
-    "doctor",
-    "export",
-    "list_architectures",
-    "list_datasets",
-    "load_checkpoint",
-    "predict",
-    "profile",
-    "save_checkpoint",
-    "simplify",
-    "train",
-    "validate",
-]
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'deploykit' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_HOME[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "datasets": ["list_datasets"],
+        "demonstration": ["demo"],
+        "errors": ["DeploykitError", "DeviceUnavailable", "InputError"],
+        "exporter": ["export"],
+        "network.checkpoint": ["Checkpoint", "load_checkpoint", "save_checkpoint"],
+        "profiler": ["compare_latency", "list_architectures", "profile"],
+        "runtime": ["Predictor", "doctor", "predict"],
+        "simplifier": ["simplify"],
+        "training": ["train"],
+        "verdict": ["validate"],
+    },
+)
+__all__ += ["__version__"]

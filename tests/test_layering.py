@@ -18,7 +18,7 @@ PACKAGE = Path(deploykit.__file__).parent
 # From the bottom to the top: folders of `deploykit/`, and the modules that lie at its root. Each may import its own layer and those below.
 LAYERS = (
     {"_version", "errors"},
-    {"files", "plugins", "progress"},
+    {"files", "lazy", "plugins", "progress"},
     {"runtime"},
     {"architectures", "datasets", "reports"},
     {"network", "onnx_file"},
@@ -123,7 +123,7 @@ def test_an_underscore_is_private_to_its_folder(module):
 
 def test_no_loose_module_lies_at_the_root():
     loose = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
-    assert loose == {"_version", "demonstration", "errors", "files", "plugins", "progress", "simplifier"}
+    assert loose == {"_version", "demonstration", "errors", "files", "lazy", "plugins", "progress", "simplifier"}
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "runtime").glob("*.py")), ids=lambda p: p.name)
@@ -177,7 +177,20 @@ def test_the_help_of_every_command_is_light(command):
 def test_every_public_name_resolves_and_is_listed():
     for name in deploykit.__all__:
         assert getattr(deploykit, name) is not None
-    assert set(deploykit._HOME) | {"__version__"} == set(deploykit.__all__)
+
+
+@pytest.mark.parametrize("package", ["deploykit", "deploykit.profiler", "deploykit.runtime"])
+def test_what_type_checkers_see_is_what_a_package_has(package):
+    module = importlib.import_module(package)
+    tree = ast.parse(Path(module.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    seen = {alias.asname: (line.module, alias.name) for line in block.body for alias in line.names}
+    assert all(name == exported for exported, (_, name) in seen.items()), "`as`, or type checkers take it for private"
+    assert set(seen) == set(module.__all__) - {"__version__"} == set(dir(module)) - {"__version__"}
+    for name, (home, _) in seen.items():
+        assert getattr(module, name) is getattr(importlib.import_module(home), name)
+    with pytest.raises(AttributeError, match=rf"module '{package}' has no attribute 'nothing'"):
+        module.nothing  # noqa: B018
 
 
 def test_public_verbs_are_functions_even_after_their_modules_were_imported():

@@ -18,34 +18,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from deploykit.lazy import attach
+
 if TYPE_CHECKING:
-    from deploykit.runtime.batch import expand, predict
-    from deploykit.runtime.diagnosis import Diagnosis, Provider, doctor
-    from deploykit.runtime.prediction import Candidate, Prediction
-    from deploykit.runtime.predictor import Predictor
+    from deploykit.runtime.batch import expand as expand
+    from deploykit.runtime.batch import predict as predict
+    from deploykit.runtime.diagnosis import Diagnosis as Diagnosis
+    from deploykit.runtime.diagnosis import Provider as Provider
+    from deploykit.runtime.diagnosis import doctor as doctor
+    from deploykit.runtime.prediction import Candidate as Candidate
+    from deploykit.runtime.prediction import Prediction as Prediction
+    from deploykit.runtime.predictor import Predictor as Predictor
 
-# Where each public name lives; resolved on first use (PEP 562).
-_HOME = {
-    "Candidate": "prediction",
-    "Diagnosis": "diagnosis",
-    "Prediction": "prediction",
-    "Predictor": "predictor",
-    "Provider": "diagnosis",
-    "doctor": "diagnosis",
-    "expand": "batch",
-    "predict": "batch",
-}
-
-__all__ = ["Candidate", "Diagnosis", "Prediction", "Predictor", "Provider", "doctor", "expand", "predict"]
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'deploykit.runtime' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"deploykit.runtime.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "batch": ["expand", "predict"],
+        "diagnosis": ["Diagnosis", "Provider", "doctor"],
+        "prediction": ["Candidate", "Prediction"],
+        "predictor": ["Predictor"],
+    },
+)
