@@ -17,7 +17,7 @@ from deploykit.errors import DatasetError
 
 VARIABLE = "DEPLOYKIT_DATA"
 TIMEOUT = 20.0  # seconds without an answer
-HELD_OUT = 0.1  # of the training images, for validation
+HELD_OUT = 0.1  # of the images of each class: for validation, and for the test where none is given
 
 
 def home(name: str) -> Path:

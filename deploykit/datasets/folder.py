@@ -17,14 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deploykit.datasets._local import hold_out
+from deploykit.datasets._local import HELD_OUT, hold_out
 from deploykit.datasets._types import Dataset, Split
 from deploykit.errors import DatasetError, ImageError
 from deploykit.runtime.images import SUFFIXES, image_mode, open_image
 from deploykit.runtime.reading import shown
 
 TRAIN, VALIDATION, TEST = ("train", "training"), ("validation", "val", "valid"), ("test", "testing")
-HELD_OUT = 0.1
 SEED = 2012
 # Pillow's names for channels that can become grey or RGB; LAB, say, cannot.
 MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I", "I;16", "I;16B", "F"})
