@@ -162,7 +162,7 @@ inputs_option = click.option(
     "--inputs", type=FILE, metavar="FILE.npz", help="Values of the inputs as they occur, with a batch: arrays by the inputs' names."
 )
 arg_option = click.option("--arg", multiple=True, metavar="KEY=VALUE", help="An argument for the network's constructor.")
-checkpoint_option = click.option("--checkpoint", type=FILE, help="Weights to use (.safetensors, .pt, .pth, .ckpt).")
+checkpoint_option = click.option("--checkpoint", type=FILE, help="Weights to use: a file of safetensors or torch.save.")
 device_option = click.option("--device", default="cpu", show_default=True, metavar="cpu|cuda|auto", help="Where to run.")
 data_option = click.option("--data", metavar="NAME_OR_DIR", help="A dataset (`deploykit list datasets`) or a folder.")
 threads_option = click.option("--threads", type=click.IntRange(1, 1024), help="Threads of every engine.  [default: all cores]")

@@ -1,14 +1,13 @@
 """A checkpoint: weights as safetensors, and in its header all that is needed to rebuild the network.
 
-`.pt` and `.pth` files are read with ``weights_only=True`` and never otherwise: a pickle that carries code is refused.
+Files of `torch.save` are read with ``weights_only=True`` and never otherwise: a pickle that carries code is refused.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from math import prod
 from pathlib import Path
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from deploykit import architectures, files
 from deploykit.architectures import Architecture
 from deploykit.errors import CheckpointError, ContractError, InputError
-from deploykit.network import checkpoint_guard
+from deploykit.network import checkpoint_fit, checkpoint_guard, checkpoint_kind, checkpoint_pickle
 from deploykit.runtime.contract import ArrayInput, ImageInput, input_from_dict
 
 KEY = "deploykit"
@@ -30,6 +29,8 @@ FORMAT = 1
 MAX_HEADER = 4 << 20
 MAX_SAMPLE = 1 << 22  # elements of one input
 NAME = "model.safetensors"
+
+Renamed = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -122,20 +123,30 @@ def load_checkpoint_or_none(path: Path) -> Checkpoint | None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors`, `.pt`, `.pth` or `.ckpt` file, whoever wrote it; its code is never run.
+    """The tensors of a file by `torch.save` or safetensors, whoever wrote it and whatever its ending; its code is never run.
 
-    Raises `CheckpointError`.
+    Of a file with more than weights those under the usual keys ("state_dict", "model", ...). Raises `CheckpointError`.
     """
-    if path.suffix == ".safetensors":
+    tensors = _read_tensors(path, checkpoint_fit.unwrapped)
+    for name, tensor in tensors.items():
+        checkpoint_guard.require_dense(name, tensor, str(path))
+    return tensors
+
+
+def read_all(path: Path) -> dict[str, Tensor]:
+    """Every tensor of such a file, those in dicts within dicts by dotted names. Raises `CheckpointError`."""
+    return _read_tensors(path, lambda content: content)
+
+
+def _read_tensors(path: Path, part: Callable[[object], object]) -> dict[str, Tensor]:
+    if checkpoint_kind.kind_of(path) == "safetensors":
         return _read_safetensors(path)[0]
-    if path.suffix not in (".pt", ".pth", ".ckpt"):
-        problem = f"{path} is no checkpoint: it ends in {path.suffix!r}"
-        raise CheckpointError(problem, "give a .safetensors, .pt, .pth or .ckpt file")
-    return _state_dict(_load_pickle(path), path)
+    return checkpoint_fit.flattened(part(_load_pickle(path)), str(path))
 
 
 def read_resume(path: Path) -> dict[str, Any]:
     """The state of an interrupted training run, read with the same caution. Raises `CheckpointError`."""
+    checkpoint_kind.kind_of(path)
     content = _load_pickle(path)
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is no training state", "train without --resume")
@@ -143,53 +154,68 @@ def read_resume(path: Path) -> dict[str, Any]:
 
 
 def _load_pickle(path: Path) -> object:
-    _require_file(path)
-    checkpoint_guard.require_bearable_archive(path)
+    """What torch reads of a file whose kind was looked at: tensors in dicts and lists, and nothing that needs code."""
     try:
-        with warnings.catch_warnings():  # of pickle protocols; what cannot be read is refused below, in one line
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = (
-            "it wants to run code" if "weights_only" in str(error).lower() or "global" in str(error).lower() else "it is damaged"
-        )
-        raise CheckpointError(
-            f"{path} was refused: {reason}; only tensors are read",
-            "save model.state_dict() with torch.save or safetensors",
-        ) from error
+        with warnings.catch_warnings(), path.open("rb") as stream:
+            warnings.simplefilter("ignore")  # of pickle protocols; what cannot be read is refused below, in one line
+            return torch.load(stream, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged archive or pickle makes torch raise is not for counting up
-        raise CheckpointError(
-            f"{path} cannot be read as a PyTorch checkpoint ({type(error).__name__})", "is the file whole?"
-        ) from error
+        raise checkpoint_pickle.refusal(path, error) from error
+
+
+def load_file(network: nn.Module, path: Path) -> tuple[str, ...]:
+    """Copy the weights of any checkpoint file into `network`; the notes say what of the file was left over.
+
+    Raises `CheckpointError` naming the first tensor that is missing, of another shape, or of another network.
+    """
+    return load_part(network, read_all(path), str(path))
+
+
+def load_part(network: nn.Module, tensors: Mapping[str, Tensor], source: str, renamed: Renamed | None = None) -> tuple[str, ...]:
+    """As `load_file`, from tensors that were read. `renamed`: of those at the network's place, what they are called today."""
+    wanted = network.state_dict()
+    found = checkpoint_fit.fit(tensors, wanted)
+    named = renamed(found.tensors, wanted) if renamed else found.tensors
+    for name, tensor in named.items():
+        if name in wanted:
+            checkpoint_guard.require_dense(name, tensor, source)
+    taken, notes = checkpoint_fit.settled(found, named, wanted)
+    _load(network, taken, source)
+    return notes
 
 
 def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Copy `tensors` into `network`. Raises `CheckpointError` naming the first one that is missing, extra or of another shape."""
+    _load(network, spelled_like(tensors, network.state_dict()), source)
+
+
+def _load(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     wanted = network.state_dict()
-    tensors = spelled_like(tensors, wanted)
     # Files from before PyTorch 0.4.1 do not have this counter, and evaluation does not read it.
     counters = {name: value for name, value in wanted.items() if name.endswith("num_batches_tracked")}
-    complete = {**counters, **tensors}
+    complete = {**counters, **_twins(wanted, tensors), **tensors}
     require_shapes(wanted, complete, source)
     network.load_state_dict(complete)
 
 
-def spelled_like(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The spelling of the names that most of the network's own agree with.
+def _twins(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a file leaves out because it is the same tensor under another name, as safetensors does: tied embeddings."""
+    same: dict[tuple[object, ...], list[str]] = {}
+    for name, tensor in wanted.items():
+        if tensor.numel():
+            same.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype), []).append(name)
+    given = {name: next((tensors[twin] for twin in names if twin in tensors), None) for names in same.values() for name in names}
+    return {name: tensor for name, tensor in given.items() if tensor is not None and name not in tensors}
+
+
+def spelled_like(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor | None]) -> Mapping[str, Tensor]:
+    """All `tensors`, those at the place where the `wanted` ones lie by the network's names, the others by their own.
 
     `torch.compile` puts ``_orig_mod.`` wherever it was used; `DataParallel` (``module.``) and PyTorch Lightning (``model.``) put
     one prefix before all names, and may be put around each other.
     """
-    if not tensors:
-        return tensors
-    spellings = [tensors, {name.replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}]
-    for _ in range(3):
-        prefixes = {"".join(name.partition(".")[:2]) for name in spellings[-1]}
-        prefix = prefixes.pop()
-        if prefixes or not prefix.endswith("."):
-            break
-        spellings.append({name.removeprefix(prefix): tensor for name, tensor in spellings[-1].items()})
-    return max(spellings, key=lambda spelling: sum(name in wanted for name in spelling))
+    found = checkpoint_fit.fit(tensors, wanted)
+    return {**found.beside, **found.tensors}
 
 
 def require_shapes(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str) -> None:
@@ -212,18 +238,13 @@ def require_shapes(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], 
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    _require_file(path)
+    checkpoint_kind.require_file(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except (safetensors.SafetensorError, OSError, ValueError, RuntimeError, TypeError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file ({error})", "is the file whole?") from error
-
-
-def _require_file(path: Path) -> None:
-    if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}", "check the path, or train the network first")
 
 
 def _header(text: str, path: Path) -> dict[str, Any]:
@@ -237,26 +258,6 @@ def _header(text: str, path: Path) -> dict[str, Any]:
         found = header.get("format") if isinstance(header, dict) else None
         raise CheckpointError(f"{path} has header format {found!r}, this deploykit reads {FORMAT}", "update deploykit")
     return header
-
-
-def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
-    """The tensors themselves, also when they lie under the usual wrappers ("state_dict", "model", "model_state_dict")."""
-    if isinstance(content, nn.Module):
-        raise CheckpointError(f"{path} holds a whole module, not weights", "save model.state_dict() instead")
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not content:
-        raise CheckpointError(f"{path} holds no state dict", "save model.state_dict() with torch.save")
-    if not all(isinstance(key, str) for key in content):
-        raise CheckpointError(f"{path} holds a dict whose keys are no names", "save model.state_dict() with torch.save")
-    tensors = dict(content)
-    for name, value in tensors.items():
-        if isinstance(value, Tensor):
-            checkpoint_guard.require_dense(name, value, str(path))
-        else:
-            raise CheckpointError(f"{path} holds {name[:80]!r}, which is no tensor", "save model.state_dict() alone")
-    return tensors
 
 
 def _own_memory(tensor: Tensor) -> Tensor:

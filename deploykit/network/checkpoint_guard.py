@@ -24,11 +24,12 @@ _END, _END_64, _LOCATOR_64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 _END_SIZE, _LOCATOR_SIZE, _LONGEST_COMMENT = 22, 20, 0xFFFF
 
 
-def require_bearable_archive(path: Path) -> None:
-    """Raise `CheckpointError` for a zip archive that unpacks to much more than it is. `torch.save` does not compress."""
+def require_bearable_archive(path: Path) -> list[str]:
+    """The names of the records of a zip archive. Raises `CheckpointError` for one that unpacks to much more than it is.
+
+    `torch.save` does not compress.
+    """
     with path.open("rb") as stream:
-        if stream.read(4) != b"PK\3\4":
-            return  # the format before PyTorch 1.6: its tensors lie in the file as they are
         size = stream.seek(0, 2)
         if _directory_size(stream, size) > MAX_DIRECTORY:
             raise CheckpointError(f"{path} was refused: it lists too many records", "save model.state_dict() with torch.save")
@@ -44,15 +45,22 @@ def require_bearable_archive(path: Path) -> None:
         )
     if any(record.filename.endswith(".pkl") and record.file_size > MAX_PICKLE for record in records):
         raise CheckpointError(f"{path} was refused: its pickle is too large", "save model.state_dict() with torch.save")
+    return [record.filename for record in records]
 
 
 def require_dense(name: str, tensor: Tensor, source: str) -> None:
     """Raise `CheckpointError` for a tensor that is sparse, quantized, complex, or has no values."""
-    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.device.type != "cpu":
+    if not is_dense(tensor):
         raise CheckpointError(
             f"{source} holds {name[:80]!r}, which is no dense tensor of real numbers",
             "save model.state_dict() of the plain network",
         )
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether a tensor has values in memory, one real number per element."""
+    odd = tensor.is_quantized or tensor.is_complex() or tensor.is_nested
+    return tensor.layout is torch.strided and not odd and tensor.device.type == "cpu"
 
 
 @contextmanager

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from deploykit.runtime.values import Values
 
-WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt")  # ends of a checkpoint's name
+WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".tar", ".pkl")  # ends of a checkpoint's name
 TORCHVISION = "torchvision:"
 
 Kind = Literal["architecture", "callable", "checkpoint", "onnx", "torchvision"]

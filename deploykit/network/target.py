@@ -19,12 +19,14 @@ from torch import nn
 
 from deploykit import architectures, files
 from deploykit.errors import CheckpointError, DependencyMissing, InputError, UnknownName
-from deploykit.network import checkpoint, input_specs
+from deploykit.network import checkpoint, checkpoint_kind, input_specs
 from deploykit.network import torchvision as torchvision_zoo
 from deploykit.network.input_specs import InputSpec
 from deploykit.network.request import Request, Target
 from deploykit.runtime import values
 from deploykit.runtime.contract import ArrayInput, ImageInput, Output
+
+OWN_WEIGHTS = "weights: the callable's own, as no --checkpoint was given; are they the trained ones?"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Network:
     """A PyTorch network, ready to run: in eval mode, with its weights, and all that is known about its input and output.
 
     `dataset` names what it was trained on; `data` is where that was read from, as the user typed it, and stays on this machine.
-    `arguments`: names of those given to its constructor, beside those that its checkpoint records.
+    `arguments`: names of those given to its constructor, beside those that its checkpoint records. `notes`: what is to be said of
+    its weights.
     """
 
     target: str
@@ -46,6 +49,7 @@ class Network:
     seed: int | None = None
     data: str | None = None
     arguments: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def trained(self) -> bool:
@@ -138,17 +142,16 @@ def _from_architecture(request: Request) -> Network:
                 f"run `deploykit train {name}`, or add --untrained for fresh weights",
             )
         weights = default
-    if weights is not None and weights.suffix == ".safetensors":
+    if weights is not None and checkpoint_kind.is_safetensors(weights):
         with_header = checkpoint.load_checkpoint_or_none(weights)
         if with_header is not None:
             return _rebuilt(with_header, weights, name, arguments)
     complete = {**architecture.defaults, **(arguments or {})}
     module = architecture.create(complete)
-    if weights is not None:
-        checkpoint.load_weights(module, checkpoint.read_weights(weights), str(weights))
+    notes = checkpoint.load_file(module, weights) if weights is not None else ()
     rules = architecture.input_for(complete)
     output = Output("softmax" if architecture.recipe.loss == "cross-entropy" else "none")
-    return Network(name, name, module, _one_input(rules), rules, output, architecture.recipe.dataset, weights)
+    return Network(name, name, module, _one_input(rules), rules, output, architecture.recipe.dataset, weights, notes=notes)
 
 
 def _from_checkpoint(request: Request) -> Network:
@@ -156,7 +159,7 @@ def _from_checkpoint(request: Request) -> Network:
     if request.checkpoint is not None:
         problem = f"{request.target} is a checkpoint already; --checkpoint {request.checkpoint} makes it two"
         raise InputError(problem, "give one of them")
-    if path.suffix != ".safetensors":
+    if not checkpoint_kind.is_safetensors(path):
         checkpoint.read_weights(path)
         raise CheckpointError(
             f"{path} holds weights only, so the network is not known",
@@ -208,18 +211,16 @@ def _from_torchvision(request: Request, name: str) -> Network:
             f"{target} needs weights, and nothing is downloaded",
             "give --checkpoint FILE, or add --untrained for fresh weights",
         )
-    tensors = checkpoint.read_weights(weights) if weights is not None else None
+    tensors = checkpoint.read_all(weights) if weights is not None else {}
     entry = torchvision_zoo.published(name, weights)
     given = {**torchvision_zoo.keywords(name, entry, tensors), **(arguments or {})}
     module = _call(torchvision_zoo.builder(name), given, target)
-    if tensors is not None:
-        spelled = checkpoint.spelled_like(tensors, module.state_dict())
-        checkpoint.load_weights(module, torchvision_zoo.as_built_today(spelled, module.state_dict()), str(weights))
+    notes = checkpoint.load_part(module, tensors, str(weights), torchvision_zoo.as_built_today) if weights is not None else ()
     entry = entry or torchvision_zoo.usual(name, given)
     rules = torchvision_zoo.rules(entry, given.get("image_size"))
     labels = tuple(entry.meta["categories"]) if "num_classes" not in (arguments or {}) else None
-    shape = (3, rules.height, rules.width)
-    return Network(target, name, module, (InputSpec("input", shape),), rules, Output("softmax", labels), None, weights)
+    specs = (InputSpec("input", (3, rules.height, rules.width)),)
+    return Network(target, name, module, specs, rules, Output("softmax", labels), None, weights, notes=notes)
 
 
 def _from_callable(request: Request, factory: Any, name: str, fallback: Sequence[InputSpec]) -> Network:
@@ -227,12 +228,13 @@ def _from_callable(request: Request, factory: Any, name: str, fallback: Sequence
     target, weights = request.target, request.checkpoint
     module = _call(factory, request.arguments or {}, target)
     # Without a checkpoint the callable's own weights are taken as they are: it may have loaded them itself.
+    notes: tuple[str, ...] = (OWN_WEIGHTS,) if request.module is None else ()
     if weights is not None:
-        checkpoint.load_weights(module, checkpoint.read_weights(weights), str(weights))
+        notes = checkpoint.load_file(module, weights)
     given = values.of_inputs(request.inputs)
     specs = input_specs.of_module(module.eval(), request.input_shapes, request.input_dtypes, fallback, target, given)
     rules = ArrayInput(specs[0].shape, str(specs[0].dtype).removeprefix("torch."))
-    return Network(target, name, module, specs, rules, Output("none"), None, weights)
+    return Network(target, name, module, specs, rules, Output("none"), None, weights, notes=notes)
 
 
 def _import(found: Target, target: str) -> Any:

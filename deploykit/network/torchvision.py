@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from deploykit import files
+from deploykit.network import checkpoint
 from deploykit.runtime.contract import ImageInput
 
 # Their auxiliary heads exist for training alone; torchvision builds them by default.
@@ -69,7 +70,7 @@ def keywords(name: str, entry: Any | None, tensors: Mapping[str, Tensor] | None 
 
 def _image_size(name: str, tensors: Mapping[str, Tensor]) -> int:
     """A position per patch and one for the class; the size of a patch is the last part of the name."""
-    positions = tensors.get("encoder.pos_embedding")
+    positions = checkpoint.spelled_like(tensors, {"encoder.pos_embedding": None}).get("encoder.pos_embedding")
     if positions is None or positions.ndim != 3:
         return VIT_SIZE
     return math.isqrt(max(positions.shape[1] - 1, 1)) * int(name.rpartition("_")[2])

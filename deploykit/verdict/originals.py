@@ -49,6 +49,7 @@ class Original(Protocol):
     data: str | None
     trained: bool
     note: str
+    weights_notes: tuple[str, ...]
     fixed_batch: int | None
     changed: set[str]
 
@@ -96,6 +97,7 @@ class TorchOriginal:
         self.data = network.data
         self.trained = network.trained
         self.note = ""
+        self.weights_notes = network.notes
         self.fixed_batch: int | None = None
         self._reference = Reference(network.module, precision)
         self.changed = self._reference.changed
@@ -148,6 +150,7 @@ class OnnxOriginal:
     """
 
     note = "two files were compared: onnxruntime without optimizations stands in for float64"
+    weights_notes: tuple[str, ...] = ()
 
     def __init__(
         self,

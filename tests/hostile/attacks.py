@@ -103,6 +103,40 @@ def _sparse_weights(folder: Path) -> Path:
     return folder / "bad.pt"
 
 
+def _before_1_6(content: bytes) -> bytes:
+    """A file in torch's format of then, around the pickle of its content."""
+    first = [pickle.dumps(part, 2) for part in (torch.serialization.MAGIC_NUMBER, torch.serialization.PROTOCOL_VERSION, {})]
+    return b"".join(first) + content + pickle.dumps([], 2)
+
+
+def _doubling_dicts(folder: Path) -> Path:
+    """Twenty dicts, each of which holds the one before ten times: small in the file, endless to walk."""
+    content: dict[str, Any] = {"weight": torch.zeros(1)}
+    for _ in range(20):
+        content = {str(index): content for index in range(10)}
+    torch.save(content, folder / "bad.bin")
+    return folder / "bad.bin"
+
+
+def _itself(folder: Path) -> Path:
+    content: dict[str, Any] = {"epoch": 3}
+    content["model"] = content
+    torch.save(content, folder / "bad.ckpt")
+    return folder / "bad.ckpt"
+
+
+def _script(folder: Path) -> Path:
+    """TorchScript, whose code torch.jit.load would bring to life; its values are forged, and must not be looked at."""
+    with zipfile.ZipFile(folder / "bad.bin", "w") as archive:
+        for name, data in (
+            ("data.pkl", pickle.dumps(_Code(), 2)),
+            ("constants.pkl", pickle.dumps(_Code(), 2)),
+            ("version", b"3\n"),
+        ):
+            archive.writestr(f"net/{name}", data)
+    return folder / "bad.bin"
+
+
 def _header(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], Path]:
     """A checkpoint of deploykit's whose header was changed."""
 
@@ -348,6 +382,13 @@ ATTACKS: dict[str, Attack] = {
     "malicious pickle, old format": Attack("weights", _file("bad.pth", pickle.dumps(_Code())), "wants to run code"),
     "zip bomb": Attack("weights", _zip_bomb, "would unpack to"),
     "zip with a list of 3 GB": Attack("weights", _many_records, "too many records"),
+    "malicious pickle, unusual ending": Attack("weights", _file("bad.pth.tar", pickle.dumps(_Code(), 0)), "wants to run code"),
+    "dicts nested 100,000 deep": Attack(
+        "weights", _file("bad.pth", _before_1_6(b"\x80\x02" + b"}X\1\0\0\0a" * DEEP + b"N" + b"s" * DEEP + b".")), "no tensor"
+    ),
+    "dicts that grow ten times twenty times": Attack("weights", _doubling_dicts, "too many entries"),
+    "a dict within itself": Attack("weights", _itself, "no tensor"),
+    "TorchScript with code of its own": Attack("weights", _script, "is TorchScript"),
     "sparse weights": Attack("weights", _sparse_weights, "no dense tensor"),
     "10 GB header length": Attack("checkpoint", _file("bad.safetensors", struct.pack("<Q", 10 << 30) + b"{}"), "safetensors"),
     "header of JSON nested 100,000 deep": Attack("checkpoint", _header(lambda _: _DEEP_JSON), "JSON"),
