@@ -203,7 +203,7 @@ def test_a_checkpoint_of_deploykit_may_have_any_ending(tmp_path):
     made = checkpoint.Checkpoint("lenet5", dict(lenet.defaults), lenet.input, lenet.create().state_dict())
     checkpoint.save_checkpoint(made, tmp_path / "mine.bin")
     assert target.resolve(str(tmp_path / "mine.bin")).name == "lenet5"
-    assert target.resolve("lenet5", weights=tmp_path / "mine.bin").trained
+    assert target.resolve("lenet5", checkpoint=tmp_path / "mine.bin").trained
 
 
 def refused(path):
