@@ -8,6 +8,7 @@ cannot fork safely (Windows, macOS) the work is done in this process, unprotecte
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -20,8 +21,8 @@ from typing import NoReturn
 from deploykit.errors import ModelFileError
 
 MEMORY = 2 << 30  # bytes beyond what the process has and 16 times the file
-SECONDS = 15.0  # of work; a child that did not get the processor for so long, on a busy machine, may go on
-MOST_WAITING = 4  # times as long, whatever it did
+SECONDS = 15.0  # of work or of sleep; the time in which a busy machine does not let the child run is not counted
+MOST_WAITING = 40  # times as long, whatever the child did
 BYTES_PER_SECOND = 10 << 20  # a large file gets so much more time
 
 _DONE, _FAILED, _MEMORY = 0, 64, 65
@@ -176,16 +177,32 @@ def _receive(reading: int, child: int, limit: float) -> tuple[bytes, bool]:
 
 
 def _time_left(child: int, waited: float, limit: float) -> float:
-    """Seconds after which to look at the child again, 0 if its time is over: it has worked for `limit`, or waited far longer."""
+    """Seconds after which to look at the child again, 0 if its time is over: it worked for `limit`, or did nothing for so long.
+
+    A child that is ready and does not get the processor, because the machine is busy, does neither.
+    """
     if waited < limit:
         return limit - waited
-    return limit / 8 if waited < MOST_WAITING * limit and _worked(child) < limit else 0.0
+    worked, ready = _seconds_used(child)
+    over = worked >= limit or waited - ready >= limit or waited >= MOST_WAITING * limit
+    return 0.0 if over else limit / 8
 
 
-def _worked(child: int) -> float:
-    """Seconds of processor time that all threads of a process took (fields 14 and 15 of proc_pid_stat(5))."""
-    fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def _seconds_used(child: int) -> tuple[float, float]:
+    """The processor time of all threads, and how long the busiest thread ran or waited for a processor.
+
+    From fields 14 and 15 of proc_pid_stat(5), and from schedstat, two numbers in nanoseconds (the kernel's
+    Documentation/scheduler/sched-stats.rst); without that, waiting for a processor is taken for sleep.
+    """
+    folder = Path(f"/proc/{child}")
+    fields = (folder / "stat").read_text().rpartition(")")[2].split()
+    worked = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    ready = [worked]
+    for file in folder.glob("task/*/schedstat"):
+        with contextlib.suppress(OSError, ValueError):  # a thread that has just ended
+            ran, queued, _ = map(int, file.read_text().split())
+            ready.append((ran + queued) / 1e9)
+    return worked, max(ready)
 
 
 def _judge(status: int, answer: bytes, name: str) -> bytes | None:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import resource
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -58,20 +57,36 @@ def test_nothing_stays_open() -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_child_that_did_not_get_the_processor_may_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a busy machine: it has waited longer than it may work."""
-    monkeypatch.setattr(isolation, "SECONDS", 1.0)
+@pytest.mark.parametrize(
+    ("waited", "worked", "ready", "left"),
+    [
+        (3.0, 1.0, 3.0, 12.0),
+        (15.0, 14.9, 15.0, True),  # it worked nearly all the time, and may end its work
+        (15.0, 15.0, 15.0, False),
+        (20.0, 2.0, 19.0, True),  # ready for 19 seconds, on a processor for two of them
+        (20.0, 2.0, 5.0, False),  # asleep for 15
+        (20.0, 15.0, 8.0, False),  # two threads
+        (599.0, 2.0, 599.0, True),
+        (600.0, 2.0, 600.0, False),
+    ],
+)
+def test_the_time_in_which_a_busy_machine_does_not_let_the_child_run_is_not_counted(
+    monkeypatch: pytest.MonkeyPatch, waited: float, worked: float, ready: float, left: float
+) -> None:
+    monkeypatch.setattr(isolation, "_seconds_used", lambda child: (worked, ready))
+    found = isolation._time_left(1, waited, 15.0)
+    assert found == left if isinstance(left, float) else (found > 0) is left
 
-    def wait() -> bytes:
-        time.sleep(1.3)
-        return b"x"
 
-    assert isolated(wait, "x.onnx", 1) == b"x"
+def test_what_a_process_used_is_read_from_the_system() -> None:
+    """As long as this process has run, it has worked and was ready to."""
+    worked, ready = isolation._seconds_used(os.getpid())
+    assert worked > 0
+    assert ready > 0
 
 
 def test_a_child_that_works_in_circles_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolation, "SECONDS", 0.2)
-    monkeypatch.setattr(isolation, "MOST_WAITING", 1000)
 
     def work() -> bytes:
         while True:
