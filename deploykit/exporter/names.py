@@ -70,33 +70,49 @@ def strip(model: ir.Model) -> None:
 
 
 class _Namer:
+    """Gives names in place. `modules`: paths of the network's modules; `taken`: names in use; `keep`: of inputs and outputs."""
+
     def __init__(self, calls: dict[str, str], outputs: dict[str, str], modules: set[str], taken: set[str], keep: set[str]) -> None:
         self.calls = calls  # name of an FX node -> the module call it belongs to
         self.outputs = outputs  # name of an FX node -> the module call whose output it is
         self.modules = modules
+        self.parents = {path.rpartition(".")[0] for path in modules}
         self.taken = taken
         self.keep = keep
 
     def graph(self, graph: Any, outer: str) -> None:
-        """Name the nodes of one graph and of the bodies inside it; `outer` is the path for nodes that say nothing."""
+        """Name the nodes of one graph and of the bodies inside it; `outer` is the path for nodes that say nothing.
+
+        1. Find the module call of each node.
+        2. The last node of a module without children gets the plain path, all others the path and their operator.
+        3. A value that is a module's output is called after that module, else after its node; then the constants of the node.
+        4. The same for the bodies of the node, whose inputs are called after it.
+        """
         nodes = list(graph)
         paths = [self._path(node, outer) for node in nodes]
-        last: dict[str, int] = {path: index for index, path in enumerate(paths)}
-        leaves = {path for path in last if path.split("@")[0] in self.modules and not self._has_children(path)}
+        last = {path: index for index, path in enumerate(paths)}
         for index, (node, path) in enumerate(zip(nodes, paths, strict=True)):
-            plain = path and path in leaves and last[path] == index
-            old = [value.name or "" for value in node.outputs]
+            plain = last[path] == index and self._is_leaf(path)
             node.name = self._unique(path if plain else f"{path}/{node.op_type}", node_only=True)
-            for position, value in enumerate(node.outputs):
-                if (value.name or "") in self.keep:
-                    continue
-                base = self.outputs.get(old[position]) or (node.name if position == 0 else f"{node.name}:{position}")
-                value.name = self._unique(base)
+            self._outputs(node)
             self._constants(node)
             for body in walk.ir_bodies(node):
                 for value in body.inputs:
                     value.name = self._unique(f"{node.name}/{value.name}")
                 self.graph(body, path)
+
+    def _is_leaf(self, path: str) -> bool:
+        """Whether a module call is one of a module without children; the network itself is none."""
+        module = path.split("@")[0]
+        return module != "" and module in self.modules and module not in self.parents
+
+    def _outputs(self, node: ir.Node) -> None:
+        """Name what a node makes; the graph's own outputs keep their names."""
+        for position, value in enumerate(node.outputs):
+            name = value.name or ""
+            if name not in self.keep:
+                own = f"{node.name}:{position}" if position else f"{node.name}"
+                value.name = self._unique(self.outputs.get(name) or own)
 
     def _path(self, node: ir.Node, outer: str) -> str:
         if RULE in node.metadata_props:
@@ -124,10 +140,6 @@ class _Namer:
             if owner in self.modules:
                 return owner
         return ""
-
-    def _has_children(self, path: str) -> bool:
-        prefix = path.split("@")[0] + "."
-        return any(other.startswith(prefix) for other in self.modules)
 
     def _constants(self, node: ir.Node) -> None:
         """Tensors that are no parameter of the network are called after their role: ``conv1/bias``, ``flatten/shape``."""
