@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from deploykit.errors import InputError, first_line
 from deploykit.network import batch_axes, calling
 from deploykit.network.batch_axes import with_rows
+from deploykit.network.running import run
 
 # All that both PyTorch and numpy have.
 DTYPES = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
@@ -103,9 +105,16 @@ class InputSpec:
         return found if self.batch_axis == 0 else {**found, "batch_axis": self.batch_axis}
 
     def _legal(self, tensor: Tensor) -> Tensor:
-        """A mask gets at least one 1 along its last axis: nobody asks a network about nothing."""
-        if self.mask and tensor.ndim and tensor.shape[-1]:
+        """With at least one number along the last axis that is not 0, for a mask and for indices of a table.
+
+        0 stands for what is masked, and often for padding: nobody asks a network about nothing, and many answer that with NaN.
+        """
+        if not tensor.ndim or not tensor.shape[-1]:
+            return tensor
+        if self.mask:
             tensor[..., 0] = 1
+        elif self.below > 2 and self.dtype in (torch.int64, torch.int32) and self.shape and self.batch_axis != len(self.shape):
+            tensor[..., 0] += (tensor == 0).all(-1).to(tensor.dtype)
         return tensor
 
 
@@ -205,7 +214,7 @@ def _from_examples(module: nn.Module, values: Mapping[str, NDArray[Any]] | None,
     call, tensors = calling.call_of(module, examples, target)
     calling.bind(module, call)
     tensors = [tensor.detach().cpu() for tensor in tensors]
-    axes = batch_axes.of_examples(lambda inputs: module(*inputs), tensors)
+    axes = batch_axes.of_examples(partial(run, module), tensors)
     return tuple(_spec(*entry) for entry in zip(call.names, tensors, axes, strict=True))
 
 
@@ -265,7 +274,7 @@ def _from_shapes(
     def made(axes: Sequence[int | None], batch: int) -> list[Tensor]:
         return [replace(spec, batch_axis=axis).filled(0, batch) for spec, axis in zip(specs, axes, strict=True)]
 
-    axes = batch_axes.of_shapes(lambda inputs: module(*inputs), made, [len(shape) for shape in shapes])
+    axes = batch_axes.of_shapes(partial(run, module), made, [len(shape) for shape in shapes])
     return tuple(replace(spec, batch_axis=axis) for spec, axis in zip(specs, axes, strict=True))
 
 
@@ -313,8 +322,7 @@ def _takes(module: nn.Module, specs: Sequence[InputSpec], place: int, value: int
     try:
         inputs = [given if (given := spec.given()) is not None else spec.filled(0, 1) for spec in specs]
         inputs[place] = torch.full_like(inputs[place], value)
-        with torch.no_grad():
-            module(*inputs)
+        run(module, inputs)
     except Exception:  # an index out of range, or whatever else the network says of it
         return False
     return True

@@ -182,7 +182,4 @@ def _corners(spec: InputSpec, chosen: Range, generator: torch.Generator) -> list
     given = spec.given(3) if spec.telling else None
     if given is not None:
         return [given] * 3 if spec.batch_axis is None else list(given.split(1, spec.batch_axis))
-    zeros = spec.filled(0, 1)
-    if spec.below > 2 and spec.shape and spec.dtype in (torch.int64, torch.int32):
-        zeros[..., 0] = 1  # 0 may stand for padding, and nobody asks a network about nothing
-    return [zeros, spec.filled(1, 1), spec.filled(spec.below - 1, 1)]
+    return [spec.filled(value, 1) for value in (0, 1, spec.below - 1)]
