@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -124,6 +125,14 @@ def test_an_underscore_is_private_to_its_folder(module):
 def test_no_loose_module_lies_at_the_root():
     loose = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
     assert loose == {"_version", "demonstration", "errors", "files", "lazy", "plugins", "progress", "simplifier"}
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "SECURITY.md"])
+def test_the_files_that_a_page_names_are_there(page):
+    root = PACKAGE.parent
+    named = set(re.findall(r"`((?:\w+/)+\w+\.py)`", (root / page).read_text()))
+    assert len(named) > 5
+    assert not [path for path in named if not (PACKAGE / path).is_file() and not (root / path).is_file()]
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "runtime").glob("*.py")), ids=lambda p: p.name)

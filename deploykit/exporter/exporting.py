@@ -34,12 +34,14 @@ from deploykit.verdict import Precision, Verdict
 
 OPSET = 20
 OPSETS = range(18, onnx.defs.onnx_opset_version() + 1)
-EXAMPLE_BATCH = 2  # a batch of 1 is taken for a constant by torch.export
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What an export made. `written` is false where the verdict was no: the file then lies beside as `rejected`."""
+    """What an export made: `file` of `bytes` bytes, which ends in ``.rejected.onnx`` where the verdict was no.
+
+    `seconds`: of the steps export, simplify and validate. `simplified`: what the simplifier did.
+    """
 
     target: str
     file: Path
