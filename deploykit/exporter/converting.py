@@ -19,6 +19,7 @@ from deploykit.exporter import errors as export_errors
 from deploykit.exporter import names as onnx_names
 from deploykit.network import capturing, running
 from deploykit.network import outputs as network_outputs
+from deploykit.network.batch_axes import BATCH
 from deploykit.network.capturing import Captured
 from deploykit.network.target import Network
 from deploykit.onnx_file import external_data
@@ -29,12 +30,10 @@ SIZES_LOOKED_AT = 64  # and four times the example's: for a second size that the
 
 @dataclass(frozen=True)
 class Converted:
-    """The model, and what it was traced on: examples, their open axes by name, and the guards on the sizes of those."""
+    """The model, and the trace that it was made from, with the guards on the sizes of open axes."""
 
     model: onnx.ModelProto
     captured: Captured
-    examples: tuple[Tensor, ...]
-    axes: tuple[Mapping[int, str], ...]
 
 
 def convert(
@@ -84,7 +83,7 @@ def convert(
             "choose another --opset",
         )
     dynamic_axes.require_dynamic(model, network.inputs, axes, network.target)
-    return Converted(model, captured, tuple(examples), tuple(axes))
+    return Converted(model, captured)
 
 
 def require_second_size(
@@ -106,7 +105,7 @@ def require_second_size(
 
 def examples_of(network: Network, axes: Sequence[Mapping[int, str]]) -> list[Tensor]:
     """What the network is traced on: its own examples, else made-up values; two rows where the batch is open."""
-    batch = EXAMPLE_BATCH if any("batch" in each.values() for each in axes) else None
+    batch = EXAMPLE_BATCH if any(BATCH in each.values() for each in axes) else None
     generator = torch.Generator().manual_seed(0)
     rows = batch or max((spec.example_batch for spec in network.inputs if spec.batch_axis is not None), default=1)
     found = []

@@ -15,9 +15,9 @@ import onnx
 import onnx_ir as ir
 
 from deploykit.errors import ExportError, InputError
+from deploykit.network.batch_axes import BATCH
 from deploykit.network.input_specs import InputSpec
 
-BATCH = "batch"
 IMAGE_AXES = {"height": 2, "width": 3}
 HOW = f"choose from {BATCH}, {', '.join(IMAGE_AXES)}, none, or name an axis: length=1, length=INPUT:1"
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+BATCH = "batch"  # what an axis on which the batch lies is called
 MOST_TRIES = 96  # runs of the network
 
 Axis = int | None

@@ -187,7 +187,7 @@ def _place(location: Any) -> str:
         file, number = getattr(frame, "filename", None), getattr(frame, "lineno", None)
         if file is None and isinstance(frame, str) and frame.startswith("("):
             file, _, number = frame[1:].split(" ")[0].rpartition(":")
-        if file and "torch" not in Path(file).parts and "_" not in Path(file).name[:1] and Path(file).name != "_ops.py":
+        if file and "torch" not in Path(file).parts and not Path(file).name.startswith("_"):
             return f"{Path(file).name}:{number}"
     return ""
 

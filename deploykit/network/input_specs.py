@@ -16,6 +16,7 @@ from deploykit.errors import InputError, first_line
 from deploykit.network import batch_axes, calling
 from deploykit.network.batch_axes import with_rows
 from deploykit.network.running import run
+from deploykit.runtime.values import require_names
 
 # All that both PyTorch and numpy have.
 DTYPES = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
@@ -170,16 +171,11 @@ def with_values(specs: Sequence[InputSpec], values: Mapping[str, NDArray[Any]], 
 
     Raises `InputError` for an array that belongs to no input, for one that is missing, and for another rank or type.
     """
-    known = ", ".join(spec.name for spec in specs)
-    unknown = next((name for name in values if name not in {spec.name for spec in specs}), None)
-    if unknown is not None:
-        raise InputError(f"{target} has no input {unknown[:60]!r}", f"it takes {known}")
-    return tuple(_with_value(spec, values.get(spec.name), target, known) for spec in specs)
+    require_names(values, [spec.name for spec in specs], target)
+    return tuple(_with_value(spec, values[spec.name], target) for spec in specs)
 
 
-def _with_value(spec: InputSpec, array: NDArray[Any] | None, target: str, known: str) -> InputSpec:
-    if array is None:
-        raise InputError(f"there are no values for the input {spec.name!r} of {target}", f"it takes {known}")
+def _with_value(spec: InputSpec, array: NDArray[Any], target: str) -> InputSpec:
     example = torch.from_numpy(np.array(array))
     if example.ndim != len(spec.open_shape) or example.dtype != spec.dtype:
         given = f"{'x'.join(map(str, example.shape)) or 'a scalar'} of {example.dtype}"
@@ -227,12 +223,7 @@ def _at_home(module: nn.Module, examples: Any, arrays: Mapping[str, Tensor], tar
         return arrays
     call, tensors = calling.call_of(module, examples, target)
     names = call.names if len(call.names) > 1 else (*arrays,)[:1]
-    for name in arrays:
-        if name not in names:
-            raise InputError(f"{target} has no input {name[:60]!r}", f"its inputs are {', '.join(call.names)}")
-    missing = next((name for name in names if name not in arrays), None)
-    if missing is not None:
-        raise InputError(f"there are no values for the input {missing!r} of {target}", f"it takes {', '.join(call.names)}")
+    require_names(arrays, names, target)
     for name, tensor in zip(names, tensors, strict=True):
         if arrays[name].ndim != tensor.ndim or arrays[name].dtype != tensor.dtype:
             shapes = [f"{'x'.join(map(str, t.shape)) or 'a scalar'} of {t.dtype}" for t in (arrays[name], tensor)]

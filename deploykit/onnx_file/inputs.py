@@ -20,6 +20,7 @@ from deploykit.onnx_file.file import get_contract, number_type
 from deploykit.runtime import open_axes
 from deploykit.runtime.contract import Contract
 from deploykit.runtime.open_axes import Axes
+from deploykit.runtime.values import require_names
 
 Shape = tuple[int, ...]
 
@@ -87,13 +88,8 @@ def given_feeds(graph: onnx.GraphProto, values: Mapping[str, NDArray[Any]], file
     Raises `InputError` for an array that belongs to no input, for one that is missing, and for another rank or type.
     """
     inputs = described(graph)
-    known = ", ".join(entry.name for entry in inputs)
-    unknown = next((name for name in values if name not in {entry.name for entry in inputs}), None)
-    if unknown is not None:
-        raise InputError(f"{file} has no input {unknown[:60]!r}", f"it takes {known[:200]}")
+    require_names(values, [entry.name for entry in inputs], file)
     for entry in inputs:
-        if entry.name not in values:
-            raise InputError(f"there are no values for the input {entry.name[:60]!r} of {file}", f"it takes {known[:200]}")
         array = values[entry.name]
         if entry.dtype != array.dtype or (entry.axes is not None and len(entry.axes) != array.ndim):
             wanted = f"{len(entry.axes)} axes of {entry.dtype}" if entry.axes is not None else str(entry.dtype)

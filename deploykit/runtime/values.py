@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,17 @@ def of_inputs(given: Values | str | Path | None) -> dict[str, NDArray[Any]] | No
             raise InputError(f"the values of {str(name)[:60]!r} are no numbers but {value.dtype}", "give arrays of numbers")
         found[str(name)] = value
     return found
+
+
+def require_names(given: Mapping[str, object], names: Sequence[str], whose: str) -> None:
+    """Raise `InputError` for values of an input that is not among `names`, and for an input without values."""
+    known = ", ".join(names)[:200]
+    unknown = next((name for name in given if name not in names), None)
+    if unknown is not None:
+        raise InputError(f"{whose} has no input {unknown[:60]!r}", f"it takes {known}")
+    missing = next((name for name in names if name not in given), None)
+    if missing is not None:
+        raise InputError(f"there are no values for the input {missing[:60]!r} of {whose}", f"it takes {known}")
 
 
 def write(path: Path, arrays: Values) -> None:

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from deploykit.errors import DeploykitError
+from deploykit.network.batch_axes import BATCH
 from deploykit.network.capturing import Guard
 from deploykit.network.input_specs import InputSpec
 from deploykit.onnx_file import inputs as graph_inputs
 from deploykit.verdict.batches import Batch
 from deploykit.verdict.result import Check
-from deploykit.verdict.sizes import BATCH, Sizes, Trial, trials
+from deploykit.verdict.sizes import Sizes, Trial, trials
 
 NAME = "sizes"
 ROWS = 2

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import sympy
 
+from deploykit.network.batch_axes import BATCH
 from deploykit.network.capturing import Guard
 
 Sizes = Mapping[str, int]
 
-BATCH = "batch"
 FARTHEST = 1 << 16  # largest size of one axis that is looked at for a guard
 MOST_GROWTH = 64  # largest number of elements beside those of the example
 
