@@ -5,6 +5,7 @@ The sizes of open axes are chosen by the one rule in `runtime.open_axes`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -14,7 +15,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from deploykit.errors import ContractError, InputError
+from deploykit.errors import ContractError, InputError, ModelFileError
 from deploykit.onnx_file import walk
 from deploykit.onnx_file.file import get_contract, number_type
 from deploykit.runtime import open_axes
@@ -42,9 +43,13 @@ class GraphInput:
 
 
 def of_graph(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-    """The inputs of a graph that are no initializers, dense or sparse."""
+    """The inputs of a graph that are no initializers, dense or sparse. Raises `ModelFileError` where two have one name."""
     stored = walk.stored(graph)
-    return [value for value in graph.input if value.name not in stored]
+    inputs = [value for value in graph.input if value.name not in stored]
+    twice = next((name for name, count in Counter(value.name for value in inputs).items() if count > 1), None)
+    if twice is not None:
+        raise ModelFileError(f"the file is damaged: two of its inputs are called {twice!r}", "export it again")
+    return inputs
 
 
 def axes_of(value: onnx.ValueInfoProto) -> Axes | None:
