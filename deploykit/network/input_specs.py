@@ -29,7 +29,7 @@ class InputSpec:
     """One input of a network: `shape` without the batch, `dtype` as torch names it; whole numbers are below `below`.
 
     `batch_axis`: where the batch lies in the whole tensor, `None` for an input without one, whose `shape` is all there is.
-    `example`: a tensor as it occurs, with its batch. `mask`: whether whole numbers are zeros and ones of which some must be ones.
+    `example`: a tensor as it occurs, with its batch. `mask`: whether whole numbers are zeros and ones of which there must be both.
     """
 
     name: str
@@ -69,7 +69,7 @@ class InputSpec:
             raise InputError(problem, "choose a smaller --input-shape or batch") from error
 
     def filled(self, value: float, batch: int) -> Tensor:
-        """One number everywhere, of `full_shape`; at most the largest that is legal, and a mask keeps a one."""
+        """One number everywhere, of `full_shape`; at most the largest that is legal, and a mask holds both."""
         number = value if self.dtype.is_floating_point else min(int(value), self.below - 1)
         return self._legal(torch.full(self.full_shape(batch), number, dtype=self.dtype))
 
@@ -105,16 +105,23 @@ class InputSpec:
         found: dict[str, Any] = {"name": self.name, "shape": list(self.shape), "dtype": str(self.dtype).removeprefix("torch.")}
         return found if self.batch_axis == 0 else {**found, "batch_axis": self.batch_axis}
 
-    def _legal(self, tensor: Tensor) -> Tensor:
-        """With at least one number along the last axis that is not 0, for a mask and for indices of a table.
+    @property
+    def is_sequence(self) -> bool:
+        """Whether it holds indices of a table along its last axis, of which 0 often stands for padding."""
+        whole = self.dtype in (torch.int64, torch.int32)
+        return whole and self.below > 2 and bool(self.shape) and self.batch_axis != len(self.shape)
 
-        0 stands for what is masked, and often for padding: nobody asks a network about nothing, and many answer that with NaN.
+    def _legal(self, tensor: Tensor) -> Tensor:
+        """With a one and a zero along the last axis of a mask, and with a number that is not 0 in a sequence of indices.
+
+        One of the two hides what it stands for, and 0 is often padding: nobody asks a network about nothing, and many answer NaN.
         """
         if not tensor.ndim or not tensor.shape[-1]:
             return tensor
         if self.mask:
+            tensor[..., -1] = 0
             tensor[..., 0] = 1
-        elif self.below > 2 and self.dtype in (torch.int64, torch.int32) and self.shape and self.batch_axis != len(self.shape):
+        elif self.is_sequence:
             tensor[..., 0] += (tensor == 0).all(-1).to(tensor.dtype)
         return tensor
 

@@ -16,7 +16,7 @@ from deploykit.network.capturing import Guard
 from deploykit.network.target import Network
 from deploykit.onnx_file import sessions
 from deploykit.runtime.contract import ArrayInput, ImageInput
-from deploykit.verdict import batches, blame, evidence, hints, legal, open_sizes, preprocessing
+from deploykit.verdict import batches, blame, evidence, hints, legal, open_sizes, preprocessing, uniform
 from deploykit.verdict.batches import BATCHES, Batch
 from deploykit.verdict.case import Case, OutputComparison
 from deploykit.verdict.decisions import decide
@@ -85,7 +85,7 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
     2. Does it take as many inputs as the network? Else it is "different", and nothing more is asked.
     3. Both get the same batches; every output is compared on each.
     4. Every layer's own output is compared on some; on all where the outputs differ and no layer was seen to.
-    5. Other sizes of open axes, the stored weights, the contract, and whether all this proves anything.
+    5. Other sizes of open axes, uniform masks, the stored weights, the contract, and whether all this proves anything.
     6. On labelled samples, whether both decide alike.
     7. "same" if every check passed; else the step is looked for that broke the file, and the first module that differs.
     """
@@ -108,13 +108,16 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
     layers = [layer for layer in layers if not layer.moved]
     weights, wrong_weight = original.weights(deployed, right - moved, moved)
     sized, ranges, wrong_batch = _sizes(deployed, original, case, ask) if outputs.check.passed else (None, {}, outputs.batch)
-    found += [outputs.check, _layers(layers), weights, *filter(None, [sized]), _contract(deployed, original)]
+    masked, wrong_mask = _uniform(original, case) if outputs.check.passed else (None, None)
+    extra = filter(None, [sized, masked])
+    found += [outputs.check, _layers(layers), weights, *extra, _contract(deployed, original)]
     found.append(_evidence(outputs, layers, case))
     decisions = None
     if ask.labelled and ask.labelled[1] and original.rules is not None and len(original.inputs) == 1:
         decisions = decide(deployed, ask.provider, original.logits, original.rules, ask.labelled[0])
         found.append(_decisions(decisions))
     word = _word(found, outputs)
+    witness = wrong_batch or wrong_mask
     first = first_divergent(layers)
     layer = original.culprit(deployed, first.path) if first else wrong_weight
     made_by = [(name, Deployed(part, deployed.folder)) for name, part in ask.steps] or [("export", deployed)]
@@ -132,7 +135,7 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
         first_divergent_layer=layer if word == "different" else None,
         notes=tuple(filter(None, remarks)),
         sizes=ranges,
-        witness=case.witness(wrong_batch) if word == "different" and wrong_batch is not None else None,
+        witness=case.witness(witness) if word == "different" and witness is not None else None,
     )
 
 
@@ -210,6 +213,12 @@ def _sizes(
         if spec.batch_axis is not None
     }
     return open_sizes.check(original, deployed.inputs, ask.guards, case.differs_on, rows)
+
+
+def _uniform(original: Original, case: Case) -> tuple[Check | None, Batch | None]:
+    """The file where masks hold one number alone; see `uniform.check`."""
+    plain = [o.batch for o in case.comparable if o.batch.name not in batches.WITH_LARGE_VALUES]
+    return uniform.check(original.inputs, plain[0], case.differs_on) if plain else (None, None)
 
 
 def _inputs(deployed: Deployed, original: Original) -> Check:

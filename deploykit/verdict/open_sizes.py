@@ -51,10 +51,15 @@ class Network(Protocol):
 
 @dataclass
 class Tried:
-    """What became of the trials. `differs`: the first one at which the file is wrong, and how; `undecided`: remarks."""
+    """What became of the trials.
+
+    `untried`: how many were left out beyond `MOST_WORK`. `differs`: the first one at which the file is wrong, and how. `undecided`:
+    remarks.
+    """
 
     agreed: list[Trial] = field(default_factory=list)
     refused: list[Trial] = field(default_factory=list)
+    untried: int = 0
     differs: tuple[Trial, str, Batch] | None = None
     undecided: list[str] = field(default_factory=list)
 
@@ -104,12 +109,20 @@ def _proven(tried: Tried, ranges: Ranges, remark: str) -> str:
     """The sizes in words, and what could not be tried."""
     proven = ", ".join(f"{name} {low}..{high}" if low < high else f"{name} {low}" for name, (low, high) in ranges.items())
     single = [name for name, (low, high) in ranges.items() if low == high and name != BATCH]
-    parts = [f"proven for {proven}: {len(tried.agreed)} other sizes tried"]
+    count = len(tried.agreed)
+    parts = [f"proven for {proven}" + (f": {count} other size{'s' * (count > 1)} tried" if count else "")]
     if tried.refused:
         parts.append(f"the network refuses {len(tried.refused)}")
-    if single:
-        parts.append(f"the network takes no other {' and '.join(single)}")
+    if tried.untried:
+        parts.append(f"{tried.untried} larger ones left out, they take too long")
+    parts += [_alone(tried, name, ranges[name][0]) for name in single]
     return "; ".join((*parts, *tried.undecided, *filter(None, [remark])))
+
+
+def _alone(tried: Tried, name: str, size: int) -> str:
+    """Why no other size of an axis is proven."""
+    refused = any(trial.sizes[name] != size for trial in tried.refused)
+    return f"the network takes no other {name}" if refused else f"no other {name} was tried"
 
 
 def open_axes(values: Sequence[onnx.ValueInfoProto], specs: Sequence[InputSpec]) -> Axes:
@@ -170,6 +183,7 @@ def try_sizes(specs: Sequence[InputSpec], axes: Axes, guards: Sequence[Guard], c
     while waiting:
         trial = waiting.pop(0)
         if trial.guard is None and (work := work - _elements(trial.sizes)) < 0:
+            found.untried += 1
             continue
         batch = Batch(f"noise at {trial}", at(specs, axes, trial.sizes, generator))
         try:

@@ -44,3 +44,11 @@ def test_a_random_sequence_is_changed_only_where_it_is_all_zeros():
     assert empty.any()
     assert torch.equal(found[~empty], plain[~empty])
     assert torch.equal(found[empty], torch.tensor([[1, 0]]).expand(int(empty.sum()), 2))
+
+
+def test_a_mask_holds_both_a_one_and_a_zero():
+    mask = InputSpec("mask", (4,), torch.bool, mask=True)
+    for tensor in (mask.filled(0, 3), mask.filled(1, 3), mask.random(3, torch.Generator().manual_seed(0))):
+        assert tensor.any(-1).all()
+        assert not tensor.all(-1).any()
+    assert replace(mask, shape=(1,)).filled(0, 2).all()
