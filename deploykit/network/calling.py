@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from deploykit.errors import InputError
 
 LONE = "input"
+OWN = "`example_inputs`"
 CONSTANTS = (type(None), bool, int, float, str)
 
 
@@ -55,12 +56,19 @@ def takes_more(module: nn.Module) -> bool:
     return any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in _signature(module))
 
 
-def call_of(module: nn.Module, examples: Any, target: str) -> tuple[Call, list[Tensor]]:
+def required(module: nn.Module) -> list[str]:
+    """Names of the parameters of `forward` without a default."""
+    collecting = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in _signature(module) if p.default is inspect.Parameter.empty and p.kind not in collecting]
+
+
+def call_of(module: nn.Module, examples: Any, target: str, source: str = OWN) -> tuple[Call, list[Tensor]]:
     """How `forward` is called with `examples`, and their tensors in order.
 
     `examples`: a tensor; a sequence, by position; or a mapping by parameter. Any of them may hold lists and dicts of tensors,
     `None` for what is left out, and numbers, which become constants of the file. A mapping whose keys are no parameters is itself
-    what a `forward` of one parameter takes. Raises `InputError` with what cannot be an input.
+    what a `forward` of one parameter takes. `source`: where the examples come from, for messages. Raises `InputError` with what
+    cannot be an input.
     """
     tensors: list[Tensor] = []
     names: list[str] = []
@@ -68,7 +76,7 @@ def call_of(module: nn.Module, examples: Any, target: str) -> tuple[Call, list[T
     def placed(value: Any, path: str) -> Any:
         if isinstance(value, Tensor):
             if value.is_complex() or value.is_sparse or value.is_quantized:
-                raise InputError(f"{path!r} in `example_inputs` of {target} is no dense tensor of real numbers", "give one")
+                raise InputError(f"{path!r} in {source} of {target} is no dense tensor of real numbers", "give one")
             tensors.append(value)
             names.append(path)
             return Leaf(len(tensors) - 1)
@@ -79,16 +87,16 @@ def call_of(module: nn.Module, examples: Any, target: str) -> tuple[Call, list[T
             return _like(value, inner)
         if isinstance(value, CONSTANTS):
             return value
-        problem = f"{path!r} in `example_inputs` of {target} is a {type(value).__name__}"
+        problem = f"{path!r} in {source} of {target} is a {type(value).__name__}"
         raise InputError(problem, "give tensors, lists and dicts of tensors, None or numbers")
 
-    args, kwargs = _split(module, examples, target)
+    args, kwargs = _split(module, examples, target, source)
     places = [*parameters(module)]
     places += [f"input_{place}" for place in range(len(places), len(args))]
     call_args = tuple(placed(value, places[place]) for place, value in enumerate(args))
     call_kwargs = {name: placed(value, name) for name, value in kwargs.items()}
     if not tensors:
-        raise InputError(f"`example_inputs` of {target} holds no tensor", "make it a list or a dict of tensors")
+        raise InputError(f"{source} of {target} holds no tensor", "make it a list or a dict of tensors")
     return Call(call_args, call_kwargs, (LONE,) if len(names) == 1 else _unique(names)), tensors
 
 
@@ -122,7 +130,7 @@ def _signature(module: nn.Module) -> list[inspect.Parameter]:
         return []
 
 
-def _split(module: nn.Module, examples: Any, target: str) -> tuple[Sequence[Any], Mapping[str, Any]]:
+def _split(module: nn.Module, examples: Any, target: str, source: str) -> tuple[Sequence[Any], Mapping[str, Any]]:
     """The examples by position, and by keyword. What can be given by position is, up to the first that is left out."""
     if isinstance(examples, Tensor):
         return [examples], {}
@@ -131,20 +139,20 @@ def _split(module: nn.Module, examples: Any, target: str) -> tuple[Sequence[Any]
             examples = examples[:-1]
         return examples, {}
     if not isinstance(examples, Mapping):
-        raise InputError(f"`example_inputs` of {target} is a {type(examples).__name__}", "make it a list or a dict of tensors")
+        raise InputError(f"{source} of {target} is a {type(examples).__name__}", "make it a list or a dict of tensors")
     found = _signature(module)
     known = {parameter.name for parameter in found} | (set(examples) if _takes_any_keyword(found) else set())
     if not set(examples) <= known:
         places = parameters(module)
-        needed = [p.name for p in found if p.default is inspect.Parameter.empty and p.name in places]
+        needed = [name for name in required(module) if name in places]
         if not set(examples) & known and len(needed or places[:1]) == 1:
             return [examples], {}
         if not set(examples) & known and len(examples) == len(needed):
             return list(examples.values()), {}
         unknown = next(name for name in examples if name not in known)
         raise InputError(
-            f"`example_inputs` of {target} has {str(unknown)[:60]!r}, which forward() does not take",
-            f"it takes {', '.join(places)}",
+            f"{source} of {target} name {str(unknown)[:60]!r}, which forward() does not take",
+            f"it takes {', '.join(parameter.name for parameter in found)}",
         )
     args = []
     rest = dict(examples)

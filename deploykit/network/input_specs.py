@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from deploykit.errors import InputError, first_line
 from deploykit.network import batch_axes, calling
 from deploykit.network.batch_axes import with_rows
-from deploykit.network.running import run
+from deploykit.network.running import EXAMPLES, run
 from deploykit.runtime.values import require_names
 
 # All that both PyTorch and numpy have.
@@ -153,7 +153,7 @@ def of_module(
     if not known:
         raise InputError(
             f"the input of {target} is not known",
-            "give --input-shape 3x224x224 (without the batch), or set `example_inputs` on the module",
+            f"give --input-shape 3x224x224 (without the batch), or {EXAMPLES}",
         )
     return _bounded(module, changed(known, shapes, dtypes, target))
 
@@ -214,7 +214,7 @@ def _from_examples(module: nn.Module, values: Mapping[str, NDArray[Any]] | None,
         examples = arrays[calling.LONE] if set(arrays) == {calling.LONE} else _at_home(module, examples, arrays, target)
     if examples is None:
         return ()
-    call, tensors = calling.call_of(module, examples, target)
+    call, tensors = calling.call_of(module, examples, target, calling.OWN if values is None else "the given values")
     calling.bind(module, call)
     tensors = [tensor.detach().cpu() for tensor in tensors]
     axes = batch_axes.of_examples(partial(run, module), tensors)
@@ -227,6 +227,9 @@ def _at_home(module: nn.Module, examples: Any, arrays: Mapping[str, Tensor], tar
     Raises `InputError` for an array that belongs nowhere, and for one that is missing.
     """
     if examples is None:
+        needed = calling.required(module)
+        if set(arrays) & {*needed, *calling.parameters(module)}:  # else the array of its only input, under any name
+            require_names(arrays, list(dict.fromkeys([*needed, *arrays])), target)
         return arrays
     call, tensors = calling.call_of(module, examples, target)
     names = call.names if len(call.names) > 1 else (*arrays,)[:1]

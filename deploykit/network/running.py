@@ -14,12 +14,12 @@ from deploykit.errors import DeviceUnavailable, InputError, first_line
 from deploykit.runtime.providers import parse_device
 
 # What torch says of arguments, values, types and memory; anything else that it raises is taken for a matter of shapes.
-_ARGUMENTS = re.compile(r"positional argument|keyword argument|multiple values for argument")
+_ARGUMENTS = re.compile(r"positional argument|keyword(-only)? argument|multiple values for argument")
 _TYPES = re.compile(r"dtype|scalar type|not implemented for '|type .* should be the same|can't be cast|used as indices")
 _MEMORY = re.compile(r"out of memory|not enough memory|can't allocate|cannot allocate", re.I)
 _SHAPES = (RuntimeError, ValueError, IndexError, AssertionError)
 
-EXAMPLES = "set `example_inputs` on the module: tensors as they occur"
+EXAMPLES = "give values as they occur: --inputs FILE.npz, or `example_inputs` on the module"
 
 
 def torch_device(device: str) -> torch.device:

@@ -52,7 +52,11 @@ CASES = {
     "assertion": (Raising(AssertionError("height must be even")), (2, 3), r"height must be even; choose another --input-shape"),
     "memory": (Raising(RuntimeError("not enough memory: you tried to allocate 9 bytes")), (2,), "smaller --input-shape or batch"),
     "no memory": (Raising(MemoryError()), (2,), r"of 2: MemoryError; choose a smaller"),
-    "index": (Raising(IndexError("index out of range in self")), (2,), "no index of its tables were tried; set `example_inputs`"),
+    "index": (
+        Raising(IndexError("index out of range in self")),
+        (2,),
+        "no index of its tables were tried; give values as they occur: --inputs FILE.npz, or `example_inputs`",
+    ),
     "own code": (Raising(KeyError("gain")), (2, 3), r"of 2x3: 'gain'; its own code raised KeyError: call it in Python"),
     "long": (Raising(ValueError("first line\nsecond line")), (2,), r"of 2: first line; choose"),
     "scalar": (Raising(ValueError()), (), r"of a scalar: ValueError; choose"),
