@@ -85,7 +85,7 @@ class UnknownName(InputError):
         if near:
             meant = "did you mean " + " or ".join(repr(n) for n in near) + "?"
         else:
-            meant = "known: " + ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+            meant = "known: " + ", ".join(known[:12]) + (", ..." if len(known) > 12 else "") + (";" if hint else "")
         return cls(f"unknown {kind} {name[:80]!r}", f"{meant} {hint}".strip())
 
 

@@ -19,6 +19,8 @@ import click
 
 from deploykit import plugins
 from deploykit._version import __version__
+from deploykit.cli import _progress
+from deploykit.cli._common import COMMON
 from deploykit.errors import DependencyMissing, DeploykitError
 
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h: a fault of deploykit's own
@@ -59,6 +61,12 @@ class Commands(click.Group):
         command: click.Command = plugins.load(__name__, name, "command").command
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does; ``deploykit help export`` is ``deploykit export --help``."""
+        if args[:1] == ["help"]:
+            args = [*args[1:], "--help"]
+        return super().parse_args(ctx, args)
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, with the nearest commands in the message for an unknown one."""
         name = args[0] if args else ""
@@ -80,7 +88,10 @@ class Commands(click.Group):
         """Run one command line and exit with its status."""
 
         def call() -> Any:
-            return super(Commands, self).main(*args, standalone_mode=False, **extra)  # type: ignore[call-overload]
+            try:
+                return super(Commands, self).main(*args, standalone_mode=False, **extra)  # type: ignore[call-overload]
+            finally:
+                _progress.end()
 
         if not standalone_mode:
             return call()
@@ -146,6 +157,7 @@ def _debug_traceback() -> None:
     if "--debug" in sys.argv:
         import traceback
 
+        _progress.end()
         traceback.print_exc()
 
 
@@ -153,21 +165,32 @@ def _one_line(text: str) -> str:
     return " ".join(text.split()).rstrip(".")
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+# \b keeps click from filling a paragraph; its lines have to fit on 80 columns.
+HELP = """From a PyTorch checkpoint to an ONNX file that an application can trust.
+
+\b
+deploykit train lenet5       a checkpoint, trained on real handwritten digits
+deploykit export lenet5      an ONNX file, proven to be the same network
+deploykit profile lenet5     every layer's shape, parameters, cost and time
+deploykit predict trained/lenet5/model.onnx three.png
+deploykit demo               all of it, in under a minute
+
+A TARGET is an architecture (`deploykit list architectures`), torchvision:NAME, package.module:callable,
+a checkpoint or an .onnx file. Exit status: 0 done, 1 the verdict is no, 2 unusable input, 3 no such device.
+"""
+
+
+def _with_common(function: Any) -> Any:
+    for option in COMMON:
+        function = option(function)
+    return function
+
+
+@click.group(cls=Commands, help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="deploykit")
-def cli() -> None:
-    r"""From a PyTorch checkpoint to an ONNX file that an application can trust.
-
-    \b
-    deploykit train lenet5        a checkpoint, trained on real handwritten digits
-    deploykit export lenet5       an ONNX file, simplified and proven to be the same network
-    deploykit profile lenet5      every layer's shape, parameters, cost and time
-    deploykit predict trained/lenet5/model.onnx three.png
-    deploykit demo                all of it, in under a minute
-
-    A TARGET is an architecture (`deploykit list architectures`), torchvision:NAME, package.module:callable,
-    a checkpoint or an .onnx file. Exit status: 0 done, 1 the verdict is no, 2 unusable input, 3 no such device.
-    """
+@_with_common
+def cli(**_common: Any) -> None:
+    """The whole command line; options of every command may also stand before it, where `common_options` finds them."""
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from deploykit import reports
+from deploykit.cli import _progress
 from deploykit.network.request import Request, make_importable
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Common:
     def emit(self, report: Report, output: Path | None = None) -> None:
         """Print the report on stdout in the chosen format, or write it to `output`."""
         text = reports.render(report, self.format)
+        _progress.end()
         if output is None:
             click.echo(text)
         else:
@@ -51,29 +53,34 @@ class Common:
 
     def progress(self) -> Progress:
         """A bar on stderr where that is a terminal; nothing in a pipe or with `--quiet`."""
-        from deploykit.cli._progress import listen
-
-        return listen(self.quiet)
+        return _progress.listen(self.quiet)
 
     def note(self, line: str) -> None:
         """A remark on stderr, unless `--quiet`."""
         if not self.quiet:
+            _progress.end()
             click.echo(line, err=True)
 
 
+COMMON = (
+    click.option("--quiet", is_flag=True, help="No progress, no remarks."),
+    click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+    click.option("--format", type=click.Choice(reports.names()), help="How to print.  [default: table]"),
+)
+
+
 def common_options(function: F) -> F:
-    """Add the options of `Common`; the command gets them as `common`."""
+    """Add the options of `Common`, which may also stand before the command; the command gets them as `common`."""
 
     @wraps(function)
-    def wrapper(*args: Any, format: str, debug: bool, quiet: bool, **rest: Any) -> Any:  # noqa: A002
-        return function(*args, common=Common(format, debug, quiet), **rest)
+    def wrapper(*args: Any, format: str | None, debug: bool, quiet: bool, **rest: Any) -> Any:  # noqa: A002
+        before = click.get_current_context().find_root().params
+        chosen = format or before.get("format") or "table"
+        common = Common(chosen, debug or before.get("debug", False), quiet or before.get("quiet", False))
+        return function(*args, common=common, **rest)
 
     decorated: Any = wrapper
-    for option in (
-        click.option("--quiet", is_flag=True, help="No progress, no remarks."),
-        click.option("--debug", is_flag=True, help="Show the traceback of an error."),
-        click.option("--format", type=click.Choice(reports.names()), default="table", show_default=True, help="How to print."),
-    ):
+    for option in COMMON:
         decorated = option(decorated)
     return cast(F, decorated)
 

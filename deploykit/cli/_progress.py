@@ -11,19 +11,29 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 
+_shown: list[_Bar] = []  # the bar that is on the screen, if any: there is one screen
+
+
 def listen(quiet: bool) -> Progress:
     """A bar if stderr is a terminal and `quiet` is not set, else silence."""
+    end()
     if quiet or not sys.stderr.isatty():
         return SILENT
-    return _Bar()
+    bar = _Bar()
+    _shown.append(bar)
+    return bar
+
+
+def end() -> None:
+    """Erase the bar, if there is one. Call it before anything else is printed, or that shares a line with the bar."""
+    while _shown:
+        _shown.pop().end()
 
 
 class _Bar:
-    """One line that shows the current task; it vanishes when the next one starts or the process ends."""
+    """One line that shows the current task; the next task replaces it, and `end` erases it."""
 
     def __init__(self) -> None:
-        import atexit
-
         from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
@@ -32,7 +42,10 @@ class _Bar:
             TimeRemainingColumn(), console=Console(stderr=True), transient=True,
         )  # fmt: skip
         self._task: TaskID | None = None
-        atexit.register(self._bar.stop)
+
+    def end(self) -> None:
+        """Erase the line and give the terminal its cursor back."""
+        self._bar.stop()
 
     def start(self, task: str, total: int | None = None) -> None:
         """See `Progress.start`."""

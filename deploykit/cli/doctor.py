@@ -7,7 +7,7 @@ import click
 from deploykit.cli._common import Common, common_options, device_option
 
 
-@click.command()
+@click.command(short_help="What this machine can run on, and why not CUDA.")
 @device_option
 @common_options
 def command(device: str, common: Common) -> None:

@@ -11,7 +11,7 @@ from deploykit.cli._common import FILE, Common, common_options, target_options
 from deploykit.network.request import Request
 
 
-@click.command()
+@click.command(short_help="An ONNX file, simplified, proven to be the same network.")
 @target_options
 @click.option("--out", type=FILE, help="The file to write.  [default: model.onnx beside the checkpoint]")
 @click.option("--opset", type=int, default=20, show_default=True, help="Version of the ONNX operator set.")

@@ -9,7 +9,7 @@ from deploykit.cli._common import Common, common_options
 KINDS = ("architectures", "datasets", "backends", "formats")
 
 
-@click.command()
+@click.command(short_help="The architectures, datasets, backends or formats.")
 @click.argument("kind", type=click.Choice(KINDS), default="architectures")
 @common_options
 def command(kind: str, common: Common) -> None:

@@ -9,7 +9,7 @@ import click
 from deploykit.cli._common import FILE, Common, common_options, threads_option
 
 
-@click.command()
+@click.command(short_help="Ask an ONNX file about images.")
 @click.argument("file", type=FILE)
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="How many of the best labels to show.")

@@ -32,7 +32,7 @@ class Depth(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 
         return int(value)
 
 
-@click.command()
+@click.command(short_help="Every layer's shape, parameters, operations and time.")
 @target_options
 @click.option("--against", metavar="TARGET", help="Another network or file to put beside it.")
 @click.option("--batch", type=click.IntRange(1, 1 << 20), help="Samples per run.  [default: 1, or what the file fixes]")

@@ -9,7 +9,7 @@ import click
 from deploykit.cli._common import FILE, Common, common_options, inputs_option
 
 
-@click.command()
+@click.command(short_help="A smaller ONNX file that gives the same answers.")
 @click.argument("file", type=FILE)
 @click.option("--out", type=FILE, help="The file to write.  [default: FILE with .simplified before .onnx]")
 @inputs_option

@@ -11,7 +11,7 @@ from deploykit.cli._common import FILE, Common, arg_option, arguments_of, common
 from deploykit.progress import SILENT
 
 
-@click.command()
+@click.command(short_help="A checkpoint, trained by the recipe of the architecture.")
 @click.argument("arch")
 @data_option
 @click.option("--epochs", type=click.IntRange(0, 100_000), help="Passes over the training split.  [default: the recipe's]")

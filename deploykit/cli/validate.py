@@ -26,7 +26,7 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 
         return tuple(int(p) for p in parts)
 
 
-@click.command()
+@click.command(short_help="Is an ONNX file still the same network? Exit 1 if not.")
 @click.argument("file", type=FILE)
 @against_options
 @data_option
