@@ -58,6 +58,12 @@ def first_line(error: BaseException, length: int = 300) -> str:
     return lines[0][:length] if lines else type(error).__name__
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things for a message: "1 layer", "7 layers", "1,024 batches"."""
+    many = f"{noun}es" if noun.endswith("ch") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else many}"
+
+
 class InputError(DeploykitError):
     """Something that was given cannot be used."""
 

@@ -20,7 +20,7 @@ import onnx
 from numpy.typing import NDArray
 
 from deploykit import onnx_file
-from deploykit.errors import DependencyMissing, InputError, ModelFileError, first_line
+from deploykit.errors import DependencyMissing, InputError, ModelFileError, counted, first_line
 from deploykit.onnx_file import answers, external_data, sessions, walk
 from deploykit.onnx_file import inputs as graph_inputs
 from deploykit.runtime import values
@@ -118,7 +118,7 @@ def simplified(
     if obstacle:
         return untouched(model, obstacle)
     before, after = onnx_file.operators(model), onnx_file.operators(candidate)
-    return Simplified(candidate, True, f"same answers on {compared} batches", before, after, compared)
+    return Simplified(candidate, True, f"same answers on {counted(compared, 'batch')}", before, after, compared)
 
 
 def _nodes(model: onnx.ModelProto) -> int:

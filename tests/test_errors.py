@@ -38,3 +38,11 @@ def test_unknown_names_come_with_the_nearest_ones():
 
 def test_a_missing_package_names_the_extra():
     assert "pip install 'deploykit[export]'" in str(DependencyMissing.of("onnxsim", "export"))
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "text"),
+    [(1, "layer", "1 layer"), (0, "layer", "0 layers"), (1024, "batch", "1,024 batches"), (1, "batch", "1 batch")],
+)
+def test_one_thing_is_no_plural(count, noun, text):
+    assert errors.counted(count, noun) == text

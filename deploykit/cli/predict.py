@@ -37,7 +37,7 @@ def command(
     """
     import logging
 
-    from deploykit.errors import InputError
+    from deploykit.errors import InputError, counted
     from deploykit.runtime import Predictor, predict
     from deploykit.runtime.isolation import rehearse
     from deploykit.views.predictions import report
@@ -52,7 +52,7 @@ def command(
     common.emit(report(results))
     failed = sum(not result.ok for result in results)
     if failed:
-        raise InputError(f"{failed} of {len(results)} inputs got no answer", "their errors are listed")
+        raise InputError(f"{failed} of {counted(len(results), 'input')} got no answer", "their errors are listed")
 
 
 def _load_the_rest(form: str) -> None:

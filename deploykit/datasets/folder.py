@@ -19,7 +19,7 @@ from PIL import Image
 
 from deploykit.datasets._local import HELD_OUT, hold_out
 from deploykit.datasets._types import Dataset, Split
-from deploykit.errors import DatasetError, ImageError
+from deploykit.errors import DatasetError, ImageError, counted
 from deploykit.runtime.images import SUFFIXES, image_mode, open_image
 from deploykit.runtime.reading import shown
 
@@ -150,7 +150,7 @@ def _require_enough(home: Path, classes: tuple[str, ...], train: _Listing, neede
     for name, count in zip(classes, counts, strict=True):
         if count < needed:
             raise DatasetError(
-                f"the class {name!r} in {home} has {count} images; at least {needed} are needed",
+                f"the class {name!r} in {home} has {counted(int(count), 'image')}; at least {needed} are needed",
                 "add images, or remove the folder",
             )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["text", "shape", "count", "bytes", "ms", "seconds", "percent", "ratio", "score", "number"]
+Kind = Literal["text", "prose", "shape", "count", "bytes", "ms", "seconds", "percent", "ratio", "score", "number"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,8 @@ class Column:
     """A column of a table: `key` into the rows, `title` for people, `kind` of its values.
 
     count: whole numbers · ms, seconds, bytes: in that unit · percent: 0..1 · ratio: 1.81 is shown as 1.81x ·
-    shape: a sequence of ints · score: 0..1, four digits · number: a float · text: anything else. `None` is an honest gap.
+    shape: a sequence of ints · score: 0..1, four digits · number: a float · prose: a sentence or a list, that may be folded ·
+    text: anything else, such as a name, which a narrow screen shortens in its middle. `None` is an honest gap.
     `minor`: the first to go where a screen is too narrow.
     """
 

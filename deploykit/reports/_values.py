@@ -31,11 +31,19 @@ def show(value: Any, kind: Kind) -> str:
         case "ratio":
             return f"{value:.2f}x"
         case "score":
-            return f"{value:.4f}"
+            return score(value)
         case "number":
             return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
         case _:
             return printable(str(value))
+
+
+def score(value: float) -> str:
+    """Four digits; what is not quite 1, or not quite 0, is not shown as such."""
+    text = f"{value:.4f}"
+    if text == "1.0000" and value < 1:
+        return ">0.9999"
+    return "<0.0001" if text == "0.0000" and value > 0 else text
 
 
 def printable(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from deploykit import files
 from deploykit._version import __version__
+from deploykit.errors import counted
 from deploykit.training.result import TrainingResult
 
 HISTORY = "history.json"
@@ -91,7 +92,8 @@ def _card(result: Mapping[str, Any], run: Mapping[str, Any], made_with: Mapping[
     lines = [
         f"# {result['name']}",
         "",
-        f"Trained on `{recipe['dataset']}` ({run['samples']:,} samples) for {result['epochs']} epochs, seed {run['seed']}.",
+        f"Trained on `{recipe['dataset']}` ({counted(run['samples'], 'sample')}) for "
+        f"{counted(result['epochs'], 'epoch')}, seed {run['seed']}.",
         "",
         f"| split | {metric} |",
         "|---|---|",

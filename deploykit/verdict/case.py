@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from deploykit.errors import InputError, ModelFileError
+from deploykit.errors import InputError, ModelFileError, counted
 from deploykit.onnx_file import sessions
 from deploykit.verdict import evidence, moved_names
 from deploykit.verdict.batches import Batch
@@ -192,7 +192,9 @@ class Case:
         where = f"{where}, sample {worst.worst[0]}, element {worst.worst[1]}"
         # All of one comparison: an error of one batch beside the tolerance of another would mean nothing.
         errors = Errors(worst.torch_error, worst.onnx_error, worst.onnx_vs_torch, worst.tolerance, worst.cosine, where)
-        detail = f"error {worst.onnx_error:.1e} of a tolerated {worst.tolerance:.1e} ({where}), {len(self.comparable)} batches"
+        detail = (
+            f"error {worst.onnx_error:.1e} of a tolerated {worst.tolerance:.1e} ({where}), {counted(len(self.comparable), 'batch')}"
+        )
         left_out = [o.batch.name for o in self.observations if not evidence.comparable(o)]
         if left_out:
             detail += f"; the network itself is not finite in {self.precision} on: {', '.join(left_out)}"

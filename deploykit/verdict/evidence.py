@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deploykit.errors import counted
 from deploykit.verdict.batches import WITH_LARGE_VALUES
 from deploykit.verdict.comparison import NEGLIGIBLE_SCALE, TOLERANCE_FACTOR, finite_scale
 from deploykit.verdict.layers import LayerDifference
@@ -104,5 +105,5 @@ def check(
         return Check("evidence", True, "the outputs tell inputs apart")
     telling = sum(not layer.difference.empty and layer.difference.tolerance < MAX_TELLING_TOLERANCE for layer in layers)
     if telling:
-        return Check("evidence", True, f"the outputs are all zero and prove nothing; {telling} layers do")
+        return Check("evidence", True, f"the outputs are all zero and prove nothing; {counted(telling, 'layer')} do")
     return Check("evidence", False, "the outputs are all zero and no layer can be compared: nothing is proven")

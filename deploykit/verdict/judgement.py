@@ -11,11 +11,11 @@ import torch
 
 from deploykit import onnx_file
 from deploykit.datasets import Split
-from deploykit.errors import ContractError, InputError
+from deploykit.errors import ContractError, InputError, counted
 from deploykit.network.capturing import Guard
 from deploykit.network.target import Network
 from deploykit.onnx_file import sessions
-from deploykit.runtime.contract import ArrayInput, ImageInput
+from deploykit.runtime.contract import ArrayInput, Contract, ImageInput
 from deploykit.verdict import batches, blame, evidence, hints, legal, open_sizes, preprocessing, uniform
 from deploykit.verdict.batches import BATCHES, Batch
 from deploykit.verdict.case import Case, OutputComparison
@@ -245,7 +245,19 @@ def _contract(deployed: Deployed, original: Original) -> Check:
     labels = original.output.labels if original.output else None
     if labels is not None and contract.output.labels != labels:
         return Check("contract", False, "the file's labels are not those of the network")
-    return Check("contract", True, "preprocessing and labels are those of the network")
+    return Check("contract", True, _agreed(contract))
+
+
+def _agreed(contract: Contract) -> str:
+    """What a contract says that turned out right; a network of the user's own may have neither preprocessing nor labels."""
+    prepared, labelled = isinstance(contract.input, ImageInput), contract.output.labels is not None
+    if prepared and labelled:
+        return "preprocessing and labels are those of the network"
+    if prepared:
+        return "preprocessing is that of the network; it has no labels"
+    if labelled:
+        return "labels are those of the network; it has no preprocessing: arrays go in as they are"
+    return "it has neither preprocessing nor labels: arrays go in as they are, numbers come out"
 
 
 def _agree(stated: ImageInput | ArrayInput, wanted: ImageInput | ArrayInput) -> bool:
@@ -264,7 +276,7 @@ def _layers(layers: Sequence[LayerDifference]) -> Check:
         return Check("layers", True, "no value of the file has the name of a module; the outputs alone were compared")
     if first is None:
         largest = max((layer.difference.onnx_error for layer in layers), default=0.0)
-        return Check("layers", True, f"{count} layers compared, largest error {largest:.1e}")
+        return Check("layers", True, f"{counted(count, 'layer')} compared, largest error {largest:.1e}")
     difference = first.difference
     detail = f"{first.path} differs by {difference.onnx_error:.1e} of a tolerated {difference.tolerance:.1e} ({first.batch})"
     return Check("layers", False, detail)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from deploykit import files, onnx_file
-from deploykit.errors import ExportError, ModelFileError, OutputError, first_line
+from deploykit.errors import ExportError, ModelFileError, OutputError, counted, first_line
 from deploykit.onnx_file import external_data
 from deploykit.runtime.isolation import isolated
 from deploykit.verdict.deployed import Deployed
@@ -79,7 +79,7 @@ def _finite(deployed: Deployed) -> Check:
             return Check("finite weights", False, f"{tensor.name} holds NaN")
         if tensor.name in multiplied and not np.isfinite(values).all():
             return Check("finite weights", False, f"{tensor.name} holds infinity")
-    return Check("finite weights", True, f"{len(model.graph.initializer)} tensors")
+    return Check("finite weights", True, counted(len(model.graph.initializer), "tensor"))
 
 
 def _loading(deployed: Deployed) -> Callable[[], bytes]:

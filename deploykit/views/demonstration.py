@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deploykit.demonstration import Demonstration
+from deploykit.errors import counted
 from deploykit.reports import Column, Report, Table, human_bytes, show
 from deploykit.views.verdict import headline
 
@@ -39,8 +40,11 @@ def _steps(result: Demonstration) -> list[tuple[str, str]]:
     errors = export.verdict.errors
     accuracy = show(training.metrics["test"], "percent")
     found = [
-        ("train", f"{training.epochs} epochs in {training.seconds:.0f} s, test accuracy {accuracy}: {training.checkpoint}"),
-        ("export", f"opset {export.opset}, {export.nodes} nodes, {human_bytes(export.bytes)}: {export.file}"),
+        (
+            "train",
+            f"{counted(training.epochs, 'epoch')} in {training.seconds:.0f} s, test accuracy {accuracy}: {training.checkpoint}",
+        ),
+        ("export", f"opset {export.opset}, {counted(export.nodes, 'node')}, {human_bytes(export.bytes)}: {export.file}"),
         ("simplify", export.simplified.reason),
     ]
     if errors:

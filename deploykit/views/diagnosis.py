@@ -9,7 +9,7 @@ from deploykit.reports import Column, Report, Table
 if TYPE_CHECKING:
     from deploykit.runtime import Diagnosis
 
-_PROVIDERS = (Column("name", "provider"), Column("usable", "works"), Column("reason", "why not"))
+_PROVIDERS = (Column("name", "provider"), Column("usable", "works"), Column("reason", "why not", "prose"))
 
 
 def report(diagnosis: Diagnosis) -> Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deploykit.errors import counted
 from deploykit.exporter import ExportResult
 from deploykit.reports import Report, human_bytes
 from deploykit.runtime.contract import ImageInput
@@ -15,7 +16,7 @@ def report(result: ExportResult) -> Report:
     change = f"{sum(simplified.before.values())} -> {sum(simplified.after.values())} nodes; " if simplified.applied else ""
     facts = [
         ("file", str(result.file)),
-        ("size", f"{human_bytes(result.bytes)}, {result.nodes} nodes, opset {result.opset}, {result.precision}"),
+        ("size", f"{human_bytes(result.bytes)}, {counted(result.nodes, 'node')}, opset {result.opset}, {result.precision}"),
         ("simplify", change + simplified.reason),
         ("time", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result.seconds.items())),
     ]

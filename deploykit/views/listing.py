@@ -14,9 +14,9 @@ _ARCHITECTURES = (
     Column("macs", "MACs", "count"),
     Column("dataset", "dataset"),
     Column("trained", "trained"),
-    Column("summary", "what it is"),
+    Column("summary", "what it is", "prose"),
 )
-_OTHERS = (Column("name", "name"), Column("summary", "what it is"))
+_OTHERS = (Column("name", "name"), Column("summary", "what it is", "prose"))
 
 
 def report(kind: str) -> Report:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from deploykit.reports import Column, Report, Table
+from deploykit.reports import Column, Report, Table, show
 from deploykit.runtime.reading import shown
 
 # For types only: this view must not cost the import of onnxruntime a second time, nor anything else before the first answer.
@@ -23,11 +23,11 @@ def report(results: Sequence[Prediction]) -> Report:
     if any(result.label is not None for result in results):
         columns += [Column("label", "label"), Column("score", "score", "score")]
     if any(len(result.top) > 1 for result in results):
-        columns.append(Column("others", "then"))
+        columns.append(Column("others", "then", "prose"))
     if any(result.values is not None for result in results):
-        columns += [Column("shape", "shape", "shape"), Column("values", "values")]
+        columns += [Column("shape", "shape", "shape"), Column("values", "values", "prose")]
     if not all(result.ok for result in results):
-        columns.append(Column("error", "error"))
+        columns.append(Column("error", "error", "prose"))
     return Report(title="", document=documents, tables=[Table("", columns, rows)])
 
 
@@ -35,7 +35,7 @@ def _row(result: Prediction, document: dict[str, Any]) -> dict[str, Any]:
     row = {**document, "error": result.error or "", "shape": None, "values": None}
     # Labels come from the file: what would move the cursor of a terminal is escaped.
     row["label"] = None if result.label is None else shown(result.label)
-    row["others"] = ", ".join(f"{shown(candidate.label)} {candidate.score:.3g}" for candidate in result.top[1:])
+    row["others"] = ", ".join(f"{shown(candidate.label)} {show(candidate.score, 'score')}" for candidate in result.top[1:])
     if result.values is not None:
         flat = [f"{value:.5g}" for value in result.values.reshape(-1)[: _SHOWN_VALUES + 1].tolist()]
         row["shape"] = result.values.shape

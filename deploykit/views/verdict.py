@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from deploykit.errors import counted
 from deploykit.network.request import is_onnx
 from deploykit.reports import Column, Report, Table
 from deploykit.verdict import Verdict
 
-_CHECKS = (Column("passed", ""), Column("name", "check"), Column("detail", "what was found"))
+_CHECKS = (Column("passed", ""), Column("name", "check"), Column("detail", "what was found", "prose"))
 
 
 def report(verdict: Verdict) -> Report:
@@ -26,7 +27,7 @@ def report(verdict: Verdict) -> Report:
     return Report(
         title="validation",
         document=verdict.document(),
-        headline=headline(verdict),
+        headline=headline(verdict, checks_are_shown=True),
         good=verdict.same,
         facts=facts,
         tables=[Table("", _CHECKS, rows)],
@@ -34,17 +35,23 @@ def report(verdict: Verdict) -> Report:
     )
 
 
-def headline(verdict: Verdict) -> str:
-    """The verdict in one line: "same network", or what is wrong and who did it."""
+def headline(verdict: Verdict, checks_are_shown: bool = False) -> str:
+    """The verdict in one line: "same network", or what is wrong and who did it.
+
+    `checks_are_shown`: a table beside it has the details, and the names of the checks that failed are enough.
+    """
     if verdict.same:
-        layers = f"{verdict.layers_compared} layers" if verdict.layers_compared else "its outputs"
-        return f"verdict: same network ({len(verdict.checks)} checks, {layers} compared)"
-    failed = next(check for check in verdict.checks if not check.passed)
+        layers = counted(verdict.layers_compared, "layer") if verdict.layers_compared else "its outputs"
+        return f"verdict: same network ({counted(len(verdict.checks), 'check')}, {layers} compared)"
+    failed = [check for check in verdict.checks if not check.passed]
+    reason = f"{failed[0].name}: {failed[0].detail}"
+    if checks_are_shown:
+        reason = f"failed: {', '.join(check.name for check in failed)}"
     if verdict.verdict == "invalid":
-        return f"verdict: invalid file ({failed.name}: {failed.detail})"
+        return f"verdict: invalid file ({reason})"
     if verdict.verdict == "not proven":
-        return f"verdict: not proven, neither the same nor different ({failed.name}: {failed.detail})"
+        return f"verdict: not proven, neither the same nor different ({reason})"
     # No step changed the numbers where the contract or the network itself is at fault.
     step = [f"step: {verdict.blamed_step}"] if verdict.blamed_step not in (None, "unknown") else []
     layer = [f"first divergent layer: {verdict.first_divergent_layer}"] if verdict.first_divergent_layer else []
-    return f"verdict: not the same network ({'; '.join([*step, *layer, f'{failed.name}: {failed.detail}'])})"
+    return f"verdict: not the same network ({'; '.join([*step, *layer, reason])})"

@@ -9,6 +9,7 @@ import struct
 import sys
 import termios
 import threading
+from collections.abc import Callable
 from contextlib import contextmanager
 
 _PIECE = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|(.)", re.DOTALL)
@@ -102,6 +103,11 @@ def run_inside(monkeypatch, columns: int, *args: object) -> Shown:
     """Run `deploykit ARGS` in this process with stdout and stderr on a terminal of so many columns."""
     from deploykit.cli import cli
 
+    return call_inside(monkeypatch, columns, lambda: cli([str(arg) for arg in args], prog_name="deploykit"))
+
+
+def call_inside(monkeypatch, columns: int, act: Callable[[], object]) -> Shown:
+    """Call it with the stdout and stderr of this process on a terminal of so many columns."""
     monkeypatch.setenv("TERM", "xterm-256color")
     for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
@@ -113,7 +119,7 @@ def run_inside(monkeypatch, columns: int, *args: object) -> Shown:
             for number, _ in saved:
                 os.dup2(theirs, number)
             sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False, encoding="utf-8") for number in (1, 2))
-            cli([str(arg) for arg in args], prog_name="deploykit")
+            act()
         except SystemExit as error:
             status = error.code or 0
         finally:
