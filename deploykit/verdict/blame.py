@@ -20,12 +20,12 @@ from deploykit.verdict.naming import Naming
 Agrees = Callable[[Deployed, sessions.Level, str], bool]
 
 
-def blamed_step(steps: Sequence[tuple[str, Deployed]], agrees: Agrees, provider: str = sessions.CPU) -> str:
+def blamed_step(steps: Sequence[tuple[str, Deployed]], agrees: Agrees, device: str = sessions.CPU) -> str:
     """The first step after which the network is no longer the same: "export", "simplify", "precision", an optimization level
     of onnxruntime such as "optimizer:extended", or "provider:CUDAExecutionProvider".
 
-    `steps`: (name, model after that step). `agrees(model, level, provider)`: whether outputs and layers are within tolerance.
-    Every step is tried without optimization on the CPU first, then the last model level by level, then the provider.
+    `steps`: (name, model after that step). `agrees(model, level, device)`: whether outputs and layers are within tolerance.
+    Every step is tried without optimization on the CPU first, then the last model level by level, then the device.
     """
     for name, model in steps:
         if not agrees(model, "disabled", sessions.CPU):
@@ -34,8 +34,8 @@ def blamed_step(steps: Sequence[tuple[str, Deployed]], agrees: Agrees, provider:
     for level in sessions.LEVELS[1:]:
         if not agrees(last, level, sessions.CPU):
             return f"optimizer:{level}"
-    if provider != sessions.CPU and not agrees(last, "all", provider):
-        return f"provider:{name_of(provider)}"
+    if device != sessions.CPU and not agrees(last, "all", device):
+        return f"provider:{name_of(device)}"
     return "unknown"
 
 

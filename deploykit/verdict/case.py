@@ -43,7 +43,7 @@ class OutputComparison:
 
 
 class Case:
-    """The network is asked once per batch; files at any optimization level and provider are then held against its answers."""
+    """The network is asked once per batch; files at any optimization level and device are then held against its answers."""
 
     def __init__(
         self,
@@ -52,13 +52,13 @@ class Case:
         batches: list[Batch],
         rtol: float | None,
         atol: float | None,
-        provider: str,
+        device: str,
     ) -> None:
         self.deployed = deployed
         self.original = original
         self.rtol = rtol
         self.atol = atol
-        self.provider = provider
+        self.device = device
         # Two files are no nearer to each other than the coarser one can be.
         self.precision: Precision = "fp16" if "fp16" in (deployed.precision, original.precision) else "fp32"
         self._layer_batches = {batches[min(1, len(batches) - 1)].name, "real samples"}
@@ -74,11 +74,11 @@ class Case:
         return self.rtol is None and self.atol is None
 
     def layers(
-        self, outputs_agree: bool, deployed: Deployed | None = None, level: sessions.Level = "all", provider: str | None = None
+        self, outputs_agree: bool, deployed: Deployed | None = None, level: sessions.Level = "all", device: str | None = None
     ) -> list[LayerDifference]:
         """The layers, compared on one batch of noise, and on real samples where there are some."""
         observed = [o for o in self.observations if o.batch.name in self._layer_batches]
-        return self._layers(observed, outputs_agree, deployed or self.deployed, level, provider or self.provider)
+        return self._layers(observed, outputs_agree, deployed or self.deployed, level, device or self.device)
 
     def layers_on_all(self) -> list[LayerDifference]:
         """The layers of a file whose outputs differ, compared on every comparable batch.
@@ -87,20 +87,20 @@ class Case:
         """
         batches = [o.batch for o in self.comparable]
         observed = self.original.observe(batches, {batch.name for batch in batches})
-        return self._layers(observed, False, self.deployed, "all", self.provider)
+        return self._layers(observed, False, self.deployed, "all", self.device)
 
     def _layers(
-        self, observed: Sequence[Observation], outputs_agree: bool, deployed: Deployed, level: sessions.Level, provider: str
+        self, observed: Sequence[Observation], outputs_agree: bool, deployed: Deployed, level: sessions.Level, device: str
     ) -> list[LayerDifference]:
         naming = self.original.naming(deployed)
-        found = compare_layers(deployed, naming, observed, self.precision, level, provider)
+        found = compare_layers(deployed, naming, observed, self.precision, level, device)
         return moved_names.marked(found, deployed.model.graph, naming.suspects, outputs_agree)
 
-    def agrees(self, deployed: Deployed, level: sessions.Level, provider: str) -> bool:
-        """Whether outputs and layers are within tolerance at an optimization level, on a provider."""
+    def agrees(self, deployed: Deployed, level: sessions.Level, device: str) -> bool:
+        """Whether outputs and layers are within tolerance at an optimization level, on a device."""
         try:
-            agree = self.outputs(deployed, level, provider).check.passed
-            return agree and first_divergent(self.layers(agree, deployed, level, provider)) is None
+            agree = self.outputs(deployed, level, device).check.passed
+            return agree and first_divergent(self.layers(agree, deployed, level, device)) is None
         except ModelFileError:
             return False
 
@@ -108,12 +108,12 @@ class Case:
         self,
         deployed: Deployed | None = None,
         level: sessions.Level = "all",
-        provider: str | None = None,
+        device: str | None = None,
         observations: Sequence[Observation] | None = None,
     ) -> OutputComparison:
         """Every output, compared on every comparable batch, or on `observations` alone."""
         deployed = deployed or self.deployed
-        session = deployed.session(level, provider or self.provider)
+        session = deployed.session(level, device or self.device)
         names, labels = [v.name for v in session.get_inputs()], [v.name for v in session.get_outputs()]
         found: list[tuple[str, Difference, Batch]] = []
         tolerances: dict[str, float] = {}
@@ -163,7 +163,7 @@ class Case:
 
     @cached_property
     def _session(self) -> onnxruntime.InferenceSession:
-        return self.deployed.session("all", self.provider)
+        return self.deployed.session("all", self.device)
 
     def witness(self, batch: Batch) -> dict[str, NDArray[Any]]:
         """The inputs of a batch by name, and what network and file answer to them, as far as they do."""

@@ -21,17 +21,17 @@ FLIPS_SHOWN = 10
 
 def decide(
     deployed: Deployed,
-    provider: str,
+    device: str,
     logits: Callable[[NDArray[Any]], NDArray[Any]],
     rules: ImageInput | ArrayInput,
     split: Split,
 ) -> Decisions:
-    """The file, run by `provider`, and the network behind `logits` on at most `MAX_SAMPLES` samples.
+    """The file, run on `device`, and the network behind `logits` on at most `MAX_SAMPLES` samples.
 
     A flip is reported with its index and the network's margin between its two best.
     """
     split = split.take(MAX_SAMPLES)
-    session = deployed.session("all", provider)
+    session = deployed.session("all", device)
     size = deployed.fixed_batch or BATCH
     name = session.get_inputs()[0].name
     theirs, ours = [], []

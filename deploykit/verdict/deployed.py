@@ -25,12 +25,12 @@ class Deployed:
     folder: Path | None = None
 
     def session(
-        self, level: sessions.Level = "all", provider: str = sessions.CPU, also: Sequence[str] = ()
+        self, level: sessions.Level = "all", device: str = sessions.CPU, also: Sequence[str] = ()
     ) -> onnxruntime.InferenceSession:
         """A session on the graph, with the values called `also` as more outputs. Raises `ModelFileError`."""
         with _more_outputs(self.model, also):
             data = onnx_file.to_bytes(self.model)
-        return sessions.open_session(data, level, provider, folder=self.folder)
+        return sessions.open_session(data, level, device, folder=self.folder)
 
     @property
     def inputs(self) -> list[onnx.ValueInfoProto]:

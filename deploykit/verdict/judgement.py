@@ -74,7 +74,7 @@ class _Questions:
     sizes: Sequence[int]
     rtol: float | None
     atol: float | None
-    provider: str
+    device: str
     guards: Sequence[Guard] | None
 
 
@@ -114,7 +114,7 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
     found.append(_evidence(outputs, layers, case))
     decisions = None
     if ask.labelled and ask.labelled[1] and original.rules is not None and len(original.inputs) == 1:
-        decisions = decide(deployed, ask.provider, original.logits, original.rules, ask.labelled[0])
+        decisions = decide(deployed, ask.device, original.logits, original.rules, ask.labelled[0])
         found.append(_decisions(decisions))
     word = _word(found, outputs)
     witness = wrong_batch or wrong_mask
@@ -152,7 +152,7 @@ def _blamed(steps: Sequence[tuple[str, Deployed]], case: Case, sized: Check | No
     """A branch on a size is frozen by the export; anything else is found by trying the steps, and last by their weights."""
     if sized is not None and not sized.passed:
         return steps[0][0]
-    found = blame.blamed_step(steps, case.agrees, ask.provider)
+    found = blame.blamed_step(steps, case.agrees, ask.device)
     if found != "unknown":
         return found
     return next((name for name, model in steps if not case.original.weights(model, (), frozenset())[0].passed), found)
@@ -191,7 +191,7 @@ def _batches(deployed: Deployed, original: Original, split: Split | None, sizes:
 
 def _case(deployed: Deployed, original: Original, found: Sequence[Batch], ask: _Questions) -> tuple[Case, str]:
     """The network asked about every batch that it answers, and a remark that names those that it refuses."""
-    rest = (ask.rtol, ask.atol, ask.provider)
+    rest = (ask.rtol, ask.atol, ask.device)
     try:
         return Case(deployed, original, list(found), *rest), ""
     except InputError:

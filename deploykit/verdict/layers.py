@@ -45,7 +45,7 @@ def compare_layers(
     observations: Sequence[Observation],
     precision: Precision = "fp32",
     level: sessions.Level = "all",
-    provider: str = sessions.CPU,
+    device: str = sessions.CPU,
 ) -> list[LayerDifference]:
     """One entry per module whose output the graph still has, in the order of execution, per batch."""
     known = {path for observation in observations for path in observation.layers}
@@ -55,7 +55,7 @@ def compare_layers(
         return []
     found: list[LayerDifference] = []
     for group in _groups(paths, observations):
-        found += _compared(group, naming, observations, precision, partial(deployed.session, level, provider))
+        found += _compared(group, naming, observations, precision, partial(deployed.session, level, device))
     # A value of another shape is not this layer's output but, say, a recurrent layer's before it is turned; the outputs judge it.
     alike = [layer for layer in found if layer.difference.tolerance > 0]
     return alike if naming.trusted else _believable(alike)

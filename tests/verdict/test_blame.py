@@ -68,8 +68,8 @@ def test_an_optimization_that_breaks_the_network(network, good, level, monkeypat
 def test_a_provider_that_breaks_the_network(network, good, monkeypatch):
     real = sessions.open_session
 
-    def on_cuda(model, level="all", provider=sessions.CPU, *args, **options):
-        if provider == sessions.CUDA:
+    def on_cuda(model, level="all", device=sessions.CPU, *args, **options):
+        if device == sessions.CUDA:
             model = broken(onnx.ModelProto.FromString(model)).SerializeToString()
         return real(model, level, sessions.CPU, *args, **options)
 
