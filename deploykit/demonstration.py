@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploykit import arguments as read
 from deploykit import datasets, files
+from deploykit.arguments import StrPath
 from deploykit.errors import OutputError
 from deploykit.exporter import ExportResult, export
 from deploykit.network.checkpoint import NAME
 from deploykit.profiler import Profile, profile
-from deploykit.progress import SILENT, Progress
+from deploykit.progress import Progress
 from deploykit.runtime import Prediction, Predictor
 from deploykit.training import TrainingResult, train
 
@@ -45,12 +47,12 @@ class Demonstration:
         }
 
 
-def demo(folder: Path | str = "demo", *, seed: int = 0, progress: Progress = SILENT) -> Demonstration:
+def demo(folder: StrPath = "demo", *, seed: int = 0, progress: Progress | None = None) -> Demonstration:
     """Train lenet5 on real handwritten digits and take it all the way to answers without PyTorch.
 
     Everything is written under `folder`. Raises `OutputError` where that cannot be written.
     """
-    folder = Path(folder)
+    folder, progress = read.path(folder, "folder"), read.progress(progress)
     began = time.perf_counter()
     files.writable_folder(folder)
     home = folder / "trained" / NETWORK

@@ -19,13 +19,15 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
+from deploykit import arguments as read
 from deploykit import onnx_file
+from deploykit.arguments import StrPath
 from deploykit.errors import DependencyMissing, InputError, ModelFileError, counted, first_line
+from deploykit.network.request import Inputs, arrays_of
 from deploykit.onnx_file import answers, external_data, sessions, walk
 from deploykit.onnx_file import inputs as graph_inputs
 from deploykit.runtime import values
 from deploykit.runtime.isolation import isolated
-from deploykit.runtime.values import Values
 
 Feeds = Mapping[str, NDArray[Any]]
 
@@ -58,21 +60,23 @@ class Simplified:
         }
 
 
-def simplify(file: Path, out: Path | None = None, inputs: Values | Path | str | None = None) -> Simplified:
+def simplify(file: StrPath, out: StrPath | None = None, inputs: Inputs | None = None) -> Simplified:
     """Simplify an ONNX file into `out` (default: beside it, ``<stem>.simplified.onnx``).
 
     Where simplifying fails, changes an answer or makes nothing smaller, or where no inputs can be made up to try it, the original
     is written and `reason` says so. Raises `ModelFileError` for a file that cannot be read or has more than fits into one.
-    `inputs`: arrays by input, or the `.npz` file that holds them, on which both are compared instead of made-up ones; `InputError`
-    for those that do not fit.
+    `inputs`: an array, several by input, or the `.npz` file that holds them, on which both are compared instead of made-up ones;
+    `InputError` for those that do not fit.
     """
+    file = read.path(file, "file")
+    out = read.path_or_none(out, "out") or default_out(file)
     model, folder = onnx_file.read_whole(file)
     if folder is not None:
         raise ModelFileError(
             f"{file} cannot be simplified: its weights take more than {external_data.LIMIT / 1e9:.0f} GB",
             "onnxsim takes models that fit into one file",
         )
-    given = values.of_inputs(inputs)
+    given = values.of_inputs(arrays_of(inputs))
     feeds = None if given is None else graph_inputs.given_feeds(model.graph, given, str(file))
     try:
         batches = [graph_inputs.random_feeds(model, batch) for batch in BATCHES] if feeds is None else [feeds]
@@ -81,7 +85,7 @@ def simplify(file: Path, out: Path | None = None, inputs: Values | Path | str | 
         result = untouched(model, f"it cannot be tried out: {error.problem}")
     else:
         result = simplified(model, batches, file, [larger] if _shapes(larger) != _shapes(batches[0]) else [])
-    onnx_file.write(result.model, out or default_out(file))
+    onnx_file.write(result.model, out)
     return result
 
 

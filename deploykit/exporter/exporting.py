@@ -12,8 +12,10 @@ from typing import Any, get_args
 
 import onnx
 
+from deploykit import arguments as read
 from deploykit import files, onnx_file, simplifier, verdict
 from deploykit._version import __version__
+from deploykit.arguments import Shapes, StrPath, Texts
 from deploykit.errors import ExportError, InputError
 from deploykit.exporter import dynamic_axes
 from deploykit.exporter.converting import convert
@@ -22,13 +24,12 @@ from deploykit.network import calling
 from deploykit.network import checkpoint as checkpoints
 from deploykit.network import target as targets
 from deploykit.network.input_specs import InputSpec
-from deploykit.network.request import Request
+from deploykit.network.request import Asked, Inputs, Request
 from deploykit.network.target import Network
 from deploykit.onnx_file import external_data, sessions
 from deploykit.onnx_file import preprocessing as graph_preprocessing
-from deploykit.progress import SILENT, Progress
+from deploykit.progress import Progress
 from deploykit.runtime.contract import ArrayInput, Contract, ImageInput
-from deploykit.runtime.values import Values
 from deploykit.simplifier import Simplified
 from deploykit.verdict import Precision, Verdict
 
@@ -70,34 +71,68 @@ class ExportResult:
 
 
 def export(
-    target: str,
+    target: Asked,
     *,
-    checkpoint: Path | None = None,
+    checkpoint: StrPath | None = None,
     untrained: bool = False,
     seed: int = 0,
     arguments: Mapping[str, Any] | None = None,
-    input_shapes: Sequence[tuple[int, ...]] | None = None,
-    input_dtypes: Sequence[str] | None = None,
-    inputs: Values | Path | str | None = None,
-    out: Path | None = None,
+    input_shapes: Shapes | None = None,
+    input_dtypes: Texts | None = None,
+    inputs: Inputs | None = None,
+    out: StrPath | None = None,
     opset: int = OPSET,
-    dynamic: Sequence[str] = ("batch",),
-    input_names: Sequence[str] | None = None,
+    dynamic: Texts = ("batch",),
+    input_names: Texts | None = None,
     precision: Precision = "fp32",
     simplify: bool = True,
     with_preprocessing: bool = False,
-    progress: Progress = SILENT,
+    progress: Progress | None = None,
 ) -> ExportResult:
-    """Export a TARGET to ONNX, simplify it, prove it is the same network, and write it to `out`.
+    """Export a network to ONNX, simplify it, prove it is the same network, and write it to `out`.
 
-    `out` defaults to ``trained/<name>/model.onnx``. `inputs`: values as they occur, by input, or the `.npz` file that holds
-    them. `dynamic`: the axes that may vary, see `dynamic_axes`. `input_names`: of the file's inputs, in order, instead of
-    `input` for a single one and the parameters of `forward` for several. `precision`: of the weights and the arithmetic; inputs
-    and outputs stay float32. Weights above 2 GB lie beside it. A file that is not the same network does not replace `out`: it
-    is written beside it as ``<stem>.rejected.onnx``, and the result's verdict says why. `with_preprocessing`: the file takes
-    raw uint8 images (batch, height, width, channels) of any size, and resizes, crops and normalizes them itself. Raises
-    `UnknownName`, `CheckpointError`, `InputError`, `ExportError`, `OutputError`; then nothing is written.
+    `target`: a TARGET, the path of a checkpoint, or an `nn.Module`, of which a copy is exported in eval mode with the weights that
+    it has. `out` defaults to ``trained/<name>/model.onnx``; a module has the name of its class. `input_shapes`: without the batch,
+    one per input, such as ``[(3, 224, 224)]`` or "3x224x224". `inputs`: values as they occur, with a batch: an array or tensor,
+    several by input, or the `.npz` file that holds them. `dynamic`: the axes that may vary, see `dynamic_axes`. `input_names`: of
+    the file's inputs, in order, instead of `input` for a single one and the parameters of `forward` for several. `precision`: of
+    the weights and the arithmetic; inputs and outputs stay float32. Weights above 2 GB lie beside it. A file that is not the same
+    network does not replace `out`: it is written beside it as ``<stem>.rejected.onnx``, and the result's verdict says why.
+    `with_preprocessing`: the file takes raw uint8 images (batch, height, width, channels) of any size, and resizes, crops and
+    normalizes them itself. Raises `UnknownName`, `CheckpointError`, `InputError`, `ExportError`, `OutputError`; then nothing is
+    written.
     """
+    request = Request.of(
+        target, checkpoint=checkpoint, untrained=untrained, seed=seed, arguments=arguments, input_shapes=input_shapes,
+        input_dtypes=input_dtypes, inputs=inputs,
+    )  # fmt: skip
+    progress = read.progress(progress)
+    wanted = _Wanted(
+        out=read.path_or_none(out, "out"),
+        opset=_opset(read.whole(opset, "opset")),
+        dynamic=_axes(read.texts(dynamic, "dynamic", '["batch"]')),
+        input_names=read.texts_or_none(input_names, "input_names", '["image"]'),
+        precision=read.choice(precision, "precision", get_args(Precision)),
+        simplify=read.flag(simplify, "simplify"),
+        with_preprocessing=read.flag(with_preprocessing, "with_preprocessing"),
+    )
+    return _export(targets.resolve(request), wanted, progress)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The keywords of `export` that are not about the network, checked."""
+
+    out: Path | None
+    opset: int
+    dynamic: tuple[str, ...]
+    input_names: tuple[str, ...] | None
+    precision: Precision
+    simplify: bool
+    with_preprocessing: bool
+
+
+def _opset(opset: int) -> int:
     if opset not in OPSETS:
         raise InputError(f"opset {opset} cannot be had", f"choose {OPSETS.start} to {OPSETS.stop - 1}")
     newest = sessions.newest_opset()
@@ -105,22 +140,25 @@ def export(
         raise InputError(
             f"opset {opset} cannot be had: the installed onnxruntime runs up to {newest}", "choose that or a lower one"
         )
-    if precision not in get_args(Precision):
-        raise InputError(f"unknown precision {precision!r}", f"choose one of {', '.join(get_args(Precision))}")
-    request = Request(
-        target, checkpoint=checkpoint, untrained=untrained, seed=seed, arguments=arguments, input_shapes=input_shapes,
-        input_dtypes=input_dtypes,
-        inputs=inputs,
-    )  # fmt: skip
-    network = targets.resolve(request)
+    return opset
+
+
+def _axes(dynamic: tuple[str, ...]) -> tuple[str, ...]:
+    """The axes; the word "none" alone, as on the command line, is none."""
+    return () if dynamic == ("none",) else dynamic
+
+
+def _export(network: Network, wanted: _Wanted, progress: Progress) -> ExportResult:
+    target, opset, precision, dynamic = network.target, wanted.opset, wanted.precision, wanted.dynamic
+    with_preprocessing = wanted.with_preprocessing
     if with_preprocessing and not isinstance(network.rules, ImageInput):
         raise InputError(
             f"{target} has no image preprocessing to put into the graph: its input is an array", "drop --with-preprocessing"
         )
-    file = out or default_file(network)
+    file = wanted.out or default_file(network)
     file = files.real_path(file) if file.is_symlink() else file  # weights beside the file lie where it lies
     files.writable_file(file)
-    network = replace(network, inputs=dynamic_axes.with_batches(dynamic, called(network, input_names)))
+    network = replace(network, inputs=dynamic_axes.with_batches(dynamic, called(network, wanted.input_names)))
     sizes = verdict.BATCHES if dynamic_axes.open_batch(dynamic, network.inputs) else (1,)
     seconds: dict[str, float] = {}
     progress.start(f"exporting {network.name}", 3)
@@ -132,7 +170,7 @@ def export(
         folder = weights.parent if weights else None
         progress.advance(note="simplifying")
         with _timed(seconds, "simplify"):
-            simplified = _simplified(model, network, folder is None, simplify, sizes)
+            simplified = _simplified(model, network, folder is None, wanted.simplify, sizes)
         steps = [("export", model), ("simplify", simplified.model)]
         if precision == "fp16":
             steps.append(("precision", _halved(simplified.model, network, folder is None)))

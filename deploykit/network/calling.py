@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from deploykit.errors import InputError
+from deploykit.runtime.values import LONE as LONE
 
-LONE = "input"
 OWN = "`example_inputs`"
 CONSTANTS = (type(None), bool, int, float, str)
 

@@ -19,7 +19,9 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from deploykit import architectures, files
+from deploykit import arguments as read
 from deploykit.architectures import Architecture
+from deploykit.arguments import StrPath
 from deploykit.errors import CheckpointError, ContractError, InputError
 from deploykit.network import checkpoint_fit, checkpoint_guard, checkpoint_kind, checkpoint_pickle
 from deploykit.runtime.contract import ArrayInput, ImageInput, input_from_dict
@@ -77,17 +79,20 @@ def folder_of(name: str) -> Path:
     return Path("trained") / name
 
 
-def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+def save_checkpoint(checkpoint: Checkpoint, path: StrPath) -> None:
     """Write it, whole or not at all. Raises `OutputError`."""
+    if not isinstance(checkpoint, Checkpoint):
+        raise InputError(f"a checkpoint cannot be a {type(checkpoint).__name__}", "give a deploykit.Checkpoint")
     header = {k: v for k, v in vars(checkpoint).items() if k != "tensors"}
     header = {"format": FORMAT, **header, "input": asdict(checkpoint.input)}
     text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
     tensors = {name: _own_memory(tensor) for name, tensor in checkpoint.tensors.items()}
-    files.write_bytes(path, serialize(tensors, metadata={KEY: text}))
+    files.write_bytes(read.path(path, "path"), serialize(tensors, metadata={KEY: text}))
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: StrPath) -> Checkpoint:
     """Read a checkpoint that `save_checkpoint` wrote. Raises `CheckpointError` with the file's name and what is wrong."""
+    path = read.path(path, "path")
     found = load_checkpoint_or_none(path)
     if found is None:
         raise CheckpointError(

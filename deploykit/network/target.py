@@ -19,7 +19,7 @@ from torch import nn
 
 from deploykit import architectures, files
 from deploykit.errors import CheckpointError, DependencyMissing, InputError, UnknownName
-from deploykit.network import checkpoint, checkpoint_kind, input_specs
+from deploykit.network import checkpoint, checkpoint_kind, input_specs, ready_made
 from deploykit.network import torchvision as torchvision_zoo
 from deploykit.network.input_specs import InputSpec
 from deploykit.network.request import Request, Target
@@ -82,10 +82,11 @@ def resolve(asked: Request | str, *, fallback: Sequence[InputSpec] = (), **keywo
         network = _found(request, fallback)
     network.module.eval()
     specs = input_specs.changed(network.inputs, request.input_shapes, request.input_dtypes, request.target)
-    if request.inputs is not None and Target.parse(request.target).kind != "callable" and request.module is None:
+    if request.inputs is not None and request.kind not in ("callable", "module"):
         specs = input_specs.with_values(specs, values.of_inputs(request.inputs) or {}, request.target)
     rules = network.rules if specs == network.inputs else _rules_for(network.rules, specs[0])
-    return replace(network, inputs=specs, rules=rules, seed=seed, arguments=tuple(sorted(request.arguments or {})))
+    made = None if request.module is not None else seed  # a module's weights were not made here
+    return replace(network, inputs=specs, rules=rules, seed=made, arguments=tuple(sorted(request.arguments or {})))
 
 
 @contextmanager
@@ -117,7 +118,7 @@ def _found(request: Request, fallback: Sequence[InputSpec]) -> Network:
     """With its weights, and inputs that nobody changed; the callable's alone are those that were asked for."""
     target = Target.parse(request.target)
     if request.module is not None:
-        return _from_callable(request, request.module, request.target, fallback)
+        return _from_module(request, request.module, fallback)
     if target.kind == "callable":
         return _from_callable(request, _import(target, request.target), target.name, fallback)
     if target.kind == "checkpoint":
@@ -223,12 +224,25 @@ def _from_torchvision(request: Request, name: str) -> Network:
     return Network(target, name, module, specs, rules, Output("softmax", labels), None, weights, notes=notes)
 
 
+def _from_module(request: Request, module: nn.Module, fallback: Sequence[InputSpec]) -> Network:
+    """A network that the caller has in memory; a copy of it is worked on."""
+    if request.arguments:
+        raise InputError(f"{request.target} is a network already: arguments have nothing to go to", "leave out arguments")
+    own, notes = ready_made.apart(module, request.target)
+    return _of_users(request, own, request.target, (ready_made.OWN_WEIGHTS, *notes), fallback)
+
+
 def _from_callable(request: Request, factory: Any, name: str, fallback: Sequence[InputSpec]) -> Network:
-    """`factory`: what makes the network, or the network itself."""
+    """`factory`: what makes the network. Without a checkpoint its own weights are taken as they are: it may have loaded them."""
+    module = _call(factory, request.arguments or {}, request.target)
+    return _of_users(request, module, name, (OWN_WEIGHTS,), fallback)
+
+
+def _of_users(request: Request, module: nn.Module, name: str, notes: tuple[str, ...], fallback: Sequence[InputSpec]) -> Network:
+    """A network of the user's own; `notes` are what is to be said of the weights that it came with."""
     target, weights = request.target, request.checkpoint
-    module = _call(factory, request.arguments or {}, target)
-    # Without a checkpoint the callable's own weights are taken as they are: it may have loaded them itself.
-    notes: tuple[str, ...] = (OWN_WEIGHTS,) if request.module is None else ()
+    if name in architectures.names():  # a file of that name would be taken for deploykit's own
+        name = f"{type(module).__module__}.{name}"
     if weights is not None:
         notes = checkpoint.load_file(module, weights)
     given = values.of_inputs(request.inputs)
@@ -260,7 +274,7 @@ def _call(factory: Any, arguments: Mapping[str, Any], target: str) -> nn.Module:
     if isinstance(factory, nn.Module):
         if arguments:
             raise InputError(f"{target} is a network already: --arg has nothing to go to", "drop --arg")
-        return _unwrapped(factory, target)
+        return ready_made.apart(factory, target)[0]
     if not callable(factory):
         raise InputError(
             f"{target} is no callable but a {type(factory).__name__}", "name a class or function that returns a module"
@@ -273,20 +287,7 @@ def _call(factory: Any, arguments: Mapping[str, Any], target: str) -> nn.Module:
         ) from error
     if not isinstance(module, nn.Module):
         raise InputError(f"{target} returned a {type(module).__name__}, not a torch.nn.Module")
-    return _unwrapped(module, target)
-
-
-def _unwrapped(module: nn.Module, target: str) -> nn.Module:
-    """The network inside what training put around it: `torch.compile`, `DataParallel`, `DistributedDataParallel`."""
-    while True:
-        if isinstance(module, torch.jit.ScriptModule):
-            raise InputError(f"{target} is a TorchScript module, which cannot be exported", "return the module it was made from")
-        inner = getattr(module, "_orig_mod", None)  # torch.compile's wrapper, whose class only its compiler's import defines
-        if inner is None and isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            inner = module.module
-        if not isinstance(inner, nn.Module):
-            return module
-        module = inner
+    return ready_made.unwrapped(module, target)
 
 
 def _rules_for(rules: ImageInput | ArrayInput, spec: InputSpec) -> ImageInput | ArrayInput:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from deploykit import arguments as read
 from deploykit import backends as engines
 from deploykit.errors import InputError, UnknownName
 from deploykit.profiler import conventions
@@ -32,15 +33,14 @@ class Options:
 
 
 def checked(options: Options) -> Options:
-    """The options, unchanged. Raises `InputError` or `UnknownName` for one that is not possible."""
-    conventions.get(options.convention)
+    """The options, with Python's own numbers. Raises `InputError` or `UnknownName` for one that is not possible."""
+    conventions.get(read.text(options.convention, "convention", "macs"))
     for backend in options.backends:
         if backend not in engines.names():
             raise UnknownName.among("backend", backend, engines.names())
     if not options.backends:
         raise InputError("no backend was chosen", f"choose from {', '.join(engines.names())}")
-    if options.batch is not None and not 1 <= options.batch <= 1 << 20:
-        raise InputError(f"a batch of {options.batch} is not possible", "choose 1 or more")
-    if options.depth != "leaves" and options.depth < 0:
-        raise InputError(f"a depth of {options.depth} is not possible", "choose leaves, or 0 or more levels")
-    return options
+    depth: Depth = "leaves" if options.depth == "leaves" else read.whole(options.depth, "depth", 0, 1 << 20)
+    return replace(
+        options, batch=read.whole(options.batch, "batch", 1, 1 << 20), depth=depth, seconds=read.real(options.seconds, "seconds")
+    )

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 
 from deploykit.errors import CheckpointError
-from deploykit.network.request import Target
 from deploykit.profiler import subjects
 from deploykit.profiler.subjects import Subject
 
@@ -25,6 +24,12 @@ class Paired:
     note: str = ""
 
 
+def other_of(mine: Subject, other: Subject) -> Subject:
+    """What `mine` is compared with, made as it is: its seed, arguments and inputs, but its own weights, under a name of its own."""
+    target = f"the other {other.target}" if other.module is not None and other.target == mine.target else other.target
+    return replace(mine, target=target, module=other.module, checkpoint=None, arguments=None if other.module else mine.arguments)
+
+
 def pair(mine: Subject, other: Subject, folder: Path) -> tuple[Paired, Paired]:
     """The two subjects, with one set of weights where they are two spellings of one network.
 
@@ -32,7 +37,7 @@ def pair(mine: Subject, other: Subject, folder: Path) -> tuple[Paired, Paired]:
     same weights: those of the first that has a checkpoint. Networks that are named by their checkpoint keep their own, and a
     file has its own. The shared weights are written into `folder`.
     """
-    if mine.target == other.target or not all(Target.parse(each.target).kind == "architecture" for each in (mine, other)):
+    if mine.target == other.target or not all(each.kind == "architecture" for each in (mine, other)):
         return Paired(mine), Paired(other)
     shapes = [_shapes(subject) for subject in (mine, other)]
     if shapes[0] != shapes[1]:

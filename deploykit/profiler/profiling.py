@@ -5,77 +5,81 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+from deploykit import arguments as read
 from deploykit import files
+from deploykit.arguments import Shapes, StrPath, Texts
 from deploykit.errors import InputError, ModelFileError
-from deploykit.profiler import pairing
+from deploykit.network.request import Asked, Inputs
+from deploykit.profiler import opening, pairing
 from deploykit.profiler.benchmark import roofline
 from deploykit.profiler.benchmark.device import require_device
 from deploykit.profiler.benchmark.latency import LatencyReport, measure_latency
-from deploykit.profiler.opening import Opened, read
+from deploykit.profiler.opening import Opened
 from deploykit.profiler.options import BACKENDS, Options, checked
 from deploykit.profiler.pytorch.layers import Depth
 from deploykit.profiler.result import Profile, total_ms
 from deploykit.profiler.subjects import Subject
 from deploykit.profiler.tables import table_of
-from deploykit.progress import SILENT, Progress
+from deploykit.progress import Progress
 from deploykit.runtime.cores import cores
-from deploykit.runtime.values import Values
 
 SECONDS = 6.0
 MAX_SUM_ERROR = 0.15  # |sum of the layers' times / time of the whole run - 1| above which the report says so
 
 
 def profile(
-    target: str,
+    target: Asked,
     *,
-    checkpoint: Path | None = None,
+    checkpoint: StrPath | None = None,
     untrained: bool = False,
     seed: int = 0,
     arguments: Mapping[str, Any] | None = None,
-    input_shapes: Sequence[tuple[int, ...]] | None = None,
-    input_dtypes: Sequence[str] | None = None,
-    inputs: Values | Path | str | None = None,
+    input_shapes: Shapes | None = None,
+    input_dtypes: Texts | None = None,
+    inputs: Inputs | None = None,
     batch: int | None = None,
     convention: str = "macs",
     depth: Depth = "leaves",
-    backends: Sequence[str] = BACKENDS,
+    backends: Texts = BACKENDS,
     latency: bool = True,
-    against: str | None = None,
+    against: Asked | None = None,
     device: str = "cpu",
     threads: int | None = None,
     seconds: float = SECONDS,
-    progress: Progress = SILENT,
+    progress: Progress | None = None,
 ) -> Profile:
-    """Every layer of a TARGET: shapes, parameters, cost under `convention`, and, with `latency`, its time on `backends`.
+    """Every layer of a network: shapes, parameters, cost under `convention`, and, with `latency`, its time on `backends`.
 
-    A network is exported to a temporary file for ONNX Runtime unless its own export lies beside its checkpoint; an ONNX file
-    is counted and timed as it is. `depth`: "leaves", or a number of levels of modules. `against`: another TARGET to compare
-    with. `seconds`: about how long each comparison may take. `batch` (`None`: 1, or what a file fixes), `input_shapes` (per
-    input, without the batch), `input_dtypes` (per input, for networks) and `inputs` (arrays by input, or the `.npz` file that holds
-    them) are those of the whole report.
+    `target`: a TARGET, the path of a checkpoint or ONNX file, or an `nn.Module`, of which a copy is counted, and timed in this
+    process. A network is exported to a temporary file for ONNX Runtime unless its own export lies beside its checkpoint; an ONNX
+    file is counted and timed as it is. `depth`: "leaves", or a number of levels of modules. `against`: another network or file to
+    compare with. `seconds`: about how long each comparison may take. `batch` (`None`: 1, or what a file fixes), `input_shapes` (per
+    input, without the batch), `input_dtypes` (per input, for networks) and `inputs` (an array, several by input, or the `.npz` file
+    that holds them) are those of the whole report.
 
     Raises what resolving the target raises, `UnknownName` for a backend or convention, `DeviceUnavailable`, and `InputError`
     for a shape that the network cannot take.
     """
     options = checked(Options(
-        batch, convention, depth, tuple(backends), latency, device, threads or cores().usable, seconds, progress
+        batch, convention, depth, read.texts(backends, "backends", '["torch", "onnxruntime"]'), read.flag(latency, "latency"),
+        read.text(device, "device", "cpu"), read.whole(threads, "threads", 1, 1024) or cores().usable, seconds,
+        read.progress(progress),
     ))  # fmt: skip
-    wanted = Subject(
+    wanted = Subject.of(
         target, checkpoint=checkpoint, untrained=untrained, seed=seed, arguments=arguments, input_shapes=input_shapes,
-        input_dtypes=input_dtypes,
-        inputs=inputs,
+        input_dtypes=input_dtypes, inputs=inputs,
     )  # fmt: skip
-    require_device(device, wanted.is_file)
+    require_device(options.device, wanted.is_file)
     with ExitStack() as stack:
         folder = stack.enter_context(files.scratch_folder())
         if against is None:
-            return _alone(read(wanted, options, folder / "a"), options)
-        first, second = pairing.pair(wanted, replace(wanted, target=against, checkpoint=None), folder)
-        mine, other = read(first.subject, options, folder / "a"), read(second.subject, options, folder / "b")
-        return _side_by_side(mine, other, options, first.note)
+            return _alone(opening.read(wanted, options, folder / "a"), options)
+        other = pairing.other_of(wanted, Subject.of(against))
+        first, second = pairing.pair(wanted, other, folder)
+        mine, theirs = (opening.read(each.subject, options, folder / name) for each, name in ((first, "a"), (second, "b")))
+        return _side_by_side(mine, theirs, options, first.note)
 
 
 def _alone(opened: Opened, options: Options) -> Profile:

@@ -84,7 +84,7 @@ def arrays_of_file(
     shapes: Sequence[tuple[int, ...]] | None = None,
     seed: int = 0,
     values: bool = True,
-    given: Values | Path | str | None = None,
+    given: Values | Path | None = None,
 ) -> list[NDArray[Any]]:
     """Inputs for an ONNX file. Raises `InputError` for a free size, other than the batch, that `shapes` does not fix.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,24 +18,34 @@ MOST_BYTES = 1 << 33  # of all arrays together, unpacked
 MOST_ARRAYS = 1024
 
 Values = Mapping[str, NDArray[Any]]
+LONE = "input"  # what the only input of a network is called
 
 
-def of_inputs(given: Values | str | Path | None) -> dict[str, NDArray[Any]] | None:
+def of_inputs(given: Mapping[str, Any] | str | os.PathLike[str] | None) -> dict[str, NDArray[Any]] | None:
     """The arrays by input: as they are, from an `.npz` file, or `None` for none.
 
     Raises `InputError` for a file that is absent, no `.npz`, too large, or holds objects, and for what is no array of numbers.
     """
     if given is None:
         return None
-    if isinstance(given, (str, Path)):
+    if isinstance(given, (str, os.PathLike)):
         return _read(Path(given))
     found = {}
     for name, array in given.items():
-        value = np.asarray(array)
+        value = _array(array, str(name))
         if value.dtype.kind not in "biuf":
             raise InputError(f"the values of {str(name)[:60]!r} are no numbers but {value.dtype}", "give arrays of numbers")
         found[str(name)] = value
     return found
+
+
+def _array(given: Any, name: str) -> NDArray[Any]:
+    """What is or can become an array; a tensor of PyTorch on whatever device, also one that belongs to a gradient."""
+    try:
+        return np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
+    except Exception as error:  # bfloat16, sparse tensors, and what only looks like an array
+        problem = f"the values of {name[:60]!r} are no array but a {type(given).__name__} ({first_line(error, 120)})"
+        raise InputError(problem, "give arrays of numbers") from error
 
 
 def require_names(given: Mapping[str, object], names: Sequence[str], whose: str) -> None:

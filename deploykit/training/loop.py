@@ -7,7 +7,6 @@ drawn from (seed, epoch), so a run that was killed and resumed makes the same we
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,10 +21,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from deploykit import architectures, datasets, files
+from deploykit import arguments as read
 from deploykit.architectures import ImageInput
+from deploykit.arguments import StrPath
 from deploykit.errors import DatasetError, TrainingDiverged
 from deploykit.network import checkpoint
-from deploykit.progress import SILENT, Progress
+from deploykit.progress import Progress
 from deploykit.training import record
 from deploykit.training.augment import augment
 from deploykit.training.batches import Batches
@@ -41,7 +42,7 @@ CHECK_LOSS_EVERY = 25  # steps; reading the loss makes a GPU wait
 def train(
     name: str,
     *,
-    data: str | Path | None = None,
+    data: StrPath | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
@@ -49,12 +50,12 @@ def train(
     seed: int = 0,
     device: str = "auto",
     precision: str = "fp32",
-    init: Path | None = None,
+    init: StrPath | None = None,
     resume: bool = False,
     patience: int | None = None,
-    out: Path | None = None,
+    out: StrPath | None = None,
     arguments: Mapping[str, Any] | None = None,
-    progress: Progress = SILENT,
+    progress: Progress | None = None,
 ) -> TrainingResult:
     """Train an architecture by its recipe; write ``model.safetensors``, history, curves and a card into `out`.
 
@@ -66,13 +67,19 @@ def train(
     Raises `UnknownName`, `InputError`, `DatasetError`, `CheckpointError` before anything is written, `OutputError` for a
     folder that cannot be written, `TrainingDiverged` when the loss or a metric is no longer finite, `DeviceUnavailable`.
     """
-    architecture = architectures.get(name)
-    chosen = {"dataset": None if data is None else os.fspath(data), "epochs": epochs, "batch_size": batch_size, "lr": lr}
+    architecture = architectures.get(read.text(name, "name", "lenet5"))
+    lr, limit, patience = read.real(lr, "lr", above=True), read.whole(limit, "limit", 1), read.whole(patience, "patience", 1)
+    epochs, batch_size = read.whole(epochs, "epochs"), read.whole(batch_size, "batch_size", 1)
+    init, home, told = read.path_or_none(init, "init"), read.path_or_none(out, "out"), read.progress(progress)
+    device, precision = read.text(device, "device", "auto"), read.text(precision, "precision", "fp32")
+    resume, arguments = read.flag(resume, "resume"), read.keywords(arguments, "arguments")
+    source = None if data is None else str(read.path(data, "data"))
+    chosen = {"dataset": source, "epochs": epochs, "batch_size": batch_size, "lr": lr}
     changes: dict[str, Any] = {k: plain(v) for k, v in chosen.items() if v is not None}
     recipe = replace(architecture.recipe, **changes)
     dataset = datasets.load(recipe.dataset, plain(limit))
     arguments = fit_arguments(architecture, dataset, plain(arguments or {}))
-    folder = Path(out or checkpoint.folder_of(name))
+    folder = home or checkpoint.folder_of(name)
     plan = Plan(architecture, recipe, dataset, arguments, plain(seed), precision, plain(limit), plain(patience), folder)
     plan.check()
     torch.manual_seed(plan.seed)
@@ -82,14 +89,14 @@ def train(
             f"{name} has BatchNorm, which cannot learn from a batch of one", "use 2 samples or more, and --batch-size 2 or more"
         )
     if init is not None:
-        initialize(network, Path(init), plan)
+        initialize(network, init, plan)
     files.writable_file(folder / checkpoint.NAME)
     state = State.load(plan, network) if resume else State()
     if state.finished is not None:
         return state.finished
     processes = processes_for(device, precision, recipe)
     with together(processes), Deterministic():
-        return _run(plan, network.to(processes.device), state, processes, progress)
+        return _run(plan, network.to(processes.device), state, processes, told)
 
 
 def _run(plan: Plan, network: nn.Module, state: State, processes: Processes, progress: Progress) -> TrainingResult:

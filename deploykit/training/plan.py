@@ -68,7 +68,7 @@ class Plan:
 
     def _check_records(self) -> None:
         """Raise for what the checkpoint and the history could not keep: better now than after the first epoch."""
-        if not (isinstance(self.seed, int) and 0 <= self.seed < 1 << 64):
+        if isinstance(self.seed, bool) or not (isinstance(self.seed, int) and 0 <= self.seed < 1 << 64):
             raise InputError(f"cannot train with the seed {self.seed!r}", "choose a whole number from 0 to 2**64 - 1")
         for name, value in self.arguments.items():
             try:

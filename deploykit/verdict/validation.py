@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from deploykit import architectures, files, onnx_file
+from deploykit import arguments as read
+from deploykit.arguments import Shapes, StrPath, Texts
 from deploykit.errors import ContractError, InputError
 from deploykit.network import checkpoint as checkpoints
 from deploykit.network import target as targets
 from deploykit.network.input_specs import InputSpec
-from deploykit.network.request import Request, Target
+from deploykit.network.request import Asked, Inputs, Request, Target
 from deploykit.network.target import Network
 from deploykit.runtime import values
-from deploykit.runtime.values import Values
 from deploykit.verdict import preprocessing
 from deploykit.verdict.batches import BATCHES
 from deploykit.verdict.deployed import Deployed
@@ -25,55 +26,72 @@ from deploykit.verdict.judgement import judge
 from deploykit.verdict.originals import OnnxOriginal
 from deploykit.verdict.result import Verdict
 
+MOST_BATCH = 4096
+
 
 def validate(
-    file: Path | str,
+    file: StrPath,
+    against: Asked | None = None,
     *,
-    against: str | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: StrPath | None = None,
     untrained: bool = False,
     seed: int | None = None,
     arguments: Mapping[str, Any] | None = None,
-    input_shapes: Sequence[tuple[int, ...]] | None = None,
-    input_dtypes: Sequence[str] | None = None,
-    inputs: Values | Path | str | None = None,
-    data: str | None = None,
-    batches: Sequence[int] = BATCHES,
+    input_shapes: Shapes | None = None,
+    input_dtypes: Texts | None = None,
+    inputs: Inputs | None = None,
+    data: StrPath | None = None,
+    batches: int | Iterable[int] = BATCHES,
     rtol: float | None = None,
     atol: float | None = None,
     device: str = "cpu",
+    witness: StrPath | None = None,
 ) -> Verdict:
-    """Is the ONNX file the same network as `against`, a PyTorch TARGET or another ONNX file?
+    """Is the ONNX file the same network as `against`: a PyTorch TARGET, an `nn.Module`, or another ONNX file?
 
     `arguments`, `input_shapes` and `input_dtypes`: of the network, as they were given to `export`; inputs that nobody names are
-    those of the file. `inputs`: values as they occur, by input, or the `.npz` file that holds them. `device`: where the file is
-    run ("cpu", "cuda", "auto"). Without `against`, the file's own contract says which network and which checkpoint it came from;
-    that checkpoint must be there with the same SHA-256.
+    those of the file. `inputs`: values as they occur, by input, or the `.npz` file that holds them. `data`: a dataset or a folder
+    for the decisions. `batches`: the sizes to try. `device`: where the file is run ("cpu", "cuda", "auto"). `witness`: a `.npz`
+    file to write inputs into on which both part, and both answers, where they do. Without `against`, the file's own contract says
+    which network and which checkpoint it came from; that checkpoint must be there with the same SHA-256.
 
-    Raises `ModelFileError` for a file that is no ONNX, `InputError` for nothing to compare with, `DeviceUnavailable`.
+    Raises `ModelFileError` for a file that is no ONNX, `InputError` for nothing to compare with, `DeviceUnavailable`,
+    `OutputError` for a witness that cannot be written.
     """
-    file = Path(file)
-    model, folder = onnx_file.read_whole(file)
-    if not batches or min(batches) < 1:
-        raise InputError(f"cannot validate at batch sizes {list(batches)}", "choose 1 or more, such as --batches 1,2,5")
-    network: Network | OnnxOriginal
-    asked = Request(
-        against or "", checkpoint=checkpoint, untrained=untrained, seed=seed, arguments=arguments, input_shapes=input_shapes,
-        input_dtypes=input_dtypes, inputs=inputs,
+    file = read.path(file, "file")
+    sizes = read.wholes(batches, "batches", 1, MOST_BATCH, "[1, 2, 5]")
+    asked = Request.of(
+        "" if against is None else against, checkpoint=checkpoint, untrained=untrained, seed=seed, arguments=arguments,
+        input_shapes=input_shapes, input_dtypes=input_dtypes, inputs=inputs,
     )  # fmt: skip
-    if against is not None and asked.is_file:
+    samples = None if data is None else str(read.path(data, "data"))
+    rtol, atol, device = read.real(rtol, "rtol"), read.real(atol, "atol"), read.text(device, "device", "cpu")
+    shows = read.path_or_none(witness, "witness")
+    if shows is not None:
+        files.writable_file(shows)
+    model, folder = onnx_file.read_whole(file)
+    network = _original(file, Deployed(model, folder), asked, against is not None)
+    found = judge(model, network, file=str(file), folder=folder, data=samples, sizes=sizes, rtol=rtol, atol=atol, device=device)
+    if shows is not None and found.witness is not None:
+        values.write(shows, found.witness)
+    return found
+
+
+def _original(file: Path, deployed: Deployed, asked: Request, named: bool) -> Network | OnnxOriginal:
+    """What the file is compared with: what was `named`, or else what the file says that it was made from."""
+    if not named:
+        return _origin(file, asked)
+    if asked.is_file:
         _refuse(asked)
-        candidate = preprocessing.network_in(Deployed(model, folder))
-        network = OnnxOriginal(against, _network_in(Path(against)), candidate, input_shapes, values.of_inputs(inputs))
-    elif against is not None:
-        network = targets.resolve(asked, fallback=_inputs_in(Deployed(model, folder)))
-        with contextlib.suppress(ContractError):  # the verdict's own check of the contract says why
-            provenance = _provenance(file)
-            if provenance.get("network") == network.name:
-                _require_same_inputs(file, provenance, network, asked)
-    else:
-        network = _origin(file, asked)
-    return judge(model, network, file=str(file), folder=folder, data=data, sizes=batches, rtol=rtol, atol=atol, device=device)
+        candidate = preprocessing.network_in(deployed)
+        given = values.of_inputs(asked.inputs)
+        return OnnxOriginal(asked.target, _network_in(Path(asked.target)), candidate, asked.input_shapes, given)
+    network = targets.resolve(asked, fallback=_inputs_in(deployed))
+    with contextlib.suppress(ContractError):  # the verdict's own check of the contract says why
+        provenance = _provenance(file)
+        if provenance.get("network") == network.name:
+            _require_same_inputs(file, provenance, network, asked)
+    return network
 
 
 def _network_in(file: Path) -> Deployed:

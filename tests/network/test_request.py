@@ -69,7 +69,8 @@ def test_the_command_line_fills_every_value_of_a_request(options):
 def test_a_module_is_a_network_already():
     module = nn.Sequential(nn.Linear(6, 3))
     network = targets.resolve(Request("mine", module=module, input_shapes=[(6,)]))
-    assert network.module is module
+    assert network.module is not module, "a copy is worked on"
+    assert all(torch.equal(a, b) for a, b in zip(network.module.parameters(), module.parameters(), strict=True))
     assert (network.target, network.name, network.inputs[0].shape) == ("mine", "mine", (6,))
     with pytest.raises(InputError, match="mine is a network already"):
         targets.resolve(Request("mine", module=module, arguments={"width": 3}, input_shapes=[(6,)]))

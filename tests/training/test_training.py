@@ -348,13 +348,13 @@ def test_init_with_weights_that_do_not_fit_names_the_first_tensor(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"epochs": -1}, InputError, "-1 epochs"),
-        ({"lr": float("nan")}, InputError, "lr nan"),
-        ({"batch_size": 0}, InputError, "batch 0"),
-        ({"epochs": 1.5}, InputError, "1.5 epochs"),
+        ({"epochs": -1}, InputError, "epochs cannot be -1; give a whole number, 0 or more"),
+        ({"lr": float("nan")}, InputError, "lr cannot be nan; give a number above 0"),
+        ({"batch_size": 0}, InputError, "batch_size cannot be 0; give a whole number, 1 or more"),
+        ({"epochs": 1.5}, InputError, "epochs cannot be 1.5"),
         ({"seed": -1}, InputError, "the seed -1"),
         ({"seed": 0.5}, InputError, "the seed 0.5"),
-        ({"limit": 0}, DatasetError, "nothing to train on"),
+        ({"limit": 0}, InputError, "limit cannot be 0; give a whole number, 1 or more"),
         ({"data": "nowhere"}, UnknownName, "unknown dataset 'nowhere'"),
         ({"precision": "int3"}, InputError, "unknown precision"),
         ({"device": "tpu"}, InputError, "unknown device"),

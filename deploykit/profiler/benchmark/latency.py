@@ -23,11 +23,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deploykit import arguments as read
 from deploykit.errors import InputError
+from deploykit.network.request import Asked
 from deploykit.profiler import statistics, subjects
 from deploykit.profiler.benchmark import conditions
 from deploykit.profiler.benchmark.device import require_device
-from deploykit.profiler.benchmark.process import Timed, TimedProcess
+from deploykit.profiler.benchmark.process import ThisProcess, Timed, TimedProcess
 from deploykit.profiler.subjects import Subject
 from deploykit.progress import SILENT, Progress
 
@@ -54,7 +56,8 @@ MAX_SAMPLES = 4096  # run times kept per engine for the histogram
 class Latency:
     """One engine. Times are of one run on the whole batch, host to host; `throughput` is samples per second at the median.
 
-    `peak_memory_bytes`: of the whole process. `samples`: run times in ms, in the order they were taken.
+    `peak_memory_bytes`: of the whole process; `None` where that is the caller's own, which holds more. `samples`: run times in ms,
+    in the order they were taken.
     """
 
     label: str
@@ -65,7 +68,7 @@ class Latency:
     p95_ms: float
     p99_ms: float
     throughput: float
-    peak_memory_bytes: int
+    peak_memory_bytes: int | None
     settings: Mapping[str, str] = field(default_factory=dict)
     samples: tuple[float, ...] = field(default=(), repr=False)
 
@@ -131,24 +134,27 @@ class LatencyReport:
 
 
 def compare_latency(
-    baseline: Subject | str,
-    candidate: Subject | str,
+    baseline: Subject | Asked,
+    candidate: Subject | Asked,
     *,
     batch: int | None = None,
     device: str = "cpu",
     threads: int | None = None,
     seconds: float = SECONDS,
-    progress: Progress = SILENT,
+    progress: Progress | None = None,
 ) -> LatencyReport:
-    """Is `candidate` faster than `baseline`? Both are TARGETs (or `Subject`s, which say more), run on the same inputs.
+    """Is `candidate` faster than `baseline`? Both are TARGETs, paths, modules (or `Subject`s, which say more), on the same inputs.
 
     `threads`: of both; `None` is every core this process may use. `seconds`: about how long to measure; it ends sooner when
     the interval is narrow. Raises what resolving the targets raises, `DeviceUnavailable`, and `InputError` for two networks
     with different inputs.
     """
-    both = [Subject(s) if isinstance(s, str) else s for s in (baseline, candidate)]
-    arrays = subjects.random_arrays(both[0], batch)
-    return measure_latency(both, arrays, device=device, threads=threads, seconds=seconds, progress=progress)
+    both = [each if isinstance(each, Subject) else Subject.of(each) for each in (baseline, candidate)]
+    arrays = subjects.random_arrays(both[0], read.whole(batch, "batch", 1, 1 << 20))
+    return measure_latency(
+        both, arrays, device=read.text(device, "device", "cpu"), threads=read.whole(threads, "threads", 1, 1024),
+        seconds=read.real(seconds, "seconds"), progress=read.progress(progress),
+    )  # fmt: skip
 
 
 def measure_latency(
@@ -168,8 +174,13 @@ def measure_latency(
     progress.start("timing", None)
     busy = conditions.load()
     with ExitStack() as stack:
-        processes = {name: stack.enter_context(TimedProcess(name, arrays)) for name in {s.engine: 0 for s in subjects}}
-        timed = [processes[subject.engine].open(subject, device, threads) for subject in subjects]
+        processes: dict[tuple[str, bool], TimedProcess | ThisProcess] = {}
+        for place in map(_place, subjects):
+            if place not in processes:
+                process = ThisProcess(place[0], arrays) if place[1] else TimedProcess(place[0], arrays)
+                processes[place] = process
+                stack.callback(process.close)
+        timed = [processes[_place(subject)].open(subject, device, threads) for subject in subjects]
         runs = _runs_per_block(timed)
         times: list[list[list[float]]] = [[] for _ in timed]
         until = time.monotonic() + seconds
@@ -179,6 +190,11 @@ def measure_latency(
     latencies = tuple(_latency(entry, blocks, arrays) for entry, blocks in zip(timed, times, strict=True))
     comparisons = tuple(_compare(timed[0], other, times[0], times[i]) for i, other in enumerate(timed) if i > 0)
     return LatencyReport(latencies, comparisons, conditions.of_machine(busy), tuple(tuple(entry.outputs) for entry in timed))
+
+
+def _place(subject: Subject) -> tuple[str, bool]:
+    """Which process a subject runs in: that of its backend, and for a module, which exists in this process alone, this one."""
+    return subject.engine, subject.module is not None
 
 
 def _runs_per_block(timed: Sequence[Timed]) -> int:

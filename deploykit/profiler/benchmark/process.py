@@ -14,6 +14,7 @@ from typing import Any, Self
 from numpy.typing import NDArray
 
 from deploykit.errors import DeploykitError, InputError
+from deploykit.profiler.benchmark.worker import Worker
 from deploykit.profiler.subjects import Subject
 
 # -P (Python 3.11): `-c` alone would put the current folder at the head of sys.path, and a `random.py` there would be run.
@@ -109,17 +110,50 @@ class TimedProcess:
         return InputError(f"the process that runs {self.backend} died ({words})", "is there enough memory?")
 
 
+class ThisProcess:
+    """The same for networks that the caller has in memory: they run in this process, whose memory nobody can tell apart."""
+
+    def __init__(self, backend: str, arrays: Sequence[NDArray[Any]]) -> None:
+        self._worker = Worker()
+        self._worker.prepare(backend, arrays)
+        self._answer: Any = None
+
+    def open(self, subject: Subject, device: str, threads: int | None) -> Timed:
+        """Start one more subject. Raises what starting and running it raises."""
+        about = self._worker.start(subject, device, threads)
+        return Timed(self, len(self._worker.engines) - 1, subject, {**about, "peak_memory": None})
+
+    def send(self, name: str, *arguments: Any) -> None:
+        """Carry out a command; its answer is to be received."""
+        self._answer = getattr(self._worker, name)(*arguments)
+
+    def receive(self) -> Any:
+        """The answer to the last command."""
+        return self._answer
+
+    def close(self) -> None:
+        """Put back what the engines set for the whole process."""
+        for engine in reversed(self._worker.engines):
+            engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
 class Timed:
     """One subject in its process, ready to run. `outputs`: of its first run; `peak_memory`: of a process with it alone, bytes."""
 
-    def __init__(self, process: TimedProcess, index: int, subject: Subject, about: dict[str, Any]) -> None:
+    def __init__(self, process: TimedProcess | ThisProcess, index: int, subject: Subject, about: dict[str, Any]) -> None:
         self.process, self._index, self.subject = process, index, subject
         self.backend, self.label = subject.engine, subject.title
         self.device: str = about["device"]
         self.threads: int = about["threads"]
         self.settings: dict[str, str] = about["settings"]
         self.outputs: list[NDArray[Any]] = about["outputs"]
-        self.peak_memory: int = about["peak_memory"]
+        self.peak_memory: int | None = about["peak_memory"]
 
     def time(self, runs: int) -> list[float]:
         """The times of `runs` runs in ms."""

@@ -62,16 +62,14 @@ class Worker:
         """Start an engine and run it once. Tells what it runs on, its outputs, and the memory of a process with it alone."""
         others = resident_memory() - self.before
         forget_peak_memory()
+        return {**self.start(subject, device, threads), "peak_memory": peak_memory() - others}
+
+    def start(self, subject: Subject, device: str, threads: int | None) -> dict[str, Any]:
+        """Start an engine and run it once. Tells what it runs on, and its outputs."""
         engine = start(subject, device, threads)
         self.engines.append(engine)
         outputs = engine.run(self.arrays)
-        return {
-            "device": engine.device,
-            "threads": engine.threads,
-            "settings": engine.settings,
-            "outputs": outputs,
-            "peak_memory": peak_memory() - others,
-        }
+        return {"device": engine.device, "threads": engine.threads, "settings": engine.settings, "outputs": outputs}
 
     def time(self, index: int, runs: int) -> list[int]:
         """Nanoseconds of each of `runs` runs of one subject, host to host, after a few that are not timed.
@@ -80,6 +78,7 @@ class Worker:
         """
         run, arrays, clock = self.engines[index].run, self.arrays, time.perf_counter_ns
         found: list[int] = []
+        collecting = gc.isenabled()
         gc.disable()
         try:
             until = clock() + SETTLE_NS
@@ -92,7 +91,8 @@ class Worker:
                 run(arrays)
                 found.append(clock() - began)
         finally:
-            gc.enable()
+            if collecting:
+                gc.enable()
         return found
 
 
