@@ -28,6 +28,11 @@ def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from attribute.graphs
 
 
+def has_bodies(node: onnx.NodeProto) -> bool:
+    """Whether any graph lies in the attributes of the node."""
+    return next(bodies(node), None) is not None
+
+
 def nodes(root: Root) -> Iterator[onnx.NodeProto]:
     """Every node in the order of the file, each before those in its bodies; of a model, those of its local functions last.
 

@@ -68,7 +68,8 @@ class LayerTable:
     """The rows in the order of execution, their totals, and what was left out.
 
     `uncounted`: operators (name -> calls) that may multiply and accumulate but have no formula. `excluded`: operators whose
-    arithmetic the convention leaves out by its definition. `notes`: one line each.
+    arithmetic the convention leaves out by its definition. `notes`: one line each. `unknown_weights`: operators that store integers
+    of which nobody says whether they are weights.
     """
 
     convention: str
@@ -78,6 +79,17 @@ class LayerTable:
     uncounted: Mapping[str, int] = field(default_factory=dict)
     excluded: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    unknown_weights: tuple[str, ...] = ()
+
+    @property
+    def params_at_least(self) -> bool:
+        """Whether there may be more parameters than the total says."""
+        return bool(self.unknown_weights)
+
+    @property
+    def ops_at_least(self) -> bool:
+        """Whether there are operators that the total leaves out, though they may multiply and accumulate."""
+        return bool(self.uncounted)
 
     def without_empty(self) -> LayerTable:
         """Only the rows that say something; the totals are the same."""

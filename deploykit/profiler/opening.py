@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,17 @@ from deploykit.progress import Progress
 
 @dataclass(frozen=True)
 class Opened:
-    """A target that was read: a network, a file, or a network with the file it became."""
+    """A target that was read: a network, a file, or a network with the file it became.
+
+    `untimed`: why there are no values to run it on, so that `arrays` only have the right shapes; "" where there are.
+    """
 
     subject: Subject
     arrays: list[NDArray[Any]]
     network: Network | None
     file: Path | None
     note: str = ""
+    untimed: str = ""
 
     def on(self, backend: str, alone: bool) -> Subject | None:
         """The subject to time on a backend; `None` if there is nothing that it could run."""
@@ -46,8 +51,11 @@ def read(subject: Subject, options: Options, folder: Path) -> Opened:
     """
     if subject.is_file:
         file = Path(subject.target)
-        arrays = subjects.arrays_of_file(file, options.batch, subject.input_shapes, values=options.latency, given=subject.inputs)
-        return Opened(subject, arrays, None, file)
+        wanted = partial(subjects.arrays_of_file, file, options.batch, subject.input_shapes, given=subject.inputs)
+        try:
+            return Opened(subject, wanted(values=options.latency), None, file)
+        except onnx_inputs.Unmade as error:
+            return Opened(subject, wanted(values=False), None, file, untimed=error.problem)
     # Counting needs no weights: a network whose values nobody asked for is built without memory, where its code allows that.
     network = _weightless(subject) if subject.untrained and not options.latency else None
     network = network or subjects.network(subject)

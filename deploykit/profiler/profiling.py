@@ -10,7 +10,7 @@ from typing import Any
 from deploykit import arguments as read
 from deploykit import files
 from deploykit.arguments import Shapes, StrPath, Texts
-from deploykit.errors import InputError, ModelFileError
+from deploykit.errors import InputError
 from deploykit.network.request import Asked, Inputs
 from deploykit.profiler import opening, pairing
 from deploykit.profiler.benchmark import roofline
@@ -86,16 +86,23 @@ def _alone(opened: Opened, options: Options) -> Profile:
     found = Profile(opened.subject.target, table_of(opened, options), options.depth)
     if not options.latency:
         return found
+    if opened.untimed:
+        return _untimed(found, opened.untimed)
     chosen = [subject for name in options.backends if (subject := opened.on(name, alone=True)) is not None]
     if not chosen:
         raise InputError(f"{opened.subject.target} cannot run on {', '.join(options.backends)}", "choose other --backends")
     try:
         timed = _with_times(found, [_timed(chosen, opened, options)], options)
         return replace(timed, notes=(*timed.notes, *_not_adding_up(timed)))
-    except ModelFileError as error:  # a file that can be counted and not run, such as one with a custom operator
+    except InputError as error:  # a file that can be counted and not run: it has a custom operator, or takes no made-up values
         if opened.network is not None:
             raise
-        return replace(found, notes=(*found.notes, f"NOT TIMED: {error.problem}"))
+        return _untimed(found, str(error))
+
+
+def _untimed(found: Profile, reason: str) -> Profile:
+    """The counts, with the reason why there are no times; those of single nodes, if any, would stand beside nothing."""
+    return replace(found, notes=(*found.notes, f"NOT TIMED: {reason}"))
 
 
 def _not_adding_up(found: Profile) -> Iterator[str]:
@@ -117,11 +124,19 @@ def _side_by_side(mine: Opened, other: Opened, options: Options, note: str) -> P
     found = Profile(mine.subject.target, table_of(mine, options), options.depth, against=theirs, notes=notes)
     if not options.latency:
         return found
+    reason = mine.untimed or other.untimed
+    if reason:
+        return _untimed(found, reason)
     pairs = [(other.on(name, alone=False), mine.on(name, alone=False)) for name in options.backends]
-    reports = [_timed([a, b], mine, options) for a, b in pairs if a is not None and b is not None]
-    if not reports:
-        # A network and a file have no backend in common: each runs on the first one that it can.
-        reports = [_timed([_first(other, options), _first(mine, options)], mine, options)]
+    try:
+        reports = [_timed([a, b], mine, options) for a, b in pairs if a is not None and b is not None]
+        if not reports:
+            # A network and a file have no backend in common: each runs on the first one that it can.
+            reports = [_timed([_first(other, options), _first(mine, options)], mine, options)]
+    except InputError as error:
+        if mine.network is not None and other.network is not None:
+            raise
+        return _untimed(found, str(error))
     return replace(_with_times(found, reports, options), agreement=pairing.agreement(reports[0].outputs))
 
 

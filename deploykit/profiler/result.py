@@ -53,6 +53,8 @@ def document(profile: Profile) -> dict[str, Any]:
             "trainable_params": table.totals.trainable_params,
             "buffers": table.totals.buffers,
             "ops": table.totals.ops,
+            "params_at_least": table.params_at_least,
+            "ops_at_least": table.ops_at_least,
             "torch_ms": total_ms(table, "torch_ms"),
             "onnxruntime_ms": total_ms(table, "onnxruntime_ms"),
         },

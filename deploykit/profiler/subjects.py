@@ -88,7 +88,7 @@ def arrays_of_file(
 ) -> list[NDArray[Any]]:
     """Inputs for an ONNX file. Raises `InputError` for a free size, other than the batch, that `shapes` does not fix.
 
-    Without `values` they take no memory, and an input that takes no numbers is no error.
+    Without `values` they take no memory, and an input of which no values can be made up is no error; else it raises `Unmade`.
     """
     from deploykit import onnx_file
     from deploykit.onnx_file import inputs as graph_inputs
@@ -100,9 +100,5 @@ def arrays_of_file(
         return list(graph_inputs.given_feeds(model.graph, arrays, str(file)).values())
     found = onnx_inputs.fixed(model, batch, shapes)
     if not values:
-        return [np.broadcast_to(np.zeros((), entry.dtype or np.uint8), entry.shape) for entry in found]
-    strange = next((entry for entry in found if entry.dtype is None), None)
-    if strange is not None:
-        raise InputError(f"the input {strange.name!r} takes no numbers that numpy has, so it cannot be timed", "add --no-latency")
-    generator = np.random.Generator(np.random.PCG64(seed))
-    return [graph_inputs.random_values(entry.shape, entry.dtype, generator) for entry in found if entry.dtype is not None]
+        return [np.broadcast_to(np.zeros((), entry.dtype or np.uint8), entry.shape or ()) for entry in found]
+    return list(onnx_inputs.values(found, seed).values())

@@ -13,6 +13,7 @@ from deploykit import backends as engines
 from deploykit import onnx_file
 from deploykit.errors import InputError, ModelFileError
 from deploykit.network.target import Network
+from deploykit.onnx_file import inputs as graph_inputs
 from deploykit.profiler import joining, subjects
 from deploykit.profiler.layer_table import LayerTable
 from deploykit.profiler.onnx import times as onnx_times
@@ -66,14 +67,17 @@ def _of_file(opened: Opened, options: Options) -> LayerTable:
         raise ValueError("neither a network nor a file")
     with _no_collection():
         model = onnx_file.read(opened.file)
-        table = count_nodes(model, options.convention, options.batch, opened.subject.input_shapes, opened.file)
+        names = [entry.name for entry in graph_inputs.of_graph(model.graph)]
+        real = not opened.untimed and (options.latency or opened.subject.inputs is not None)
+        feeds = dict(zip(names, opened.arrays, strict=True)) if real else None
+        table = count_nodes(model, options.convention, options.batch, opened.subject.input_shapes, opened.file, feeds)
     if options.depth != "leaves":
         table = replace(table, notes=(*table.notes, "the rows of a file are its nodes, whatever the depth"))
-    if not options.latency or "onnxruntime" not in options.backends:
+    if not options.latency or opened.untimed or "onnxruntime" not in options.backends:
         return table
     try:
         times = onnx_times.node_times(opened.file, opened.arrays, options.threads, device=options.device)
-    except ModelFileError:  # the runtime cannot load it, which the timing of the whole file will tell
+    except ModelFileError:  # the runtime cannot load or run it, which the timing of the whole file will tell
         return table
     return joining.with_onnx_times(table, times, None)
 

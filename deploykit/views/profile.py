@@ -49,7 +49,7 @@ def report(profile: Profile) -> Report:
     if profile.latencies:
         tables.append(latency_table(profile.latencies))
     return Report(
-        title=f"{profile.target}: {profile.table.totals.params:,} parameters, {profile.table.totals.ops:,} {rules.unit}",
+        title=_title(profile.target, profile.table, rules.unit),
         document=profile.document(),
         headline="; ".join(str(comparison) for comparison in profile.comparisons),
         facts=tuple(_facts(profile)),
@@ -57,6 +57,12 @@ def report(profile: Profile) -> Report:
         notes=tuple(_notes(profile)),
         charts=tuple(_charts(profile)),
     )
+
+
+def _title(target: str, table: LayerTable, unit: str) -> str:
+    """The sums, marked as lower bounds where something is not in them."""
+    params, ops = (f"{'at least ' if more else ''}" for more in (table.params_at_least, table.ops_at_least))
+    return f"{target}: {params}{table.totals.params:,} parameters, {ops}{table.totals.ops:,} {unit}"
 
 
 def layer_table(profile: Profile) -> Table:
@@ -72,7 +78,7 @@ def layer_table(profile: Profile) -> Table:
         if c.key not in _OPTIONAL or any(row[c.key] is not None for row in rows)
     ]
     totals = {
-        "path": "total",
+        "path": "total, at least" if table.params_at_least or table.ops_at_least else "total",
         "params": table.totals.params,
         "ops": table.totals.ops,
         "share": 1.0 if table.totals.ops else 0.0,
@@ -94,7 +100,7 @@ def side_by_side(mine: Profile, other: Profile) -> Table:
     ]
     rows = [
         {
-            "target": entry.target,
+            "target": entry.target + (", at least" if entry.table.params_at_least or entry.table.ops_at_least else ""),
             "layers": len(entry.table.layers),
             "params": entry.table.totals.params,
             "ops": entry.table.totals.ops,

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from deploykit.errors import InputError, ModelFileError
 from deploykit.onnx_file import inputs as graph_inputs
@@ -24,15 +25,23 @@ MOST_ELEMENTS = 1 << 40
 
 @dataclass(frozen=True)
 class FixedInput:
-    """One input: its shape includes the batch; `dtype` is `None` for texts and types that numpy does not have."""
+    """One input: its shape includes the batch. `dtype`: `None` for texts and types that numpy does not have.
+
+    `kind`: "tensor", "text" for a tensor of texts, else "sequence", "optional" and the like, whose shape is `None`.
+    """
 
     name: str
-    shape: Shape
+    shape: Shape | None
     dtype: np.dtype[Any] | None
+    kind: str = "tensor"
+
+
+class Unmade(InputError):
+    """Values cannot be made up for an input: it is no tensor, or of a type that onnxruntime cannot be given from Python."""
 
 
 def fixed(model: onnx.ModelProto, batch: int | None, shapes: Sequence[Shape] | None = None) -> list[FixedInput]:
-    """The inputs for one batch size (`None`: 1) and, for other open axes, `shapes`: per input, without the batch.
+    """The inputs for one batch size (`None`: 1) and, for other open axes, `shapes`: per tensor, without the batch.
 
     What those leave open has the size that `open_axes.known_sizes` finds: that of the contract, or of an axis of the same name.
     Raises `InputError` naming the axis whose size nobody knows (a count at a made-up size would be worth nothing), or the size that
@@ -40,23 +49,56 @@ def fixed(model: onnx.ModelProto, batch: int | None, shapes: Sequence[Shape] | N
     """
     require_text(model)
     inputs = graph_inputs.described(model.graph)
-    if shapes is not None and len(shapes) != len(inputs):
-        raise InputError(f"the file has {len(inputs)} inputs, {len(shapes)} shapes were given", "give one --input-shape per input")
-    wanted: Sequence[Shape | None] = shapes if shapes is not None else [None] * len(inputs)
-    axes = {entry.name: _axes(entry, shape) for entry, shape in zip(inputs, wanted, strict=True)}
+    tensors = [entry for entry in inputs if entry.kind == "tensor"]
+    if shapes is not None and len(shapes) != len(tensors):
+        raise InputError(f"the file has {len(tensors)} inputs, {len(shapes)} shapes were given", "give one --input-shape per input")
+    wanted: Sequence[Shape | None] = shapes if shapes is not None else [None] * len(tensors)
+    axes = {entry.name: _axes(entry, shape) for entry, shape in zip(tensors, wanted, strict=True)}
     contract = graph_inputs.contract_if_legal(model)
     places = open_axes.batch_axes(axes, contract)
     asked = {name: shape for name, shape in zip(axes, wanted, strict=True) if shape is not None}
     given = {name: _whole(name, axes[name], places[name], shape) for name, shape in asked.items()}
     _require_batch(axes, places, batch)
     sizes = open_axes.known_sizes(axes, batch or 1, given, contract)
-    return [FixedInput(entry.name, _complete(entry.name, axes[entry.name], sizes[entry.name]), entry.dtype) for entry in inputs]
+    texts = {v.name for v in model.graph.input if v.type.tensor_type.elem_type == onnx.TensorProto.STRING}
+    return [
+        FixedInput(entry.name, _complete(entry.name, axes[entry.name], sizes[entry.name]), entry.dtype,
+                   "text" if entry.name in texts else "tensor")
+        if entry.name in axes
+        else FixedInput(entry.name, None, None, entry.kind or "value without a type")
+        for entry in inputs
+    ]  # fmt: skip
+
+
+def as_given(arrays: Mapping[str, NDArray[Any]]) -> list[FixedInput]:
+    """The inputs that these arrays are for, in their order."""
+    return [
+        FixedInput(name, array.shape, array.dtype, "text" if array.dtype == object else "tensor") for name, array in arrays.items()
+    ]
+
+
+def values(inputs: Sequence[FixedInput], seed: int = 0) -> dict[str, NDArray[Any]]:
+    """Made-up values by input, the same for one seed: random numbers as `random_values` draws them, and the text "a".
+
+    An input too large for random numbers is all zeros. Raises `Unmade` for an input of which there can be none.
+    """
+    generator = np.random.Generator(np.random.PCG64(seed))
+    found: dict[str, NDArray[Any]] = {}
+    for entry in inputs:
+        if entry.shape is not None and entry.kind == "text":
+            found[entry.name] = np.full(entry.shape, "a", object)
+        elif entry.shape is None or entry.dtype is None:
+            what = "takes no numbers that numpy has" if entry.kind == "tensor" else f"is a {entry.kind}, not a tensor"
+            raise Unmade(f"the input {entry.name!r} {what}, so no values can be made up for it", "add --no-latency")
+        elif prod(entry.shape) > graph_inputs.MOST_ELEMENTS:
+            found[entry.name] = np.zeros(entry.shape, entry.dtype)
+        else:
+            found[entry.name] = graph_inputs.random_values(entry.shape, entry.dtype, generator)
+    return found
 
 
 def _axes(entry: GraphInput, wanted: Shape | None) -> Axes:
     """The axes of an input; where the file does not say how many there are, those of the shape that was given."""
-    if entry.kind != "tensor":
-        raise InputError(f"the input {entry.name!r} is a {entry.kind or 'value without a type'}, not a tensor")
     if entry.axes is not None:
         return entry.axes
     if wanted is None:

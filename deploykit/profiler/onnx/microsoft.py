@@ -33,9 +33,33 @@ def _transposed_product(node: Node) -> int:
     return prod(node.output) * a[0 if attributes.get("transBatchA") else -2]
 
 
-@formula_for("com.microsoft.MatMulIntegerToFloat", "com.microsoft.DynamicQuantizeMatMul")
+@formula_for(
+    "com.microsoft.FusedMatMulActivation", "com.microsoft.GemmFastGelu", "com.microsoft.MatMulFpQ4",
+    "com.microsoft.MatMulInteger16", "com.microsoft.DynamicQuantizeMatMul", "com.microsoft.MatMulIntegerToFloat",
+)  # fmt: skip
 def _product(node: Node) -> int:
     return prod(node.output) * node.shape(0)[-1]
+
+
+@formula_for("com.microsoft.DynamicQuantizeLSTM")
+def _recurrent(node: Node) -> int:
+    """X (steps, batch, features) by both weights, which are the other way round than those of LSTM: nothing here sees that."""
+    return prod(node.shape(0)[:2]) * (prod(node.shape(1)) + prod(node.shape(2)))
+
+
+@formula_for("com.microsoft.NhwcConv", "com.microsoft.nchwc.Conv")
+def _conv(node: Node) -> int:
+    return prod(node.output) * prod(node.shape(1)[1:])
+
+
+@formula_for("com.microsoft.QLinearConv")
+def _quantized_conv(node: Node) -> int:
+    return prod(node.output) * prod(node.shape(3)[1:])
+
+
+@formula_for("com.microsoft.ConvTransposeWithDynamicPads")
+def _transposed_conv(node: Node) -> int:
+    return prod(node.shape(0)) * prod(node.shape(1)[1:])
 
 
 @formula_for("com.microsoft.QGemm")
@@ -44,10 +68,23 @@ def _gemm(node: Node) -> int:
     return prod(node.output) * (a[0] if node.attributes.get("transA") else a[1])
 
 
-@formula_for("com.microsoft.MatMulNBits")
+@formula_for("com.microsoft.MatMulNBits", "com.microsoft.MatMulBnb4")
 def _packed_product(node: Node) -> int:
     """A (..., K) by a packed matrix of K x N, whose sizes are attributes."""
     return prod(node.shape(0)[:-1]) * int(node.attributes["K"]) * int(node.attributes["N"])
+
+
+@formula_for("com.microsoft.MatMulNBitsMlp")
+def _packed_gate(node: Node) -> int:
+    """A (..., K) by two packed matrices of K x N."""
+    return 2 * _packed_product(node)
+
+
+@formula_for("com.microsoft.MatMulNBitsQkv")
+def _packed_projections(node: Node) -> int:
+    """A (..., K) by three packed matrices: K x Nq, and K x Nkv twice."""
+    columns = int(node.attributes["Nq"]) + 2 * int(node.attributes["Nkv"])
+    return prod(node.shape(0)[:-1]) * int(node.attributes["K"]) * columns
 
 
 @formula_for("com.microsoft.Attention")

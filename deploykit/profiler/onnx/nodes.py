@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
+from numpy.typing import NDArray
 
 from deploykit.onnx_file import walk
 from deploykit.profiler import conventions
 from deploykit.profiler.conventions import Convention
 from deploykit.profiler.layer_table import Layer, LayerTable, Shape, Totals
-from deploykit.profiler.onnx import run as onnx_run
-from deploykit.profiler.onnx.inputs import fixed
+from deploykit.profiler.onnx import bodies
+from deploykit.profiler.onnx.bodies import Places
+from deploykit.profiler.onnx.inputs import FixedInput, Unmade, as_given, fixed, values
 from deploykit.profiler.onnx.microsoft import FREE
-from deploykit.profiler.onnx.operators import FORMULAS, Node, UnknownShape, full_name, is_standard, node_ops
+from deploykit.profiler.onnx.operators import FORMULAS, NOT_KNOWN, Node, full_name, is_standard, node_ops
+from deploykit.profiler.onnx.run import Run, observe
 from deploykit.profiler.onnx.shapes import Graph
 from deploykit.profiler.onnx.weights import Weights
 
@@ -36,41 +40,60 @@ def count_nodes(
     batch: int | None = None,
     shapes: Sequence[Shape] | None = None,
     file: Path | None = None,
+    feeds: Mapping[str, NDArray[Any]] | None = None,
 ) -> LayerTable:
     """Count the graph for one batch size (`None`: what the file fixes, else 1); weights are not needed, only their shapes.
 
-    `shapes`: per input, without the batch, for sizes that the file leaves free. `file`: where the model came from; it is run
-    once if a size that matters cannot be inferred, such as one that the graph computes by arithmetic. Never raises for an
-    operator or a shape that it does not know: those are listed. Raises `UnknownName` for the convention, `InputError` for a
-    size that nobody knows.
+    `shapes`: per input, without the batch, for sizes that the file leaves free. `feeds`: arrays by input, whose shapes stand in
+    place of both. `file`: where the model came from; it is run once, on `feeds` or on made-up values, if a size that matters cannot
+    be inferred, such as one that the graph computes by arithmetic, or if only a run tells which branch is taken and how often a
+    loop runs. Never raises for an operator or a shape that it does not know: those are listed. Raises `UnknownName` for the
+    convention, `InputError` for a size that nobody knows.
     """
     rules = conventions.get(convention)
-    inputs = fixed(model, batch, shapes)
-    counter = _Counter(rules, Graph(model, inputs))
+    inputs = fixed(model, batch, shapes) if feeds is None else as_given(feeds)
+    graph = Graph(model, inputs)
+    counter = _Counter(rules, graph, None)
     rows = tuple(counter.rows())
-    if counter.unshaped and file is not None:
-        seen = onnx_run.shapes(file, model.graph, inputs)
-        counter = _Counter(rules, Graph(model, inputs, seen))
+    if counter.needs_run and file is not None:
+        run = _run_of(graph, file, inputs, feeds)
+        counter = _Counter(rules, Graph(graph.model, inputs, run.shapes), run)
         rows = tuple(counter.rows())
     totals = Totals(sum(row.params for row in rows), None, None, sum(row.ops for row in rows))
-    size = inputs[0].shape[0] if inputs and inputs[0].shape else 1
+    first = next((entry.shape for entry in inputs if entry.shape is not None), ())
     uncounted, excluded = dict(sorted(counter.uncounted.items())), dict(sorted(counter.excluded.items()))
-    return LayerTable(rules.name, size, rows, totals, uncounted, excluded, tuple(counter.notes))
+    unknown = tuple(sorted(counter.weights.unknown))
+    return LayerTable(rules.name, first[0] if first else 1, rows, totals, uncounted, excluded, tuple(counter.all_notes()), unknown)
+
+
+def _run_of(graph: Graph, file: Path, inputs: Sequence[FixedInput], feeds: Mapping[str, NDArray[Any]] | None) -> Run:
+    try:
+        return observe(graph.model, file, values(inputs) if feeds is None else feeds)
+    except Unmade as error:
+        return Run(failure=error.problem)
+    except MemoryError:
+        return Run(failure="its inputs do not fit into memory")
 
 
 class _Counter:
-    def __init__(self, rules: Convention, graph: Graph) -> None:
-        self.rules, self.graph = rules, graph
+    """The rows of a graph; `run` is what one run has shown, `None` before there was one."""
+
+    def __init__(self, rules: Convention, graph: Graph, run: Run | None) -> None:
+        self.rules, self.graph, self.run = rules, graph, run
         self.uncounted: Counter[str] = Counter()
         self.excluded: Counter[str] = Counter()
         self.notes: list[str] = []
         self.unshaped: list[str] = []
-        self.weights = Weights(graph, statistics=rules.name == "paddle")
+        self.needs_run = False
+        self.weights = Weights(graph.scope, statistics=rules.name == "paddle")
 
     def rows(self) -> Iterator[Layer]:
-        for node, proto in zip(self.graph.nodes, self.graph.protos, strict=True):
+        """One per node but the Constants."""
+        places = Places(self.graph.protos)
+        for index, (node, proto) in enumerate(zip(self.graph.nodes, self.graph.protos, strict=True)):
             if node.op_type == "Constant" and node.domain in walk.STANDARD:
                 continue
+            ops, macs = self._body(index, node, proto, places) if walk.has_bodies(proto) else (self._ops(node), _macs(node))
             yield Layer(
                 path=node.name,
                 type=full_name(node),
@@ -80,20 +103,26 @@ class _Counter:
                 stride=_ints(node, "strides"),
                 padding=_padding(node),
                 params=self.weights.of(proto),
-                ops=self._ops(node, proto),
-                macs=_macs(node),
+                ops=ops,
+                macs=macs,
             )
+        self.needs_run |= bool(self.unshaped)
+
+    def all_notes(self) -> Iterator[str]:
+        """What the rows do not say."""
+        yield from self.notes
         if self.unshaped:
             shown = ", ".join(self.unshaped[:5]) + (f" and {len(self.unshaped) - 5} more" if len(self.unshaped) > 5 else "")
-            self.notes.append(f"not counted, because a shape is not known without running the file: {shown}")
+            yield f"not counted, because a shape is not known without running the file: {shown}"
+        if self.weights.unknown:
+            yield f"stores integers that may be weights, and are not counted as such: {', '.join(sorted(self.weights.unknown))}"
+        if self.run is not None and self.run.failure and (self.unshaped or self.uncounted):
+            yield f"the run that would show the rest failed: {self.run.failure}"
 
-    def _ops(self, node: Node, proto: onnx.NodeProto) -> int:
-        inside = list(walk.bodies(proto))
-        if inside:
-            return self._body(node, inside)
+    def _ops(self, node: Node) -> int:
         try:
             found = node_ops(node, self.rules)
-        except (UnknownShape, IndexError, KeyError, ValueError, TypeError):  # but for the first: a graph that contradicts itself
+        except NOT_KNOWN:
             self.uncounted[full_name(node)] += 1
             self.unshaped.append(node.name)
             return 0
@@ -109,25 +138,23 @@ class _Counter:
         """Whether the convention leaves out what another one counts: paddle knows no product of two activations."""
         return self.rules.per_mac is None and full_name(node) in FORMULAS
 
-    def _body(self, node: Node, inside: Sequence[onnx.GraphProto]) -> int:
-        """A loop or branch: how often it runs, or which way it goes, is usually decided by values."""
-        nodes = [inner for body in inside for inner in walk.nodes(body)]
-        costly = sorted({walk.operator(n) for n in nodes if walk.operator(n) in FORMULAS or n.domain not in walk.STANDARD})
-        if costly:
-            self.uncounted[node.op_type] += 1
-            self.notes.append(
-                f"{node.name} ({node.op_type}) is not counted: only a run would tell how often it runs {', '.join(costly)}"
-            )
-        else:
+    def _body(self, index: int, node: Node, proto: onnx.NodeProto, places: Places) -> tuple[int, int]:
+        """(operations, MACs) of a loop or branch: what a run has shown; without one, what all branches have in common."""
+        if not bodies.costly(proto):
             self.excluded[node.op_type] += 1
-        return 0
+            return 0, 0
+        self.needs_run = True
+        found = bodies.count(proto, places.of(index), self.graph, index, self.run, self.rules)
+        self.uncounted.update(found.uncounted)
+        self.notes.append(f"{node.name} ({node.op_type}): {'; '.join(found.notes)}")
+        return found.ops, found.macs
 
 
 def _macs(node: Node) -> int:
     """Multiply-accumulates whatever the convention; 0 where they are not known, which `_ops` has reported."""
     try:
         return node_ops(node, conventions.get("macs")) or 0
-    except (UnknownShape, IndexError, KeyError, ValueError, TypeError):
+    except NOT_KNOWN:
         return 0
 
 

@@ -65,6 +65,9 @@ class UnknownShape(Exception):
     """A size that the formula needs is not known."""
 
 
+# What a formula raises where it cannot tell; but for the first, of a graph that contradicts itself.
+NOT_KNOWN = (UnknownShape, IndexError, KeyError, ValueError, TypeError)
+
 NodeFormula = Callable[[Node], int]
 FORMULAS: dict[str, NodeFormula] = {}
 

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
-import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
 
 from deploykit import files
 from deploykit.errors import ModelFileError
+from deploykit.onnx_file import walk
 from deploykit.profiler.layer_table import Shape
-from deploykit.profiler.onnx.inputs import FixedInput
 from deploykit.runtime.onnx_bytes import read_model
 from deploykit.runtime.session import Level, SessionSettings, open_session, reason
 
 MAX_RUNS, MIN_RUNS = 200, 10
 ENDING = "_kernel_time"
+MOST_SECONDS = 60
+MOST_EVENTS = 1_000_000  # the profiler of onnxruntime keeps no more
+_CALLED = "deploykit_node_"
+_NUMBER = re.compile(rf'"name" ?: ?"{_CALLED}(\d+){ENDING}"')
+
+Shapes = tuple[tuple[Shape, ...], ...]  # of the inputs and of the outputs of one call, as far as they are told
 
 
 def events(
@@ -55,20 +66,96 @@ def events(
         return found
 
 
-def shapes(file: Path, graph: onnx.GraphProto, inputs: Sequence[FixedInput]) -> dict[str, Shape]:
-    """The shapes of the values in one run on zeros, by value name; none where the file cannot be run."""
-    if any(entry.dtype is None for entry in inputs):
-        return {}
-    try:
-        arrays = [np.zeros(entry.shape, entry.dtype) for entry in inputs]
-        told = events(file, arrays, 0.0, optimized=False, runs=1)
-    except (ModelFileError, MemoryError):
-        return {}
-    outputs = {node.name: list(node.output) for node in graph.node if node.name}
+@dataclass(frozen=True)
+class Run:
+    """What one run has shown.
+
+    `calls`: by the place of a node in `walk.nodes(graph)`, how often it ran on which shapes; a node that did not run is not there.
+    `shapes`: of the values of the graph itself, by name. `failure`: why there was no run, or why it is not whole; else "".
+    """
+
+    calls: Mapping[int, Counter[Shapes]] = field(default_factory=dict)
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    failure: str = ""
+
+
+def observe(model: onnx.ModelProto, file: Path, feeds: Mapping[str, NDArray[Any]]) -> Run:
+    """Run the graph of `model` once as it is written, every node watched, the nodes in bodies too. Never raises for a file.
+
+    `model` is that of `file`, or made of it; its weights may lie beside the file. A run that takes longer than `MOST_SECONDS` is
+    stopped.
+    """
+    with _numbered(model.graph):
+        data = model.SerializeToString()
+    with files.scratch_folder() as folder:
+        settings = SessionSettings("cpu", level="disabled", profile=folder / "profile", arena=False)
+        options = onnxruntime.RunOptions()
+        timer = Timer(MOST_SECONDS, setattr, (options, "terminate", True))
+        timer.daemon = True
+        failure = ""
+        try:
+            session = open_session(data, file.name, file.resolve().parent, settings).session
+            del data
+            timer.start()
+            try:
+                session.run(None, dict(feeds), options)
+            except Exception as error:  # onnxruntime's exceptions have no base of their own
+                failure = f"it takes longer than {MOST_SECONDS} s" if options.terminate else reason(error)
+            told = Path(session.end_profiling())
+        except ModelFileError as error:
+            return Run(failure=error.problem)
+        except MemoryError:
+            return Run(failure="it does not fit into memory")
+        finally:
+            timer.cancel()
+        calls, cut = _calls(told)
+    if cut and not failure:
+        failure = f"it runs more than {MOST_EVENTS:,} nodes"
+    nodes: list[onnx.NodeProto] = list(walk.nodes(model.graph)) if calls else []
+    return Run(calls, _shapes(model.graph, nodes, calls), failure)
+
+
+def _calls(told: Path) -> tuple[dict[int, Counter[Shapes]], bool]:
+    """The calls in the file that the profiler wrote, one event a line, and whether it stopped writing before the end."""
+    found: dict[int, Counter[Shapes]] = defaultdict(Counter)
+    events = 0
+    with told.open() as lines:
+        for line in lines:
+            events += 1
+            match = _NUMBER.search(line)
+            if match is not None:
+                arguments = json.loads(line.strip().rstrip(","))["args"]
+                sides = (_sizes(arguments.get(f"{side}_type_shape", ())) for side in ("input", "output"))
+                found[int(match[1])][tuple(sides)] += 1
+    return dict(found), events >= MOST_EVENTS
+
+
+def _sizes(described: Sequence[Mapping[str, Sequence[int]]]) -> tuple[Shape, ...]:
+    return tuple(tuple(int(size) for size in sizes) for entry in described for sizes in entry.values())
+
+
+def _shapes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto], calls: Mapping[int, Counter[Shapes]]) -> dict[str, Shape]:
+    """By value of the graph itself; the profiler leaves out outputs that are no tensors, so only whole lists are believed."""
+    own = {output for node in graph.node for output in node.output if output}
     found: dict[str, Shape] = {}
-    for event in told:
-        name = str(event.get("name", "")).removesuffix(ENDING)
-        if event.get("cat") == "Node" and name in outputs:
-            for value, described in zip(outputs[name], event["args"].get("output_type_shape", ()), strict=False):
-                found[value] = tuple(int(size) for sizes in described.values() for size in sizes)
+    for place, shapes in calls.items():
+        names = [name for name in nodes[place].output if name]
+        if len(shapes) == 1 and names and names[0] in own:
+            _, outputs = next(iter(shapes))
+            if len(outputs) == len(names):
+                found.update(zip(names, outputs, strict=True))
     return found
+
+
+@contextmanager
+def _numbered(graph: onnx.GraphProto) -> Iterator[None]:
+    """Every node is called after its place while this lasts: names may be missing, or occur twice."""
+    nodes = list(walk.nodes(graph))
+    names = [node.name for node in nodes]
+    try:
+        for place, node in enumerate(nodes):
+            node.name = f"{_CALLED}{place}"
+        yield
+    finally:
+        for node, name in zip(nodes, names, strict=True):
+            node.name = name

@@ -5,7 +5,7 @@ Large weights are left out of what the shape inference sees: only their shapes m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -15,28 +15,31 @@ from deploykit.onnx_file.walk import STANDARD
 from deploykit.profiler.layer_table import Shape
 from deploykit.profiler.onnx.inputs import FixedInput
 from deploykit.profiler.onnx.operators import Node
+from deploykit.profiler.onnx.weights import Scope, mark_tensors_of_functions, stored_in
 
 SMALL = 4096  # elements; a tensor that holds sizes or axes is smaller than this
-FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
 
 
 class Graph:
     """Nodes in the order of execution, and what is stored.
 
-    `stored`: shapes of the weights in the file by name, floating point or not (`floats`: only those).
-    `seen`: shapes of values that a run has shown; they fill what cannot be inferred.
+    `model`: with its local functions put in. `stored`: shapes of the weights in the file by name, of any type; `scope`: the tensors
+    themselves. `seen`: shapes of values that a run has shown; they fill what cannot be inferred. `inferred`: the nodes again, with
+    the shapes inside their bodies.
     """
 
     def __init__(self, model: onnx.ModelProto, inputs: Sequence[FixedInput], seen: Mapping[str, Shape] | None = None) -> None:
-        if model.functions:
-            model = inliner.inline_local_functions(model)
-        self.stored = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer if min(tensor.dims, default=0) >= 0}
-        self.stored |= {s.values.name: tuple(s.dims) for s in model.graph.sparse_initializer}
-        self.floats = {t.name for t in model.graph.initializer if t.data_type in FLOATS and t.name in self.stored}
-        self._note_constants(model.graph)
-        shapes = dict(seen or {}) | _infer(model, inputs) | self.stored | {entry.name: entry.shape for entry in inputs}
-        self.nodes = tuple(_nodes(model.graph, shapes, self.stored))
-        self.protos = tuple(model.graph.node)
+        self.model = _without_functions(model)
+        graph = self.model.graph
+        self.stored = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer if min(tensor.dims, default=0) >= 0}
+        self.stored |= {s.values.name: tuple(s.dims) for s in graph.sparse_initializer}
+        self._note_constants(graph)
+        self.scope = Scope(stored_in(graph, ""))
+        self.inferred, known = _infer(self.model, inputs)
+        fixed = {entry.name: entry.shape for entry in inputs if entry.shape is not None}
+        self.shapes = dict(seen or {}) | known | self.stored | fixed
+        self.nodes = tuple(_nodes(graph, self.shapes, self.stored))
+        self.protos = tuple(graph.node)
 
     def _note_constants(self, graph: onnx.GraphProto) -> None:
         for node in graph.node:
@@ -44,8 +47,6 @@ class Graph:
                 for attribute in node.attribute:
                     if attribute.name == "value" and min(attribute.t.dims, default=0) >= 0:
                         self.stored[node.output[0]] = tuple(attribute.t.dims)
-                        if attribute.t.data_type in FLOATS:
-                            self.floats.add(node.output[0])
 
 
 def _nodes(graph: onnx.GraphProto, shapes: Mapping[str, Shape], stored: Mapping[str, Shape]) -> Iterator[Node]:
@@ -56,16 +57,25 @@ def _nodes(graph: onnx.GraphProto, shapes: Mapping[str, Shape], stored: Mapping[
         if name in taken:
             name = f"{name}#{index}"
         taken.add(name)
-        yield Node(
-            name=name,
-            op_type=proto.op_type,
-            domain=proto.domain,
-            inputs=[shapes.get(i) if i else None for i in proto.input],
-            outputs=[shapes.get(o) if o else None for o in proto.output],
-            attributes={a.name: _value(a) for a in proto.attribute if a.type in _PLAIN},
-            input_names=tuple(proto.input),
-            weight_stored=len(proto.input) > 1 and proto.input[1] in constant,
-        )
+        inputs = [shapes.get(i) if i else None for i in proto.input]
+        outputs = [shapes.get(o) if o else None for o in proto.output]
+        yield node_of(proto, name, inputs, outputs, constant)
+
+
+def node_of(
+    proto: onnx.NodeProto, name: str, inputs: Sequence[Shape | None], outputs: Sequence[Shape | None], constant: Container[str]
+) -> Node:
+    """A node with its shapes; `constant`: the names of values that depend on no input."""
+    return Node(
+        name=name,
+        op_type=proto.op_type,
+        domain=proto.domain,
+        inputs=inputs,
+        outputs=outputs,
+        attributes={a.name: _value(a) for a in proto.attribute if a.type in _PLAIN},
+        input_names=tuple(proto.input),
+        weight_stored=len(proto.input) > 1 and proto.input[1] in constant,
+    )
 
 
 def _constant_values(graph: onnx.GraphProto, stored: Mapping[str, Shape]) -> set[str]:
@@ -85,15 +95,20 @@ def _value(attribute: onnx.AttributeProto) -> Any:
     return list(value) if attribute.type == onnx.AttributeProto.INTS else value
 
 
-def _infer(model: onnx.ModelProto, inputs: Sequence[FixedInput]) -> dict[str, Shape]:
-    """Shapes by value name, where every size is a number. A graph that the inference refuses gives none."""
+def _infer(model: onnx.ModelProto, inputs: Sequence[FixedInput]) -> tuple[Sequence[onnx.NodeProto], dict[str, Shape]]:
+    """The nodes with what is known inside their bodies, and shapes by value name; none for a graph that the inference refuses."""
     slim = _slim(model, inputs)
     try:
         inferred = shape_inference.infer_shapes(slim, check_type=False, strict_mode=False, data_prop=True)
     except Exception:  # native code; what it cannot say is reported as uncounted
-        return {}
+        return (), {}
+    return inferred.graph.node, known_shapes(inferred.graph)
+
+
+def known_shapes(graph: onnx.GraphProto) -> dict[str, Shape]:
+    """What a graph says of its values, where every size is a number."""
     found = {}
-    for value in (*inferred.graph.value_info, *inferred.graph.output):
+    for value in (*graph.value_info, *graph.output):
         tensor = value.type.tensor_type
         if value.type.HasField("tensor_type") and tensor.HasField("shape"):
             sizes = [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None for d in tensor.shape.dim]
@@ -102,18 +117,33 @@ def _infer(model: onnx.ModelProto, inputs: Sequence[FixedInput]) -> dict[str, Sh
     return found
 
 
+def _without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the nodes of its local functions in place of their calls."""
+    if not model.functions:
+        return model
+    marked = onnx.ModelProto()
+    marked.CopyFrom(model)
+    mark_tensors_of_functions(marked)
+    return inliner.inline_local_functions(marked)
+
+
 def _slim(model: onnx.ModelProto, inputs: Sequence[FixedInput]) -> onnx.ModelProto:
     """The model with the inputs' sizes fixed, and inputs of the same shape in place of large weights.
 
     What the file says of values in between is dropped (it was for free sizes), except for values that only a custom operator
     makes, which nothing else describes.
     """
-    slim = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    # Before version 4 of the format every initializer had to be an input, too, and the inference looks for it there.
+    slim = onnx.ModelProto(ir_version=max(4, model.ir_version), opset_import=model.opset_import)
     graph = slim.graph
     graph.name = model.graph.name
     graph.node.extend(model.graph.node)
-    kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
-    graph.input.extend(onnx.helper.make_tensor_value_info(e.name, kinds[e.name], e.shape) for e in inputs)
+    values = {value.name: value for value in model.graph.input}
+    for entry in inputs:
+        value = values[entry.name]
+        if entry.shape is not None:
+            value = onnx.helper.make_tensor_value_info(entry.name, value.type.tensor_type.elem_type, entry.shape)
+        graph.input.append(value)
     for tensor in model.graph.initializer:
         size = 1
         for dim in tensor.dims:
@@ -122,6 +152,9 @@ def _slim(model: onnx.ModelProto, inputs: Sequence[FixedInput]) -> onnx.ModelPro
             graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
         else:
             graph.initializer.append(tensor)
+    for sparse in model.graph.sparse_initializer:
+        named = onnx.helper.make_tensor_value_info(sparse.values.name, sparse.values.data_type, list(sparse.dims))
+        graph.input.append(named)
     for value in model.graph.output:
         graph.output.append(onnx.ValueInfoProto(name=value.name))
         if value.type.HasField("tensor_type"):

@@ -1,0 +1,145 @@
+"""What lies inside If and Loop: counted as a run has shown it, and said where it has not."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from deploykit import reports
+from deploykit.profiler import profile
+from deploykit.profiler.onnx.nodes import count_nodes
+from deploykit.views.profile import report
+
+FLOAT, INT, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+
+
+def value(name, kind=FLOAT, shape=None):
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def stored(name, *shape):
+    return onnx.numpy_helper.from_array(np.ones(shape, np.float32), name)
+
+
+def constant(name, *shape):
+    return helper.make_node("Constant", [], [name], value=stored("", *shape))
+
+
+def model_of(nodes, inputs, weights=(), version=21, ir_version=10):
+    graph = helper.make_graph(nodes, "g", inputs, [value("y")], list(weights))
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)], ir_version=ir_version)
+
+
+def saved(model, folder):
+    file = folder / "model.onnx"
+    onnx.save(model, file)
+    return file
+
+
+def branch(name, *sizes):
+    """x (1, 16) by one matrix after the other, each a Constant of the branch; the last has 16 columns."""
+    nodes, last = [], "x"
+    for number, (rows, columns) in enumerate(sizes):
+        end = "out" if number == len(sizes) - 1 else f"v{number}"
+        nodes += [constant(f"w{number}", rows, columns), helper.make_node("MatMul", [last, f"w{number}"], [end])]
+        last = end
+    return helper.make_graph(nodes, name, [], [value("out", FLOAT, (1, 16))])
+
+
+def choice(then, other):
+    node = helper.make_node("If", ["c"], ["y"], name="if", then_branch=branch("a", *then), else_branch=branch("b", *other))
+    return model_of([node], [value("x", FLOAT, (1, 16)), value("c", BOOL, ())])
+
+
+@pytest.mark.parametrize(("taken", "macs"), [(True, 256), (False, 2 * 16 * 8)])
+def test_the_branch_that_ran_is_counted_and_the_other_said_and_both_have_parameters(tmp_path, taken, macs):
+    file = saved(choice([(16, 16)], [(16, 8), (8, 16)]), tmp_path)
+    feeds = {"x": np.ones((1, 16), np.float32), "c": np.array(taken)}
+    found = count_nodes(onnx.load(file), file=file, feeds=feeds)
+    assert (found.totals.params, found.totals.ops, found.uncounted) == (512, macs, {})
+    assert found.layers[0].macs == macs
+    names = ("then_branch", "else_branch") if taken else ("else_branch", "then_branch")
+    assert any(f"took {names[0]}, which costs 256; {names[1]}, the other one, would cost 256" in note for note in found.notes)
+
+
+def test_without_a_run_branches_that_cost_the_same_are_counted_and_others_are_at_least():
+    assert count_nodes(choice([(16, 16)], [(16, 8), (8, 16)])).totals.ops == 256
+    found = count_nodes(choice([(16, 16)], [(16, 4), (4, 16)]))
+    assert (found.totals.params, found.totals.ops, found.uncounted) == (256 + 128, 0, {"If": 1})
+
+
+def loop(*nodes, weights=()):
+    """``while i < n: v = nodes(v)`` over a (4, 4) matrix."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["go2"]), *nodes], "body",
+        [value("i", INT, ()), value("go", BOOL, ()), value("v", FLOAT, (None, None))], [value("go2", BOOL, ()), value("v2")],
+    )  # fmt: skip
+    return model_of(
+        [helper.make_node("Loop", ["n", "", "x"], ["y"], body=body)], [value("x", FLOAT, (4, 4)), value("n", INT, ())], weights
+    )
+
+
+def test_a_loop_counts_as_often_as_it_ran_on_the_shapes_that_it_had(tmp_path):
+    """(4, 4) grows by 4 rows at every trip: 4, 8 and 12 rows by a matrix of 4 x 4, whose body and whose graph store it."""
+    nodes = [
+        constant("w", 4, 4),
+        helper.make_node("MatMul", ["v", "w"], ["m"]),
+        helper.make_node("MatMul", ["m", "shared"], ["m2"]),
+        helper.make_node("Concat", ["m2", "x"], ["v2"], axis=0),
+    ]
+    file = saved(loop(*nodes, weights=[stored("shared", 4, 4)]), tmp_path)
+    feeds = {"x": np.ones((4, 4), np.float32), "n": np.array(3)}
+    found = count_nodes(onnx.load(file), file=file, feeds=feeds)
+    assert (found.totals.params, found.totals.ops, found.uncounted) == (32, 2 * (4 + 8 + 12) * 16, {})
+    assert any("its body ran 3 times" in note for note in found.notes)
+    assert count_nodes(onnx.load(file), file=file, feeds={**feeds, "n": np.array(0)}).totals.ops == 0
+
+
+def test_names_that_two_branches_share_are_two_weights_and_a_shared_weight_is_one():
+    model = choice([(16, 16)], [(16, 16)])
+    for attribute in model.graph.node[0].attribute:
+        attribute.g.node.append(helper.make_node("Add", ["out", "bias"], ["sum"]))
+    model.graph.initializer.append(stored("bias", 16))
+    assert count_nodes(model).totals.params == 2 * 256 + 16
+
+
+def test_a_file_that_cannot_run_says_so_and_its_headline_is_a_lower_bound(tmp_path):
+    """A custom operator keeps onnxruntime from loading it; every format marks the total."""
+    model = choice([(16, 16)], [(16, 4), (4, 16)])
+    model.graph.node.append(helper.make_node("Strange", ["x"], ["s"], domain="my.domain"))
+    model.opset_import.append(helper.make_opsetid("my.domain", 1))
+    found = profile(str(saved(model, tmp_path)), latency=False)
+    assert any("failed" in note and "Strange" in note for note in found.table.notes)
+    shown = report(found)
+    for form in ("table", "markdown", "html"):
+        assert "at least 0 MACs" in reports.render(shown, form)
+    assert '\n"total, at least"' in reports.render(shown, "csv")
+    totals = found.document()["totals"]
+    assert (totals["ops_at_least"], totals["params_at_least"]) == (True, False)
+
+
+def test_what_is_counted_whole_is_not_called_a_lower_bound():
+    found = profile("lenet5", untrained=True, latency=False)
+    assert "at least" not in report(found).title
+    assert not found.document()["totals"]["ops_at_least"]
+
+
+def test_nodes_without_names_and_the_oldest_format(tmp_path):
+    """Before version 4 every initializer is an input, too; how many columns NonZero has only a run tells."""
+    nodes = [
+        helper.make_node("NonZero", ["ones"], ["where"]),
+        helper.make_node("Cast", ["where"], ["long"], to=FLOAT),
+        helper.make_node("MatMul", ["long", "w"], ["y"]),
+    ]
+    weights = [stored("ones", 2, 3), stored("w", 6, 5)]
+    entries = [value("x", FLOAT, (1, 2)), *(value(t.name, FLOAT, t.dims) for t in weights)]
+    file = saved(model_of(nodes, entries, weights, version=13, ir_version=3), tmp_path)
+    assert count_nodes(onnx.load(file)).uncounted == {"MatMul": 1}
+    found = count_nodes(onnx.load(file), file=file)
+    assert (found.totals.ops, found.totals.params, found.uncounted) == (2 * 6 * 5, 36, {})
+    conv = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Relu", ["c"], ["y"])]
+    weights = [stored("w", 8, 3, 3, 3)]
+    entries = [value("x", FLOAT, (1, 3, 8, 8)), value("w", FLOAT, (8, 3, 3, 3))]
+    assert count_nodes(model_of(conv, entries, weights, version=9, ir_version=3)).totals.ops == 8 * 36 * 27
