@@ -5,34 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
+from deploykit.architectures import _catalogue
+from deploykit.architectures._catalogue import Entry
+from deploykit.architectures._recipe import Recipe
 from deploykit.errors import InputError, UnknownName
 from deploykit.runtime.contract import ArrayInput, ImageInput
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained unless the user says otherwise. It must really learn.
-
-    `augment` names what is done to training samples: "none", "shift" (by up to an eighth of the side), "affine" (shift, turn
-    by up to 10 degrees, scale by up to 10 %), "crop-flip" (shift by up to an eighth, mirror half of them).
-    `schedule` is per optimizer step: "constant", "cosine" (to 0), "one-cycle" (up for 30 % of the steps, then down to 0).
-    """
-
-    dataset: str = "digits"
-    loss: Literal["cross-entropy", "mse"] = "cross-entropy"
-    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
-    lr: float = 1e-3
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    schedule: Literal["constant", "cosine", "one-cycle"] = "cosine"
-    epochs: int = 10
-    batch_size: int = 64
-    augment: Literal["none", "shift", "affine", "crop-flip"] = "none"
-    clip_norm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -44,14 +25,19 @@ class Architecture:
     input: ImageInput | ArrayInput
     recipe: Recipe
     summary: str
+    params: int | None = None
+    macs: int | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Without the batch: (channels, height, width) for images."""
-        if isinstance(self.input, ImageInput):
-            return (self.input.channels, self.input.height, self.input.width)
-        return tuple(s or 1 for s in self.input.shape)
+        return self.entry.input_shape
+
+    @property
+    def entry(self) -> Entry:
+        """What a list says of it."""
+        return Entry(self.name, self.build.__module__, self.summary, self.input, self.recipe, self.params, self.macs)
 
     def input_for(self, arguments: Mapping[str, Any]) -> ImageInput | ArrayInput:
         """The preprocessing for a network built with `arguments`: an argument `in_channels` of 1 or 3 decides the channels."""
@@ -87,20 +73,26 @@ def register(
     name: str,
     *,
     input: ImageInput | ArrayInput,  # noqa: A002
-    recipe: Recipe = Recipe(),
+    recipe: Recipe | None = None,
+    params: int | None = None,
+    macs: int | None = None,
 ) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
     """Decorate a function or class that builds a network; its keyword defaults become the arguments that users may set.
 
-    The first line of its docstring is the summary in `deploykit list architectures`. A name can be registered once.
+    The first line of its docstring is the summary in `deploykit list architectures`, and `params` and `macs` (elements of all
+    parameters, multiply-accumulates for one sample) are its figures there; without them they are counted, which takes PyTorch and
+    seconds. A name can be registered once.
     """
 
     def decorate(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-        if name in REGISTRY:
-            raise ValueError(f"the architecture {name!r} is registered twice: {REGISTRY[name].build} and {build}")
+        shipped = _catalogue.read().get(name)
+        if name in REGISTRY or (shipped is not None and shipped.module != build.__module__):
+            other = REGISTRY[name].build if name in REGISTRY else shipped
+            raise ValueError(f"the architecture {name!r} is registered twice: {other} and {build}")
         parameters = inspect.signature(build).parameters.values()
         defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
         summary = (inspect.getdoc(build) or "").split("\n")[0]
-        REGISTRY[name] = Architecture(name, build, input, recipe, summary, defaults)
+        REGISTRY[name] = Architecture(name, build, input, recipe or Recipe(), summary, params, macs, defaults)
         return build
 
     return decorate

@@ -40,13 +40,13 @@ def _block(in_channels: int, out_channels: int, normalize: bool) -> nn.Sequentia
     return nn.Sequential(*layers, nn.ReLU(), nn.MaxPool2d(kernel_size=2))
 
 
-@register("cnn2", input=INPUT, recipe=RECIPE)
+@register("cnn2", input=INPUT, recipe=RECIPE, params=29_002, macs=2_838_080)
 def cnn2(in_channels: int = 1, classes: int = 10, width: int = 16) -> nn.Module:
     """Two convolutional blocks (16, 32 channels) and a linear layer; 1x28x28 -> 10 logits."""
     return PlainCNN(2, in_channels, classes, width)
 
 
-@register("cnn4", input=INPUT, recipe=RECIPE)
+@register("cnn4", input=INPUT, recipe=RECIPE, params=271_178, macs=7_175_680)
 def cnn4(in_channels: int = 1, classes: int = 10, width: int = 16) -> nn.Module:
     """Four convolutional blocks (16 to 128 channels) and a linear layer; 1x28x28 -> 10 logits."""
     return PlainCNN(4, in_channels, classes, width)

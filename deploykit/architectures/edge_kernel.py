@@ -17,7 +17,7 @@ RECIPE = Recipe(
 )
 
 
-@register("edge-kernel", input=ImageInput(channels=1, height=6, width=8), recipe=RECIPE)
+@register("edge-kernel", input=ImageInput(channels=1, height=6, width=8), recipe=RECIPE, params=2, macs=84)
 class EdgeKernel(nn.Module):
     """One 1x2 convolution that learns to find vertical edges; 1x6x8 -> 1x6x7."""
 

@@ -24,7 +24,7 @@ INPUT = ArrayInput(shape=(20,))
 RECIPE = Recipe(dataset="tanh-sum", loss="mse", optimizer="adam", lr=2e-2, schedule="cosine", epochs=60, batch_size=64)
 
 
-@register("fixed-hidden-mlp", input=INPUT, recipe=RECIPE)
+@register("fixed-hidden-mlp", input=INPUT, recipe=RECIPE, params=420, macs=1_200)
 class FixedHiddenMLP(nn.Module):
     """One linear layer twice around a fixed random one, then halved while its absolute sum exceeds 1; 20 numbers -> 1."""
 

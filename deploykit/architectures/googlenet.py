@@ -32,7 +32,7 @@ class Inception(nn.Module):
         return torch.cat([self.path1(x), self.path2(x), self.path3(x), self.path4(x)], dim=1)
 
 
-@register("googlenet", input=INPUT, recipe=RECIPE)
+@register("googlenet", input=INPUT, recipe=RECIPE, params=5_977_530, macs=276_066_304)
 class GoogLeNet(nn.Module):
     """GoogLeNet for grey images, nine Inception blocks; 1x96x96 -> 10 logits."""
 

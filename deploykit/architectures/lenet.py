@@ -19,7 +19,7 @@ INPUT = ImageInput(channels=1, height=28, width=28, mean=(0.5,), std=(0.5,))
 RECIPE = Recipe(optimizer="adam", lr=5e-3, schedule="one-cycle", epochs=40, batch_size=64, augment="none")
 
 
-@register("lenet", input=INPUT, recipe=RECIPE)
+@register("lenet", input=INPUT, recipe=RECIPE, params=61_706, macs=416_520)
 class LeNet(nn.Module):
     """LeNet with sigmoids and average pooling, Xavier-uniform weights; 1x28x28 -> 10 logits."""
 

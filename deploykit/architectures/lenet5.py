@@ -17,7 +17,7 @@ INPUT = ImageInput(channels=1, height=32, width=32, mean=(0.5,), std=(0.5,))
 RECIPE = Recipe(optimizer="adam", lr=2e-3, schedule="one-cycle", epochs=25, batch_size=64, augment="affine")
 
 
-@register("lenet5", input=INPUT, recipe=RECIPE)
+@register("lenet5", input=INPUT, recipe=RECIPE, params=61_706, macs=416_520)
 class LeNet5(nn.Module):
     """LeNet-5 with ReLU, max pooling then average pooling; 1x32x32 -> 10 logits."""
 

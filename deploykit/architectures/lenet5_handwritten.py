@@ -17,7 +17,7 @@ from deploykit.architectures._handwritten import AveragePooling2d, CrossCorrelat
 from deploykit.architectures.lenet5 import INPUT, RECIPE
 
 
-@register("lenet5-handwritten", input=INPUT, recipe=RECIPE)
+@register("lenet5-handwritten", input=INPUT, recipe=RECIPE, params=61_706, macs=416_520)
 class LeNet5Handwritten(nn.Module):
     """LeNet-5 built from hand-written convolution and pooling; 1x32x32 -> 10 logits."""
 

@@ -16,7 +16,7 @@ INPUT = ArrayInput(shape=(20,))
 RECIPE = Recipe(dataset="blobs", optimizer="adam", lr=3e-3, schedule="cosine", epochs=20, batch_size=64)
 
 
-@register("mlp", input=INPUT, recipe=RECIPE)
+@register("mlp", input=INPUT, recipe=RECIPE, params=7_946, macs=7_680)
 class MLP(nn.Module):
     """A multilayer perceptron with one hidden layer; 20 numbers -> 10 logits."""
 
@@ -45,7 +45,7 @@ class HandwrittenSequential(nn.Module):
         return x
 
 
-@register("mlp-sequential", input=INPUT, recipe=RECIPE)
+@register("mlp-sequential", input=INPUT, recipe=RECIPE, params=7_946, macs=7_680)
 def mlp_sequential(inputs: int = 20, hidden: int = 256, classes: int = 10) -> nn.Module:
     """The same perceptron in a hand-written sequential container; 20 numbers -> 10 logits."""
     return HandwrittenSequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, classes))

@@ -19,7 +19,7 @@ CHIMERA_RECIPE = Recipe(
 )
 
 
-@register("nest-mlp", input=INPUT, recipe=NEST_RECIPE)
+@register("nest-mlp", input=INPUT, recipe=NEST_RECIPE, params=3_952, macs=3_840)
 class NestMLP(nn.Module):
     """A perceptron nested in a block, then one more linear layer; 20 numbers -> 16."""
 
@@ -33,7 +33,7 @@ class NestMLP(nn.Module):
         return self.linear(self.net(x))
 
 
-@register("chimera", input=INPUT, recipe=CHIMERA_RECIPE)
+@register("chimera", input=INPUT, recipe=CHIMERA_RECIPE, params=4_712, macs=5_360)
 def chimera() -> nn.Module:
     """`nest-mlp`, a linear layer, then `fixed-hidden-mlp` with its loop; 20 numbers -> 1."""
     return nn.Sequential(NestMLP(), nn.Linear(16, 20), FixedHiddenMLP())

@@ -20,7 +20,7 @@ INPUT = ImageInput(channels=1, height=224, width=224, mean=(0.5,), std=(0.5,))
 RECIPE = Recipe(optimizer="adam", lr=5e-4, schedule="one-cycle", epochs=8, batch_size=8, augment="none", clip_norm=1.0)
 
 
-@register("nin", input=INPUT, recipe=RECIPE)
+@register("nin", input=INPUT, recipe=RECIPE, params=1_992_166, macs=762_297_352)
 class NiN(nn.Module):
     """Four convolutions, each followed by two 1x1 ones, and no linear layer at all; 1x224x224 -> 10 logits."""
 

@@ -17,7 +17,7 @@ RECIPE = Recipe(
 )
 
 
-@register("rgnet", input=ArrayInput(shape=(4,)), recipe=RECIPE)
+@register("rgnet", input=ArrayInput(shape=(4,)), recipe=RECIPE, params=309, macs=260)
 def rgnet(blocks: int = 4) -> nn.Module:
     """Four copies of a small block, nested by name, then one linear layer; 4 numbers -> 1."""
     nested = nn.Sequential()

@@ -15,7 +15,7 @@ from deploykit.architectures._initialize import he_normal
 RECIPE = Recipe(dataset="friedman", loss="mse", optimizer="adam", lr=3e-2, schedule="one-cycle", epochs=60, batch_size=64)
 
 
-@register("shared-mlp", input=ArrayInput(shape=(4,)), recipe=RECIPE)
+@register("shared-mlp", input=ArrayInput(shape=(4,)), recipe=RECIPE, params=121, macs=168)
 class SharedMLP(nn.Module):
     """Four linear layers, of which the second and third are one and the same; 4 numbers -> 1."""
 

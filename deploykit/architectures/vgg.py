@@ -48,13 +48,13 @@ class VGG11(nn.Module):
         return self.classifier(torch.flatten(self.features(x), start_dim=1))
 
 
-@register("vgg11", input=INPUT, recipe=RECIPE)
+@register("vgg11", input=INPUT, recipe=RECIPE, params=128_806_154, macs=7_547_232_256)
 def vgg11(in_channels: int = 1, classes: int = 10, divisor: int = 1, dropout: float = 0.5) -> nn.Module:
     """VGG-11 for grey images; 1x224x224 -> 10 logits."""
     return VGG11(in_channels, classes, divisor, dropout)
 
 
-@register("vgg11-small", input=INPUT, recipe=SMALL_RECIPE)
+@register("vgg11-small", input=INPUT, recipe=SMALL_RECIPE, params=2_018_346, macs=121_091_072)
 def vgg11_small(in_channels: int = 1, classes: int = 10, divisor: int = 8, dropout: float = 0.5) -> nn.Module:
     """VGG-11 with an eighth of its widths; 1x224x224 -> 10 logits."""
     return VGG11(in_channels, classes, divisor, dropout)

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+from click.shell_completion import CompletionItem
 
-from deploykit import reports
+from deploykit import plugins, reports
 from deploykit.cli import _progress
 from deploykit.network.request import Request, make_importable
 
@@ -85,16 +86,48 @@ def common_options(function: F) -> F:
     return cast(F, decorated)
 
 
+def complete_architecture(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[CompletionItem]:
+    """The architectures that begin like this, with what each is; nothing is imported for it."""
+    from deploykit import architectures
+
+    known = (architectures.entry(name) for name in architectures.names())
+    return [CompletionItem(entry.name, help=entry.summary) for entry in known if entry.name.startswith(begun)]
+
+
+def complete_target(ctx: click.Context, param: click.Parameter, begun: str) -> list[CompletionItem]:
+    """The architectures that begin like this, and the files."""
+    return [*complete_architecture(ctx, param, begun), CompletionItem(begun, type="file")]
+
+
+def complete_files(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Files, as the shell completes them."""
+    return [CompletionItem(begun, type="file")]
+
+
+def complete_data(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[CompletionItem]:
+    """The datasets that begin like this, and the folders."""
+    names = plugins.names("deploykit.datasets")
+    return [*(CompletionItem(name) for name in names if name.startswith(begun)), CompletionItem(begun, type="dir")]
+
+
+def complete_backends(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[CompletionItem]:
+    """The last name of a list with commas."""
+    before, comma, last = begun.rpartition(",")
+    names = plugins.names("deploykit.backends")
+    return [CompletionItem(f"{before}{comma}{name}") for name in names if name.startswith(last)]
+
+
 def target_options(function: F) -> F:
     """Add the argument TARGET and the options that go with it; the command gets them as `request`."""
-    return _with_request(function, click.argument("target"), seed_option)
+    return _with_request(function, click.argument("target", shell_complete=complete_target), seed_option)
 
 
 def against_options(function: F) -> F:
     """The same with an option --against instead of the argument; the request's target is empty where it is not given."""
     naming = click.option(
-        "--against", "target", metavar="TARGET", help="A network, or another ONNX file.  [default: the one the file says it is]"
-    )
+        "--against", "target", metavar="TARGET", shell_complete=complete_target,
+        help="A network, or another ONNX file.  [default: the one the file says it is]",
+    )  # fmt: skip
     return _with_request(function, naming, click.option("--seed", type=SEED, help="Seed of the fresh weights."))
 
 
@@ -171,5 +204,7 @@ inputs_option = click.option(
 arg_option = click.option("--arg", multiple=True, metavar="KEY=VALUE", help="An argument for the network's constructor.")
 checkpoint_option = click.option("--checkpoint", type=FILE, help="Weights to use: a file of safetensors or torch.save.")
 device_option = click.option("--device", default="cpu", show_default=True, metavar="cpu|cuda|auto", help="Where to run.")
-data_option = click.option("--data", metavar="NAME_OR_DIR", help="A dataset (`deploykit list datasets`) or a folder.")
+data_option = click.option(
+    "--data", metavar="NAME_OR_DIR", shell_complete=complete_data, help="A dataset (`deploykit list datasets`) or a folder."
+)
 threads_option = click.option("--threads", type=click.IntRange(1, 1024), help="Threads of every engine.  [default: all cores]")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from deploykit.cli._common import FILE, Common, common_options, threads_option
+from deploykit.cli._common import FILE, Common, common_options, complete_files, threads_option
 
 
 @click.command(short_help="Ask an ONNX file about images.")
 @click.argument("file", type=FILE)
-@click.argument("paths", nargs=-1, required=True)
+@click.argument("paths", nargs=-1, required=True, shell_complete=complete_files)
 @click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="How many of the best labels to show.")
 @click.option("--batch-size", type=click.IntRange(1, 65_536), default=64, show_default=True, help="Inputs per run.")
 @click.option(

@@ -11,6 +11,8 @@ from deploykit.cli._common import (
     FILE,
     Common,
     common_options,
+    complete_backends,
+    complete_target,
     device_option,
     target_options,
     threads_option,
@@ -34,7 +36,7 @@ class Depth(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 
 
 @click.command(short_help="Every layer's shape, parameters, operations and time.")
 @target_options
-@click.option("--against", metavar="TARGET", help="Another network or file to put beside it.")
+@click.option("--against", metavar="TARGET", shell_complete=complete_target, help="Another network or file to put beside it.")
 @click.option("--batch", type=click.IntRange(1, 1 << 20), help="Samples per run.  [default: 1, or what the file fixes]")
 @click.option(
     "--convention",
@@ -45,7 +47,12 @@ class Depth(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 
 )
 @click.option("--depth", type=Depth(), default="leaves", show_default=True, help="Every leaf module, or N levels of modules.")
 @click.option(
-    "--backends", default="torch,onnxruntime", show_default=True, metavar="A,B", help="Engines to time (`deploykit list backends`)."
+    "--backends",
+    default="torch,onnxruntime",
+    show_default=True,
+    metavar="A,B",
+    shell_complete=complete_backends,
+    help="Engines to time (`deploykit list backends`).",
 )
 @click.option("--latency/--no-latency", default=True, show_default=True, help="Measure times, or only count.")
 @device_option

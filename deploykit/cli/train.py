@@ -7,12 +7,21 @@ from typing import Any
 
 import click
 
-from deploykit.cli._common import FILE, Common, arg_option, arguments_of, common_options, data_option, seed_option
+from deploykit.cli._common import (
+    FILE,
+    Common,
+    arg_option,
+    arguments_of,
+    common_options,
+    complete_architecture,
+    data_option,
+    seed_option,
+)
 from deploykit.progress import SILENT
 
 
 @click.command(short_help="A checkpoint, trained by the recipe of the architecture.")
-@click.argument("arch")
+@click.argument("arch", shell_complete=complete_architecture)
 @data_option
 @click.option("--epochs", type=click.IntRange(0, 100_000), help="Passes over the training split.  [default: the recipe's]")
 @click.option("--batch-size", type=click.IntRange(1, 1 << 20), help="Samples per step.  [default: the recipe's]")

@@ -47,8 +47,4 @@ def load(name_or_folder: str, limit: int | None = None) -> Dataset:
 
 def list_datasets() -> list[dict[str, Any]]:
     """One dict per dataset: name, summary (the first line of its file)."""
-    found = []
-    for name in names():
-        doc = plugins.load(__name__, name, "dataset").__doc__ or ""
-        found.append({"name": name, "summary": doc.strip().split("\n")[0]})
-    return found
+    return [{"name": name, "summary": plugins.summary(__name__, name)} for name in names()]

@@ -24,13 +24,14 @@ from deploykit.architectures import Architecture
 from deploykit.arguments import StrPath
 from deploykit.errors import CheckpointError, ContractError, InputError
 from deploykit.network import checkpoint_fit, checkpoint_guard, checkpoint_kind, checkpoint_pickle
+from deploykit.network.places import NAME as NAME
+from deploykit.network.places import folder_of as folder_of
 from deploykit.runtime.contract import ArrayInput, ImageInput, input_from_dict
 
 KEY = "deploykit"
 FORMAT = 1
 MAX_HEADER = 4 << 20
 MAX_SAMPLE = 1 << 22  # elements of one input
-NAME = "model.safetensors"
 
 Renamed = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Mapping[str, Tensor]]
 
@@ -72,11 +73,6 @@ class Checkpoint:
         except (InputError, NotImplementedError):
             return  # it needs values to be built, or cannot be built at all; the real construction tells
         require_shapes(described.state_dict(), self.tensors, source)
-
-
-def folder_of(name: str) -> Path:
-    """Where the checkpoint and export of a shipped architecture lie by default."""
-    return Path("trained") / name
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: StrPath) -> None:

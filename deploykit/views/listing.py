@@ -36,8 +36,4 @@ def _architectures() -> list[dict[str, Any]]:
 def _plugins(kind: str) -> list[dict[str, Any]]:
     """One file each; the first line of the file says what it is."""
     package = {"formats": "deploykit.reports"}.get(kind, f"deploykit.{kind}")
-    found = []
-    for name in plugins.names(package):
-        doc = plugins.load(package, name, kind.removesuffix("s")).__doc__ or ""
-        found.append({"name": name, "summary": doc.strip().split("\n")[0]})
-    return found
+    return [{"name": name, "summary": plugins.summary(package, name)} for name in plugins.names(package)]

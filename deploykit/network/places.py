@@ -1,0 +1,12 @@
+"""Where the files of a network lie unless a user says otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+NAME = "model.safetensors"
+
+
+def folder_of(name: str) -> Path:
+    """Where the checkpoint and export of a shipped architecture lie by default."""
+    return Path("trained") / name
