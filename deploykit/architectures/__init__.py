@@ -34,20 +34,20 @@ __all__ = ["Architecture", "ArrayInput", "Entry", "ImageInput", "Recipe", "entry
 
 def names() -> tuple[str, ...]:
     """Every registered architecture, sorted: those of the files in this folder, and what the program registered itself."""
-    return tuple(sorted({*_catalogue.read(), *_registered()}))
+    return tuple(sorted({*_catalogue.read().entries, *_registered()}))
 
 
 def entry(name: str) -> Entry:
     """What a list says of the architecture of that name; nothing is built. Raises `UnknownName` with the nearest ones."""
     _require(name)
-    return _catalogue.read().get(name) or _registered()[name].entry
+    return _catalogue.read().entries.get(name) or _registered()[name].entry
 
 
 def get(name: str) -> Architecture:
     """The architecture of that name. Raises `UnknownName` with the nearest ones."""
     _require(name)
-    if name in _catalogue.read():
-        import_module(_catalogue.read()[name].module)
+    if name in _catalogue.read().entries:
+        import_module(_catalogue.read().entries[name].module)
     return _registered()[name]
 
 
@@ -57,6 +57,8 @@ def _require(name: str) -> None:
 
 
 def _registered() -> dict[str, Architecture]:
-    """What was registered so far in this process."""
+    """What was registered so far in this process, and by the files whose source does not tell."""
+    for module in _catalogue.read().unread:
+        import_module(module)
     registry = sys.modules.get(f"{__name__}._registry")
     return {} if registry is None else registry.REGISTRY

@@ -45,27 +45,29 @@ class _NotPlain(Exception):
     """The source says it in another way than with plain values."""
 
 
+@dataclass(frozen=True)
+class Catalogue:
+    """`entries`: the networks of this folder's files by name. `unread`: the modules that have to be imported to know theirs."""
+
+    entries: Mapping[str, Entry]
+    unread: tuple[str, ...] = ()
+
+
 @cache
-def read() -> Mapping[str, Entry]:
-    """Every network that a file of this folder registers, by its name."""
+def read() -> Catalogue:
+    """What the files of this folder register."""
     found: dict[str, Entry] = {}
+    unread: list[str] = []
     for plugin in plugins.names(PACKAGE):
         module = f"{PACKAGE}.{plugin.replace('-', '_')}"
         try:
             entries = list(_entries(module))
         except (_NotPlain, OSError, SyntaxError, UnicodeError, RecursionError):
             entries = []
-        found |= {entry.name: entry for entry in entries or _imported(module)}
-    return found
-
-
-def _imported(module: str) -> list[Entry]:
-    from importlib import import_module
-
-    from deploykit.architectures._registry import REGISTRY
-
-    import_module(module)
-    return [known.entry for known in REGISTRY.values() if known.build.__module__ == module]
+        found |= {entry.name: entry for entry in entries}
+        if not entries:
+            unread.append(module)
+    return Catalogue(found, tuple(unread))
 
 
 def _entries(module: str) -> Iterator[Entry]:

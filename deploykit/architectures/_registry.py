@@ -85,7 +85,7 @@ def register(
     """
 
     def decorate(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-        shipped = _catalogue.read().get(name)
+        shipped = _catalogue.read().entries.get(name)
         if name in REGISTRY or (shipped is not None and shipped.module != build.__module__):
             other = REGISTRY[name].build if name in REGISTRY else shipped
             raise ValueError(f"the architecture {name!r} is registered twice: {other} and {build}")
