@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from deploykit import plugins
+from deploykit.datasets._colours import in_colour
 from deploykit.datasets._types import Dataset, Split, as_image
 from deploykit.errors import DatasetError, UnknownName
 
 GENERAL = "folder"  # recognizes any folder of images, so it is asked last
 
-__all__ = ["Dataset", "Split", "as_image", "list_datasets", "load", "names"]
+__all__ = ["Dataset", "Split", "as_image", "in_colour", "list_datasets", "load", "names"]
 
 
 def names() -> tuple[str, ...]:

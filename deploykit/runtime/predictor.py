@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 import onnxruntime
@@ -43,7 +43,8 @@ class Predictor:
     (faster where runs follow each other). `warm_up`: this many runs on zeros before the first answer. `io_binding`: keep input
     and output buffers on the device, per input shape. `cuda_graph`: replay a recorded CUDA graph per input shape. `tf32`: let
     CUDA round matrix products. `check_finite`: refuse inputs with NaN or infinities. `max_pixels`: the largest image that will
-    be unpacked.
+    be unpacked. `channels`: the order of the colours in arrays that are images: "bgr" for frames of OpenCV, which no predictor can
+    tell from others; files and Pillow images say it themselves.
 
     Raises `ModelFileError` for a file that is missing, damaged or cannot be run, `ContractError` for a contract that is forged,
     newer or at odds with the graph. A file without a contract can be `run`.
@@ -64,9 +65,12 @@ class Predictor:
         tf32: bool = False,
         check_finite: bool = True,
         max_pixels: int = MAX_PIXELS,
+        channels: Literal["rgb", "bgr"] = "rgb",
     ) -> None:
         if not isinstance(model, (str, os.PathLike, bytes)):
             raise InputError(f"a model cannot be a {type(model).__name__}", "give the path of an ONNX file, or its bytes")
+        if channels not in ("rgb", "bgr"):
+            raise InputError(f"the order of colours cannot be {channels!r:.80}", 'choose "rgb", or "bgr" for frames of OpenCV')
         data, path = (model, None) if isinstance(model, bytes) else (read_model(model), Path(model))
         self.name = "the model" if path is None else shown(path)
         check_external_data(data, path)
@@ -87,6 +91,7 @@ class Predictor:
         self._session_run: Run
         self._check_finite = check_finite
         self._max_pixels = max_pixels
+        self._channels = channels
         self._prepare_run(opened.session)
         if io_binding or cuda_graph:
             from deploykit.runtime.binding import BoundRunner
@@ -105,7 +110,7 @@ class Predictor:
         """
         network = self._require_contract()
         _check_top(top)
-        sample = sample_of(source, network.contract, self._max_pixels)
+        sample = sample_of(source, network.contract, self._max_pixels, self._channels)
         found = answer_batch([sample], network, top)[0]
         if found.error is not None:
             raise ModelFileError(f"{self.name} gave no answer: {found.error}")
@@ -124,7 +129,7 @@ class Predictor:
 
         return stream(
             sources,
-            prepare=lambda source: sample_of(source, network.contract, self._max_pixels),
+            prepare=lambda source: sample_of(source, network.contract, self._max_pixels, self._channels),
             answer=lambda samples: answer_all(samples, network, top, batch_size),
             batch_size=batch_size,
             heavy=network.contract.preprocessing_in_graph,

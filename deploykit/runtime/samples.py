@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 MAX_ARRAY_BYTES = 1 << 30
 
 
-def sample_of(source: Any, contract: Contract, max_pixels: int) -> NDArray[Any]:
+def sample_of(source: Any, contract: Contract, max_pixels: int, channels: Literal["rgb", "bgr"] = "rgb") -> NDArray[Any]:
     """One input without the batch: uint8 (height, width, channels) for images, otherwise an array of the contract's shape.
 
+    `channels`: the order of the colours in an array that is an image.
     Images keep their size where the graph resizes them itself. Raises `ImageError`, `InputError`.
     """
     if isinstance(contract.input, ArrayInput):
@@ -30,7 +31,7 @@ def sample_of(source: Any, contract: Contract, max_pixels: int) -> NDArray[Any]:
     from deploykit.runtime.images import open_image
     from deploykit.runtime.preprocessing import flatten, resized_size, to_pixels
 
-    image = open_image(source, max_pixels)
+    image = open_image(_as_rgb(source) if channels == "bgr" else source, max_pixels)
     rules = contract.input
     try:
         if not contract.preprocessing_in_graph:
@@ -42,6 +43,13 @@ def sample_of(source: Any, contract: Contract, max_pixels: int) -> NDArray[Any]:
         raise ImageError(f"{_name_of(source)}: {error.problem}", error.hint) from error
     except (ValueError, OSError, MemoryError) as error:  # Pillow cannot convert every mode
         raise ImageError(f"{_name_of(source)} cannot be converted ({type(error).__name__}: {error})", "save it as RGB") from error
+
+
+def _as_rgb(source: Any) -> Any:
+    """An array (height, width, 3 or 4) with its first and third channel exchanged; anything else as it is."""
+    if isinstance(source, np.ndarray) and source.ndim == 3 and source.shape[2] in (3, 4):
+        return source[:, :, [2, 1, 0, 3][: source.shape[2]]]
+    return source
 
 
 def batch_of(samples: list[NDArray[Any]], contract: Contract, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -31,7 +31,7 @@ from deploykit.training import record
 from deploykit.training.augment import augment
 from deploykit.training.batches import Batches
 from deploykit.training.optimization import Optimization, Order, mix, optimizer_of, schedule
-from deploykit.training.plan import Plan, checkpoint_of, fit_arguments, initialize, plain
+from deploykit.training.plan import Plan, checkpoint_of, fit_arguments, fit_colours, initialize, plain
 from deploykit.training.processes import Deterministic, Interruptible, Processes, processes_for, together, world_size
 from deploykit.training.result import TrainingResult
 from deploykit.training.state import State
@@ -59,10 +59,13 @@ def train(
 ) -> TrainingResult:
     """Train an architecture by its recipe; write ``model.safetensors``, history, curves and a card into `out`.
 
-    Anything left at `None` comes from the recipe. `limit`: at most so many training samples. `patience`: stop after so many
-    epochs without a better validation metric. `init`: weights to start from (a head for another number of classes starts
-    fresh). `resume`: go on where an interrupted run into the same folder stopped. Without it, what an earlier run left in
-    `out` is kept: it moves to ``previous-1`` (or the next number) in there when the first epoch of this run is done.
+    Anything left at `None` comes from the recipe. Where `data` has images in colour and `arguments` do not say `in_channels`, the
+    network gets 3 of them if it can, and the result's `notes` say so.
+
+    `limit`: at most so many training samples. `patience`: stop after so many epochs without a better validation metric. `init`:
+    weights to start from (a head for another number of classes starts fresh). `resume`: go on where an interrupted run into the
+    same folder stopped. Without it, what an earlier run left in `out` is kept: it moves to ``previous-1`` (or the next number) in
+    there when the first epoch of this run is done.
 
     Raises `UnknownName`, `InputError`, `DatasetError`, `CheckpointError` before anything is written, `OutputError` for a
     folder that cannot be written, `TrainingDiverged` when the loss or a metric is no longer finite, `DeviceUnavailable`.
@@ -78,9 +81,10 @@ def train(
     changes: dict[str, Any] = {k: plain(v) for k, v in chosen.items() if v is not None}
     recipe = replace(architecture.recipe, **changes)
     dataset = datasets.load(recipe.dataset, plain(limit))
-    arguments = fit_arguments(architecture, dataset, plain(arguments or {}))
+    given, notes = fit_colours(architecture, dataset if source is not None else None, plain(arguments or {}), init)
+    arguments = fit_arguments(architecture, dataset, given)
     folder = home or checkpoint.folder_of(name)
-    plan = Plan(architecture, recipe, dataset, arguments, plain(seed), precision, plain(limit), plain(patience), folder)
+    plan = Plan(architecture, recipe, dataset, arguments, plain(seed), precision, plain(limit), plain(patience), folder, notes)
     plan.check()
     torch.manual_seed(plan.seed)
     network = architecture.create(arguments)
@@ -207,7 +211,9 @@ def _finish(
     if processes.is_main:
         state.begin(plan.folder)
     previous = Path(state.previous) if state.previous else None
-    result = TrainingResult(plan.architecture.name, path, state.epoch, seconds, plan.metric, metrics, state.history, previous)
+    result = TrainingResult(
+        plan.architecture.name, path, state.epoch, seconds, plan.metric, metrics, state.history, previous, plan.notes
+    )
     if processes.is_main:
         weights = checkpoint_of(plan, network, {**metrics, "metric": plan.metric, "epoch": state.best_epoch})
         checkpoint.save_checkpoint(weights, path)

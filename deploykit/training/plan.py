@@ -13,9 +13,9 @@ import numpy as np
 from torch import nn
 
 from deploykit.architectures import Architecture, ImageInput, Recipe
-from deploykit.datasets import Dataset
-from deploykit.errors import DatasetError, InputError
-from deploykit.network import checkpoint
+from deploykit.datasets import Dataset, in_colour
+from deploykit.errors import CheckpointError, DatasetError, InputError, counted
+from deploykit.network import checkpoint, checkpoint_kind
 from deploykit.training import record
 
 
@@ -32,6 +32,7 @@ class Plan:
     limit: int | None
     patience: int | None
     folder: Path
+    notes: tuple[str, ...] = ()
 
     @property
     def input(self) -> Any:
@@ -128,6 +129,34 @@ def fit_arguments(architecture: Architecture, dataset: Dataset, arguments: Mappi
     return fitted
 
 
+def fit_colours(
+    architecture: Architecture, dataset: Dataset | None, arguments: Mapping[str, Any], init: Path | None
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The arguments with the channels of the data, and a remark on it; who says `in_channels` is not asked.
+
+    `dataset`: the one that the user brought; the recipe's own is what the network was made for.
+
+    With `init` the channels are those of its network: weights for one channel are none for three.
+    """
+    fitted, name = dict(arguments), architecture.name
+    if dataset is None or not isinstance(architecture.input, ImageInput) or "in_channels" in arguments:
+        return fitted, ()
+    kept = checkpoint.load_checkpoint_or_none(init) if init is not None and checkpoint_kind.is_safetensors(init) else None
+    channels = kept.arguments.get("in_channels") if kept is not None and "in_channels" in architecture.defaults else None
+    if channels in (1, 3):
+        fitted["in_channels"] = channels
+    rules = architecture.input_for(fitted)
+    if not isinstance(rules, ImageInput) or rules.channels == 3 or not in_colour(dataset.train):
+        return fitted, ()
+    if channels == 1:
+        return fitted, (f"the images are in colour, the weights of {init} take grey ones: they are turned grey",)
+    if "in_channels" not in architecture.defaults:
+        return fitted, (f"the images are in colour, {name} takes grey ones: they are turned grey",)
+    return {**fitted, "in_channels": 3}, (
+        "the images are in colour: trained with in_channels=3 (--arg in_channels=1 turns them grey)",
+    )
+
+
 def initialize(network: nn.Module, path: Path, plan: Plan) -> None:
     """Weights to start from; where the number of classes differs, the tensors that have one row per class start fresh."""
     wanted = network.state_dict()
@@ -142,6 +171,11 @@ def initialize(network: nn.Module, path: Path, plan: Plan) -> None:
             and tensor.shape[:1] == (classes,)
         ):
             given[name] = tensor
+        if found is not None and found.ndim == tensor.ndim == 4 and {found.shape[1], tensor.shape[1]} == {1, 3}:
+            raise CheckpointError(
+                f"{path} has {name!r} for {counted(found.shape[1], 'channel')}, the network takes {tensor.shape[1]}",
+                f"add --arg in_channels={found.shape[1]}",
+            )
     checkpoint.load_weights(network, given, str(path))
 
 

@@ -13,6 +13,7 @@ class TrainingResult:
     """What a run made. `metrics`: of train, validation and test, accuracies in 0..1 or mean squared errors, as `metric` says.
 
     `previous`: the folder in which the files of an earlier run in the same folder were kept, if there was one.
+    `notes`: remarks for the user, such as that images in colour were found.
     """
 
     name: str
@@ -23,14 +24,16 @@ class TrainingResult:
     metrics: Mapping[str, float]
     history: list[dict[str, float]] = field(repr=False)
     previous: Path | None = None
+    notes: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """The public JSON form."""
-        return {**asdict(self), "checkpoint": str(self.checkpoint), "previous": str(self.previous) if self.previous else None}
+        paths = {"checkpoint": str(self.checkpoint), "previous": str(self.previous) if self.previous else None}
+        return {**asdict(self), **paths, "notes": list(self.notes)}
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> TrainingResult:
         """The result back from its JSON form. Raises `TypeError` or `KeyError` for another document."""
         previous = document.get("previous")
         paths = {"checkpoint": Path(document["checkpoint"]), "previous": Path(previous) if previous else None}
-        return cls(**{**document, **paths})
+        return cls(**{**document, **paths, "notes": tuple(document.get("notes", ()))})

@@ -131,8 +131,13 @@ def _origin(file: Path, asked: Request) -> Network:
     """The network that the file says it was made from."""
     provenance = _provenance(file)
     name = provenance.get("network")
-    if not isinstance(name, str) or not _is_shipped(name):
-        raise InputError(f"{file} does not say which network it is", "name it: deploykit validate FILE --against TARGET")
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{file} does not say which network it is", f"name it: deploykit validate {file} --against TARGET")
+    if not _is_shipped(name):
+        raise InputError(
+            f"{file} says that it was made from {name[:80]!r}, a network of your own; a file may not choose what code runs",
+            f"name it: deploykit validate {file} --against package.module:{name[:80]}",
+        )
     _require_arguments(file, provenance, asked)
     digest = provenance.get("checkpoint_sha256")
     if digest is None and asked.checkpoint is None:

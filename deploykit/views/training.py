@@ -36,5 +36,5 @@ def report(result: TrainingResult) -> Report:
         document=result.document(),
         facts=facts,
         tables=[Table(title, columns, rows)] if rows else [],
-        notes=[f"next: deploykit export {target}"],
+        notes=[*result.notes, f"next: deploykit export {target}"],
     )

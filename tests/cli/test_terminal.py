@@ -142,6 +142,15 @@ def test_an_own_network_is_told_that_its_weights_and_its_numbers_are_its_own(mad
     assert "1 layers" not in text
 
 
+def test_a_file_of_an_own_network_says_what_to_type(made, on_terminal):
+    file = next(value for label, value in made["export"].facts if label == "file")
+    shown = on_terminal(160, "validate", file)
+    assert shown.status == 2
+    text = "".join(shown.lines)  # as it was before the terminal broke the line
+    assert "says that it was made from 'Net', a network of your own" in text
+    assert f"deploykit validate {file} --against package.module:Net" in text
+
+
 def test_a_verdict_that_is_no_names_its_details_once(trained, exported, on_terminal, workdir):
     import onnx
 

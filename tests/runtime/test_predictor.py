@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from PIL import Image
 from small_models import DIGITS, LABELS, build, linear
 
 from deploykit.errors import ContractError, DeviceUnavailable, ImageError, InputError, ModelFileError
@@ -754,3 +755,24 @@ def test_warming_up_a_file_with_free_sizes() -> None:
     with pytest.raises(InputError, match=r"warmed up on zeros: x \(\d+, 1, \d+\); give inputs of your own") as error:
         predictor.warm_up()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("alpha", [False, True], ids=["3 channels", "4 channels"])
+def test_frames_of_opencv_are_turned_where_the_predictor_is_told_so(save, alpha: bool, tmp_path: Path) -> None:
+    rules = ImageInput(channels=3, height=8, width=8)
+    file = save(linear(rules), Contract(rules, Output("softmax", LABELS)))
+    pixels = np.random.default_rng(5).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    frame = pixels[:, :, ::-1]
+    if alpha:
+        frame, pixels = (np.dstack([x, np.full((8, 8), 255, np.uint8)]) for x in (frame, pixels))
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    with Predictor(file, "cpu") as rgb, Predictor(file, "cpu", channels="bgr") as bgr:
+        want = rgb.predict(pixels).score
+        assert rgb.predict(frame).score != want
+        assert bgr.predict(frame).score == want
+        assert next(bgr.predict_many([frame])).score == want
+        grey = pixels[:, :, 0].copy()
+        for same in (tmp_path / "x.png", Image.fromarray(pixels), grey):  # these say the order of their colours themselves
+            assert bgr.predict(same).score == rgb.predict(same).score
+    with pytest.raises(InputError, match='the order of colours cannot be .brg.; choose "rgb", or "bgr" for frames of OpenCV'):
+        Predictor(file, "cpu", channels="brg")  # type: ignore[arg-type]

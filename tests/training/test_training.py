@@ -320,6 +320,36 @@ def folder_of_images(root, classes, mode="RGB", count=12):
             Image.fromarray(pixels).convert(mode).save(root / f"class{label}" / f"{index}.png")
 
 
+def test_folders_in_colour_are_trained_in_colour_and_the_result_says_so(tmp_path):
+    images = tmp_path / "images"
+    folder_of_images(images, 2, count=4)
+
+    def run(name, out, **options):
+        result = train(name, data=images, epochs=0, limit=2, out=tmp_path / out, device="cpu", **options)
+        return load_checkpoint(result.checkpoint).arguments["in_channels"], result
+
+    channels, found = run("lenet5", "colour")
+    assert channels == 3
+    assert list(found.notes) == found.document()["notes"]
+    assert "in_channels=3" in found.notes[0]
+    assert run("lenet5", "said", arguments={"in_channels": 1})[0] == 1
+    assert run("resnet18-cifar", "is")[1].notes == ()
+    assert train("lenet5", epochs=0, limit=2, out=tmp_path / "digits", device="cpu").notes == ()
+    with pytest.raises(CheckpointError, match=r"for 1 channel, the network takes 3; add --arg in_channels=1"):
+        start = tmp_path / "digits" / "model.safetensors"
+        run("lenet5", "forced", arguments={"in_channels": 3}, init=start)
+    channels, found = run("lenet5", "as-init", init=start)
+    assert channels == 1
+    assert "turned grey" in found.notes[0]
+
+
+def test_grey_folders_are_trained_in_grey(tmp_path):
+    folder_of_images(tmp_path / "images", 2, mode="L", count=4)
+    result = train("lenet5", data=tmp_path / "images", epochs=0, limit=2, out=tmp_path / "out", device="cpu")
+    assert load_checkpoint(result.checkpoint).arguments["in_channels"] == 1
+    assert result.notes == ()
+
+
 def test_the_head_follows_the_dataset_and_init_starts_from_other_classes(tmp_path):
     pytest.importorskip("deploykit.datasets.folder")
     folder_of_images(tmp_path / "images", 3)
