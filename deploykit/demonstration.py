@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from deploykit import arguments as read
 from deploykit import datasets, files
@@ -16,15 +16,18 @@ from deploykit.network.checkpoint import NAME
 from deploykit.profiler import Profile, profile
 from deploykit.progress import Progress
 from deploykit.runtime import Prediction, Predictor
+from deploykit.shown import Shown
 from deploykit.training import TrainingResult, train
 
 NETWORK = "lenet5"
 DIGITS = 10
 
 
-@dataclass(frozen=True)
-class Demonstration:
+@dataclass(frozen=True, repr=False)
+class Demonstration(Shown):
     """What each step made. `predictions` are of the deployed file on image files, `truth` what the writers meant."""
+
+    _view: ClassVar[str] = "demonstration"
 
     folder: Path
     images: Path
@@ -34,6 +37,9 @@ class Demonstration:
     predictions: tuple[Prediction, ...]
     truth: tuple[str, ...]
     seconds: float
+
+    def __repr__(self) -> str:
+        return f"<Demonstration in {self.folder}: {self.export.verdict.verdict}>"
 
     def document(self) -> dict[str, Any]:
         """The public JSON form: one key per step."""

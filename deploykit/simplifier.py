@@ -12,9 +12,9 @@ import contextlib
 import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import onnx
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from deploykit.onnx_file import answers, external_data, sessions, walk
 from deploykit.onnx_file import inputs as graph_inputs
 from deploykit.runtime import values
 from deploykit.runtime.isolation import isolated
+from deploykit.shown import Shown
 
 Feeds = Mapping[str, NDArray[Any]]
 
@@ -36,9 +37,14 @@ GROWTH = 1.1  # how much larger the file may become, as a factor
 SMALL_GROWTH = 1 << 16  # and in bytes beyond that: room for the shapes that onnxsim notes
 
 
-@dataclass(frozen=True)
-class Simplified:
-    """The model to go on with. `applied`: whether it is the simplified one; `reason` says why, or why not."""
+@dataclass(frozen=True, repr=False)
+class Simplified(Shown):
+    """The model to go on with. `applied`: whether it is the simplified one; `reason` says why, or why not.
+
+    `file` and `out`: where it was read and written by `simplify`; `None` for a model that never lay in a file.
+    """
+
+    _view: ClassVar[str] = "simplification"
 
     model: onnx.ModelProto = field(repr=False)
     applied: bool
@@ -46,6 +52,13 @@ class Simplified:
     before: Mapping[str, int]
     after: Mapping[str, int]
     compared: int = 0
+    file: Path | None = None
+    out: Path | None = None
+
+    def __repr__(self) -> str:
+        where = f" {self.file} -> {self.out}" if self.file else ""
+        nodes = f"{sum(self.before.values())} -> {sum(self.after.values())} nodes"
+        return f"<Simplified{where}: {nodes}, {self.reason}>"
 
     def document(self) -> dict[str, Any]:
         """The public JSON form: operators before and after, and how many comparisons were made."""
@@ -86,7 +99,7 @@ def simplify(file: StrPath, out: StrPath | None = None, inputs: Inputs | None = 
     else:
         result = simplified(model, batches, file, [larger] if _shapes(larger) != _shapes(batches[0]) else [])
     onnx_file.write(result.model, out)
-    return result
+    return replace(result, file=file, out=out)
 
 
 def default_out(file: Path) -> Path:

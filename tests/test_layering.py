@@ -19,7 +19,7 @@ PACKAGE = Path(deploykit.__file__).parent
 # From the bottom to the top: folders of `deploykit/`, and the modules that lie at its root. Each may import its own layer and those below.
 LAYERS = (
     {"_version", "errors"},
-    {"arguments", "files", "lazy", "plugins", "progress"},
+    {"arguments", "files", "lazy", "plugins", "progress", "shown"},
     {"runtime"},
     {"architectures", "datasets", "reports"},
     {"network", "onnx_file"},
@@ -124,7 +124,18 @@ def test_an_underscore_is_private_to_its_folder(module):
 
 def test_no_loose_module_lies_at_the_root():
     loose = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
-    assert loose == {"_version", "arguments", "demonstration", "errors", "files", "lazy", "plugins", "progress", "simplifier"}
+    assert loose == {
+        "_version",
+        "arguments",
+        "demonstration",
+        "errors",
+        "files",
+        "lazy",
+        "plugins",
+        "progress",
+        "shown",
+        "simplifier",
+    }
 
 
 @pytest.mark.parametrize("page", ["CONTRIBUTING.md", "SECURITY.md"])

@@ -16,8 +16,7 @@ from deploykit.cli._common import FILE, Common, common_options, inputs_option
 @common_options
 def command(file: Path, out: Path | None, inputs: Path | None, common: Common) -> None:
     """Simplify FILE with onnxsim, and keep the result only if it gives the same answers."""
-    from deploykit.simplifier import default_out, simplify
+    from deploykit.simplifier import simplify
     from deploykit.views.simplification import report
 
-    out = out or default_out(file)
-    common.emit(report(simplify(file, out, inputs), file, out))
+    common.emit(report(simplify(file, out, inputs)))

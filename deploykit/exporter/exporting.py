@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import onnx
 
@@ -30,6 +30,7 @@ from deploykit.onnx_file import external_data, sessions
 from deploykit.onnx_file import preprocessing as graph_preprocessing
 from deploykit.progress import Progress
 from deploykit.runtime.contract import ArrayInput, Contract, ImageInput
+from deploykit.shown import Shown
 from deploykit.simplifier import Simplified
 from deploykit.verdict import Precision, Verdict
 
@@ -37,12 +38,14 @@ OPSET = 20
 OPSETS = range(18, onnx.defs.onnx_opset_version() + 1)
 
 
-@dataclass(frozen=True)
-class ExportResult:
+@dataclass(frozen=True, repr=False)
+class ExportResult(Shown):
     """What an export made: `file` of `bytes` bytes, which ends in ``.rejected.onnx`` where the verdict was no.
 
     `seconds`: of the steps export, simplify and validate. `simplified`: what the simplifier did.
     """
+
+    _view: ClassVar[str] = "export"
 
     target: str
     file: Path
@@ -54,6 +57,9 @@ class ExportResult:
     simplified: Simplified
     verdict: Verdict
     contract: Contract = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"<ExportResult {self.target} -> {self.file}: {self.verdict.verdict}>"
 
     def document(self) -> dict[str, Any]:
         """The public JSON form."""

@@ -26,6 +26,7 @@ from deploykit.progress import Progress
 from deploykit.runtime.cores import cores
 
 SECONDS = 6.0
+HERE = "the module was timed in this process, beside all else that it holds: it exists nowhere else"
 MAX_SUM_ERROR = 0.15  # |sum of the layers' times / time of the whole run - 1| above which the report says so
 
 
@@ -162,14 +163,17 @@ def _first(opened: Opened, options: Options) -> Subject:
 def _with_times(found: Profile, reports: Sequence[LatencyReport], options: Options) -> Profile:
     from deploykit.network.running import torch_device
 
+    latencies = tuple(entry for report in reports for entry in report.latencies)
+    here = any(entry.peak_memory_bytes is None for entry in latencies)
     peak = roofline.peak(str(torch_device(options.device)), options.threads)
     return replace(
         found,
         against=None if found.against is None else replace(found.against, peak=peak),
-        latencies=tuple(entry for report in reports for entry in report.latencies),
+        latencies=latencies,
         comparisons=tuple(entry for report in reports for entry in report.comparisons),
         conditions=reports[0].conditions,
         peak=peak,
+        notes=(*found.notes, *([HERE] if here else [])),
     )
 
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from deploykit.profiler import conventions
 from deploykit.profiler.benchmark.latency import Comparison, Latency
 from deploykit.profiler.benchmark.roofline import Peak
 from deploykit.profiler.layer_table import Layer, LayerTable
 from deploykit.profiler.pytorch.layers import Depth
+from deploykit.shown import Shown
 
 
-@dataclass(frozen=True)
-class Profile:
+@dataclass(frozen=True, repr=False)
+class Profile(Shown):
     """What is in a network or file, what it costs, and how long it takes.
 
     `table`: one row per layer. `latencies` and `comparisons`: whole runs. `conditions`: the machine, as texts. `peak`: the
     best this machine can do, `None` if nothing was timed. `against`: the other network or file. `agreement`: the largest
     difference of the two networks' outputs, relative to their scale; `None` where they were not compared.
     """
+
+    _view: ClassVar[str] = "profile"
 
     target: str
     table: LayerTable
@@ -32,6 +35,10 @@ class Profile:
     against: Profile | None = None
     agreement: float | None = None
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        totals, unit = self.table.totals, conventions.get(self.table.convention).unit
+        return f"<Profile {self.target}: {len(self.table.layers)} layers, {totals.params:,} parameters, {totals.ops:,} {unit}>"
 
     def document(self) -> dict[str, Any]:
         """The public JSON form."""

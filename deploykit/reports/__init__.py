@@ -12,8 +12,8 @@ from deploykit.reports._types import Bars, Column, Kind, Report, Spread, Table
 from deploykit.reports._values import human_bytes, printable, show
 
 __all__ = [
-    "Bars", "Column", "Kind", "Report", "Spread", "Table", "check_picture", "draw", "human_bytes", "names", "printable", "render",
-    "show",
+    "Bars", "Column", "Kind", "Report", "Spread", "Table", "check_picture", "draw", "fragment", "human_bytes", "names", "printable",
+    "render", "show",
 ]  # fmt: skip
 
 
@@ -26,6 +26,13 @@ def render(report: Report, format: str) -> str:  # noqa: A002
     """The report as text in one of the formats. Raises `UnknownName`."""
     text: str = plugins.load(__name__, format, "format").render(report)
     return text
+
+
+def fragment(report: Report) -> str:
+    """The report without its charts as HTML to be put into another page, such as a cell of a notebook."""
+    from deploykit.reports import _fragment
+
+    return _fragment.render(report)
 
 
 def check_picture(path: Path) -> None:

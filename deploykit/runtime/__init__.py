@@ -21,21 +21,23 @@ from typing import TYPE_CHECKING
 from deploykit.lazy import attach
 
 if TYPE_CHECKING:
-    from deploykit.runtime.batch import expand as expand
     from deploykit.runtime.batch import predict as predict
     from deploykit.runtime.diagnosis import Diagnosis as Diagnosis
     from deploykit.runtime.diagnosis import Provider as Provider
     from deploykit.runtime.diagnosis import doctor as doctor
+    from deploykit.runtime.paths import expand as expand
     from deploykit.runtime.prediction import Candidate as Candidate
     from deploykit.runtime.prediction import Prediction as Prediction
+    from deploykit.runtime.prediction import Predictions as Predictions
     from deploykit.runtime.predictor import Predictor as Predictor
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
-        "batch": ["expand", "predict"],
+        "batch": ["predict"],
         "diagnosis": ["Diagnosis", "Provider", "doctor"],
-        "prediction": ["Candidate", "Prediction"],
+        "paths": ["expand"],
+        "prediction": ["Candidate", "Prediction", "Predictions"],
         "predictor": ["Predictor"],
     },
 )

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import glob
 import os
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 
+from deploykit import arguments as read
 from deploykit.errors import InputError
-from deploykit.progress import SILENT, Progress
-from deploykit.runtime.contract import Contract, ImageInput
-from deploykit.runtime.images import SUFFIXES
-from deploykit.runtime.prediction import Prediction
+from deploykit.progress import Progress
+from deploykit.runtime.paths import Paths, expand
+from deploykit.runtime.prediction import Predictions
 from deploykit.runtime.predictor import Predictor
-
-Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-
-_ARRAYS = (".npy",)
 
 
 def predict(
@@ -27,13 +21,14 @@ def predict(
     batch_size: int = 64,
     device: str = "auto",
     threads: int | None = None,
-    progress: Progress = SILENT,
-) -> list[Prediction]:
+    progress: Progress | None = None,
+) -> Predictions:
     """One `Prediction` per input, in the order given; what cannot be read has `error` and spoils nothing else.
 
     `file`: an ONNX file with a contract, or an open `Predictor`. `paths`: files, folders (their images, subfolders too, in the
     order of their names) and patterns such as "digits/*.png". Raises what `Predictor` raises, and `InputError` for no paths.
     """
+    progress = read.progress(progress)
     if isinstance(file, Predictor):
         return _predict(file, paths, top, batch_size, progress)
     progress.start("loading")
@@ -41,25 +36,13 @@ def predict(
         return _predict(model, paths, top, batch_size, progress)
 
 
-def expand(paths: Paths, contract: Contract | None = None) -> Iterator[str]:
-    """The single files behind files, folders and patterns. What leads nowhere is given as it is: reading it says why."""
-    several = [paths] if isinstance(paths, (str, os.PathLike)) else paths
-    suffixes = SUFFIXES if contract is None or isinstance(contract.input, ImageInput) else _ARRAYS
-    for path in several:
-        text = os.fsdecode(path)
-        if not os.path.lexists(text) and glob.has_magic(text):
-            matches = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 (pathlib has no absolute patterns)
-            for match in matches or [text]:
-                yield from _files(match, suffixes)
-        else:
-            yield from _files(text, suffixes)
-
-
-def _predict(model: Predictor, paths: Paths, top: int, batch_size: int, progress: Progress) -> list[Prediction]:
+def _predict(model: Predictor, paths: Paths, top: int, batch_size: int, progress: Progress) -> Predictions:
+    if not isinstance(paths, (str, os.PathLike)):
+        paths = _several(paths)
     files = list(expand(paths, model.contract))
     if not files:
         raise InputError("nothing to predict: no paths were given", "give files, folders or patterns such as 'digits/*.png'")
-    found = []
+    found = Predictions()
     answers = model.predict_many(files, batch_size, top)
     progress.start("predicting", len(files))
     for answer in answers:
@@ -68,17 +51,9 @@ def _predict(model: Predictor, paths: Paths, top: int, batch_size: int, progress
     return found
 
 
-def _files(path: str, suffixes: tuple[str, ...]) -> Iterator[str]:
-    """The file itself, or the files with one of `suffixes` in a folder; an empty folder is given back, to be refused by name."""
-    if not Path(path).is_dir():
-        yield path
-        return
-    empty = True
-    for folder, subfolders, names in os.walk(path):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(names):
-            if name.lower().endswith(suffixes) and not name.startswith("."):
-                empty = False
-                yield str(Path(folder) / name)
-    if empty:
-        yield path
+def _several(paths: Paths) -> list[str | os.PathLike[str]]:
+    found = list(paths) if isinstance(paths, Iterable) and not isinstance(paths, (bytes, Mapping)) else None
+    wrong = paths if found is None else next((path for path in found if not isinstance(path, (str, os.PathLike))), None)
+    if found is None or wrong is not None:
+        raise InputError(f"the paths to predict cannot be {wrong!r:.80}", "give files; a Predictor takes arrays and images too")
+    return found

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnxruntime
@@ -20,6 +20,7 @@ from deploykit.runtime.identity import IDENTITY_MODEL
 from deploykit.runtime.providers import CPU, CUDA, NO_CUDA, missing_libraries, parse_device
 from deploykit.runtime.quiet import held_stderr
 from deploykit.runtime.session import SessionSettings, from_log, make_session, nodes_on_cpu, open_session, reason
+from deploykit.shown import Shown
 
 # One module in two wheels: whichever was installed last has overwritten the other.
 _WHEELS = re.compile(r"onnxruntime([-_.].+)?|ort[-_.].+", re.IGNORECASE)
@@ -36,13 +37,15 @@ class Provider:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class Diagnosis:
+@dataclass(frozen=True, repr=False)
+class Diagnosis(Shown):
     """What holds on this machine. `advice`: what to do, most important first; empty where nothing is wrong.
 
     `versions`: packages and CUDA majors by name, only what is there. `missing_libraries`: what the CUDA provider links against
     and this machine cannot load. `cores`, `threads`: logical cores of the machine, and how many this process may use.
     """
+
+    _view: ClassVar[str] = "diagnosis"
 
     versions: Mapping[str, str]
     providers: tuple[Provider, ...]
@@ -50,6 +53,9 @@ class Diagnosis:
     cores: int
     threads: int
     advice: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"<Diagnosis: {', '.join(p.name for p in self.providers if p.usable)} usable, advice: {len(self.advice)}>"
 
     def usable(self, provider: str) -> bool:
         """Whether "CUDAExecutionProvider" (or another) really works here."""

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from deploykit.errors import DeploykitError, ImageError, first_line
-from deploykit.runtime.reading import read_file, shown
+from deploykit.runtime.reading import read_file, read_stream, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,8 +61,15 @@ def open_image(source: Any, max_pixels: int = MAX_PIXELS) -> Image:
         return _from_array(source, max_pixels)
     if hasattr(source, "getexif") and hasattr(source, "load"):
         return _loaded(source, "the image", max_pixels)
+    if callable(getattr(source, "read", None)):
+        return _decode(read_stream(source, MAX_BYTES, ImageError, "the open image"), "the image", max_pixels)
+    if hasattr(source, "detach"):
+        raise ImageError(
+            f"an image cannot be a {type(source).__name__}", _as_image("tensor.cpu().numpy()", source.shape, str(source.dtype))
+        )
     raise ImageError(
-        f"an image cannot be a {type(source).__name__}", "give a path, bytes, a Pillow image or a uint8 array (height, width[, 3])"
+        f"an image cannot be a {type(source).__name__}",
+        "give a path, an open file, bytes, a Pillow image or a uint8 array (height, width[, 3])",
     )
 
 
@@ -151,12 +158,29 @@ def _from_array(pixels: NDArray[Any], max_pixels: int) -> Image:
     if pixels.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))):
         raise ImageError(
             f"an image cannot be a {pixels.dtype} array of shape {shape}",
-            "give uint8 (height, width) or (height, width, 1, 3 or 4)",
+            _as_image("array", shape, str(pixels.dtype)),
         )
     _check_size((shape[1], shape[0]), "the image", max_pixels)
     if len(shape) == 3 and shape[2] == 1:
         pixels = pixels[:, :, 0]
     return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def _as_image(name: str, shape: tuple[int, ...], dtype: str) -> str:
+    """What makes an image of an array called `name`: the expression to type, where its shape tells what it is."""
+    colours = (1, 3, 4)
+    text = name
+    if len(shape) == 3 and shape[0] in colours and shape[2] not in colours:
+        text += ".transpose(1, 2, 0)"
+    elif len(shape) == 4 and shape[1] in colours and shape[3] not in colours:
+        text += ".transpose(0, 2, 3, 1)"
+    elif not (len(shape) == 2 or (len(shape) in (3, 4) and shape[-1] in colours)):
+        return "give uint8 (height, width) or (height, width, 1, 3 or 4)"
+    if dtype.removeprefix("torch.").startswith(("float", "bfloat")):
+        text = f"({text} * 255).round().astype('uint8') if its values are from 0 to 1"
+    elif dtype.removeprefix("torch.") != "uint8":
+        text += ".astype('uint8')"
+    return f"ask about several with predict_many({text})" if len(shape) == 4 else f"give {text}"
 
 
 def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from deploykit.errors import ModelFileError
 from deploykit.runtime.reading import shown
+from deploykit.shown import Shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deploykit.runtime.contract import Output
+
+SHOWN = 3  # predictions of a list that its short form names
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +28,16 @@ class Candidate:
     index: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Prediction:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Prediction(Shown):
     """The answer for one input.
 
     A classifier gives `label`, `score` and `index` of the best candidate, and the `top` candidates, best first; a file
     without class names calls its classes "0", "1", ... Any other network gives `values`, its output for this input without
     the batch, and no label. `path` is the path or text that was asked about. Where `error` is set there is no answer.
     """
+
+    _view: ClassVar[str] = "predictions"
 
     label: str | None = None
     score: float | None = None
@@ -41,6 +46,25 @@ class Prediction:
     values: NDArray[Any] | None = None
     path: str | None = None
     error: str | None = None
+
+    def __repr__(self) -> str:
+        """What there is of an answer, in a line; `top` and `values` in full are attributes."""
+        said = {
+            "label": None if self.label is None else repr(self.label),
+            "score": None if self.score is None else f"{self.score:.4g}",
+            "top": f"{len(self.top)} candidates" if len(self.top) > 1 else None,
+            "values": None if self.values is None else f"{self.values.dtype} {self.values.shape}",
+            "path": None if self.path is None else repr(self.path),
+            "error": None if self.error is None else repr(self.error),
+        }
+        return f"Prediction({', '.join(f'{name}={text}' for name, text in said.items() if text is not None)})"
+
+    def __str__(self) -> str:
+        """The same line: apps print and log one after the other."""
+        return repr(self)
+
+    def _report(self) -> Any:
+        return Predictions([self])._report()
 
     @property
     def ok(self) -> bool:
@@ -74,6 +98,16 @@ class Prediction:
 
     def _key(self) -> tuple[object, ...]:
         return (self.label, self.score, self.index, self.top, self.path, self.error)
+
+
+class Predictions(Shown, list[Prediction]):
+    """What `predict` gives: a list with one `Prediction` per input. `print` shows a table, a notebook too."""
+
+    _view: ClassVar[str] = "predictions"
+
+    def __repr__(self) -> str:
+        first = ", ".join(map(repr, self[:SHOWN]))
+        return f"[{first}{f', ... {len(self) - SHOWN:,} more' if len(self) > SHOWN else ''}]"
 
 
 def answers(raw: NDArray[Any], output: Output, top: int) -> list[Prediction]:

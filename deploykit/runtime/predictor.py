@@ -19,6 +19,7 @@ from deploykit.runtime.checks import check_contract, check_value
 from deploykit.runtime.contract import Contract
 from deploykit.runtime.images import MAX_PIXELS
 from deploykit.runtime.onnx_bytes import check_external_data, read_model
+from deploykit.runtime.paths import each
 from deploykit.runtime.prediction import Prediction
 from deploykit.runtime.reading import shown
 from deploykit.runtime.samples import sample_of
@@ -101,11 +102,16 @@ class Predictor:
         if warm_up:
             self.warm_up(warm_up)
 
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The names of the classes, in the order of the output; `None` where the file names none."""
+        return None if self.contract is None else self.contract.output.labels
+
     def predict(self, source: Any, top: int = 1) -> Prediction:
         """The answer for one input, with the `top` best labels.
 
-        `source`: for networks that take images a path, the bytes of an image file, a Pillow image or a uint8 array (height,
-        width) or (height, width, 3 or 4); for others an array without the batch or the path of a .npy file.
+        `source`: for networks that take images a path, an open file or the bytes of an image file, a Pillow image or a uint8 array
+        (height, width) or (height, width, 3 or 4); for others an array without the batch, or a .npy file by its path or open.
         Raises `ImageError`, `InputError`, and `ContractError` for a file without a contract.
         """
         network = self._require_contract()
@@ -119,6 +125,10 @@ class Predictor:
     def predict_many(self, sources: Iterable[Any], batch_size: int = 64, top: int = 1) -> Iterator[Prediction]:
         """Answers for any number of inputs, lazily and in order; threads decode ahead, memory stays bounded.
 
+        `sources`: a list (or anything that can be iterated) of what `predict` takes, with one answer per entry; an array with a
+        batch; or one path: a file, a folder (its images, subfolders too), a pattern such as "digits/*.png". Raises `InputError`
+        for a single image, which is not many.
+
         An input that cannot be read becomes a `Prediction` with `error` and spoils nothing else.
         """
         network = self._require_contract()
@@ -128,7 +138,7 @@ class Predictor:
         from deploykit.runtime.stream import stream
 
         return stream(
-            sources,
+            each(sources, network.contract),
             prepare=lambda source: sample_of(source, network.contract, self._max_pixels, self._channels),
             answer=lambda samples: answer_all(samples, network, top, batch_size),
             batch_size=batch_size,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from typing import Any
 
 from deploykit.errors import InputError, first_line
 
@@ -24,7 +25,7 @@ def read_file(path: str | os.PathLike[str], limit: int, error: type[InputError])
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "no ordinary file"
-            raise error(f"{name} is {what}", "give a file, or a folder that has some")
+            raise error(f"{name} is {what}", "give a file; a folder that has some can be given alone")
         with os.fdopen(handle, "rb", closefd=False) as stream:
             data = stream.read(limit + 1) if status.st_size <= limit else None
     except (OSError, MemoryError) as reason:
@@ -36,6 +37,22 @@ def read_file(path: str | os.PathLike[str], limit: int, error: type[InputError])
     if not data:
         raise error(f"{name} is empty", "is it the right file?")
     return data
+
+
+def read_stream(stream: Any, limit: int, error: type[InputError], name: str) -> bytes:
+    """The bytes that an open file, or anything else with `read`, still has; it stays open. Raises `error` in one line."""
+    try:
+        data = stream.read(limit + 1)
+    except Exception as reason:  # whatever somebody else's stream raises
+        raise error(f"{name} cannot be read ({type(reason).__name__}: {first_line(reason, 120)})", "give its bytes") from reason
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        if hasattr(data, "close"):
+            data.close()  # a coroutine that nobody awaits would warn
+            raise error(f"{name} is read asynchronously", "give its bytes: await file.read()")
+        raise error(f"{name} gives {type(data).__name__}, not bytes", 'open the file with open(path, "rb")')
+    if not 0 < len(data) <= limit:
+        raise error(f"{name} has no bytes left" if not data else f"{name} is larger than {limit:,} bytes", "is it the right file?")
+    return bytes(data)
 
 
 def shown(path: str | os.PathLike[str]) -> str:

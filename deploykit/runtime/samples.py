@@ -11,7 +11,7 @@ import numpy as np
 from deploykit.errors import ImageError, InputError
 from deploykit.runtime.checks import check_finite
 from deploykit.runtime.contract import ArrayInput, Contract, ImageInput
-from deploykit.runtime.reading import read_file, shown
+from deploykit.runtime.reading import read_file, read_stream, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,7 +64,11 @@ def batch_of(samples: list[NDArray[Any]], contract: Contract, dtype: np.dtype[An
 
 def load_array(path: str | os.PathLike[str]) -> NDArray[Any]:
     """The array in a .npy file; never a pickle. Raises `InputError` naming the file."""
-    data = read_file(path, MAX_ARRAY_BYTES, InputError)
+    return _parsed(read_file(path, MAX_ARRAY_BYTES, InputError), shown(path))
+
+
+def _parsed(data: bytes, name: str) -> NDArray[Any]:
+    """The array whose .npy file has these bytes. Raises `InputError` with the `name`."""
     stream = BytesIO(data)
     try:
         version = np.lib.format.read_magic(stream)
@@ -77,7 +81,7 @@ def load_array(path: str | os.PathLike[str]) -> NDArray[Any]:
         stream.seek(0)
         array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
     except Exception as error:  # the header is parsed text: anything may be raised
-        raise InputError(f"{shown(path)} is no readable .npy file ({str(error)[:120]})", "write it with numpy.save") from error
+        raise InputError(f"{name} is no readable .npy file ({str(error)[:120]})", "write it with numpy.save") from error
     return array
 
 
@@ -87,8 +91,11 @@ def _array_of(source: Any, rules: ArrayInput) -> NDArray[Any]:
         array = load_array(source)
     elif isinstance(source, np.ndarray):
         array = source
+    elif callable(getattr(source, "read", None)):
+        array = _parsed(read_stream(source, MAX_ARRAY_BYTES, InputError, "the open file"), "the open file")
     else:
-        raise InputError(f"an input cannot be a {type(source).__name__}", "the network takes numpy arrays or .npy files")
+        hint = "give tensor.cpu().numpy()" if hasattr(source, "detach") else "the network takes numpy arrays or .npy files"
+        raise InputError(f"an input cannot be a {type(source).__name__}", hint)
     if array.ndim != len(rules.shape) or any(w not in (None, h) for w, h in zip(rules.shape, array.shape, strict=True)):
         wanted = "(" + ", ".join("any" if s is None else str(s) for s in rules.shape) + ")"
         raise InputError(f"{name} has shape {array.shape}, the network takes {wanted}")

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from deploykit.shown import Shown
 
 
-@dataclass(frozen=True)
-class TrainingResult:
+@dataclass(frozen=True, repr=False)
+class TrainingResult(Shown):
     """What a run made. `metrics`: of train, validation and test, accuracies in 0..1 or mean squared errors, as `metric` says.
 
     `previous`: the folder in which the files of an earlier run in the same folder were kept, if there was one.
     `notes`: remarks for the user, such as that images in colour were found.
     """
+
+    _view: ClassVar[str] = "training"
 
     name: str
     checkpoint: Path
@@ -25,6 +30,9 @@ class TrainingResult:
     history: list[dict[str, float]] = field(repr=False)
     previous: Path | None = None
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<TrainingResult {self.name} -> {self.checkpoint}: test {self.metric} {self.metrics.get('test', math.nan):.4g}>"
 
     def document(self) -> dict[str, Any]:
         """The public JSON form."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from numpy.typing import NDArray
+
+from deploykit.shown import Shown
 
 Word = Literal["same", "different", "not proven", "invalid"]
 
@@ -58,14 +60,16 @@ class Decisions:
     flipped: tuple[tuple[int, float], ...] = ()
 
 
-@dataclass(frozen=True)
-class Verdict:
+@dataclass(frozen=True, repr=False)
+class Verdict(Shown):
     """Is the file still the same network? The evidence, and who is to blame if it is not.
 
     `witness`: of a file that is different, inputs on which both part, by name, and what each answered: ``network/NAME`` and
     ``file/NAME``; `None` where no inputs show it. `sizes`: per open axis, the smallest and the largest size at which the file was
     seen to be right.
     """
+
+    _view: ClassVar[str] = "verdict"
 
     file: str
     against: str
@@ -79,6 +83,10 @@ class Verdict:
     notes: tuple[str, ...] = field(default=())
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     witness: Mapping[str, NDArray[Any]] | None = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        failed = "".join(f"; {check.name}: {check.detail}" for check in self.checks if not check.passed)
+        return f"<Verdict {self.file} against {self.against}: {self.verdict}{failed[:200]}>"
 
     @property
     def same(self) -> bool:

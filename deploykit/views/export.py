@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from deploykit import architectures
 from deploykit.errors import counted
 from deploykit.exporter import ExportResult
+from deploykit.network.request import Target
 from deploykit.reports import Report, human_bytes
 from deploykit.runtime.contract import ImageInput
 from deploykit.views import verdict as verdict_view
@@ -22,7 +24,7 @@ def report(result: ExportResult) -> Report:
     ]
     notes = [*judged.notes]
     if result.verdict.same:
-        notes.append(f"next: deploykit profile {result.target}{_predict(result)}")
+        notes.append(f"next: deploykit profile {_named(result)}{_predict(result)}")
     else:
         notes.append("the file was set aside under this name, so that nobody deploys it by mistake")
     return Report(
@@ -34,6 +36,12 @@ def report(result: ExportResult) -> Report:
         tables=judged.tables,
         notes=notes,
     )
+
+
+def _named(result: ExportResult) -> str:
+    """What a command can be given: a module that somebody had in memory is known by its file alone."""
+    known = Target.parse(result.target).kind != "architecture" or result.target in architectures.names()
+    return result.target if known else str(result.file)
 
 
 def _predict(result: ExportResult) -> str:

@@ -15,7 +15,7 @@ _COLUMNS = (
 )
 
 
-def report(result: Simplified, file: Path, out: Path) -> Report:
+def report(result: Simplified) -> Report:
     """One row per operator that either graph has."""
     names = sorted({*result.before, *result.after})
     counts = [(name, result.before.get(name, 0), result.after.get(name, 0)) for name in names]
@@ -23,9 +23,13 @@ def report(result: Simplified, file: Path, out: Path) -> Report:
     before, after = sum(b for _, b, _ in counts), sum(a for _, _, a in counts)
     totals = {"operator": "total", "before": before, "after": after, "change": after - before}
     return Report(
-        title=f"simplified {file}",
-        document={"file": str(file), "out": str(out), **result.document()},
+        title=f"simplified {result.file or 'a model'}",
+        document={"file": _text(result.file), "out": _text(result.out), **result.document()},
         headline=("simplified: " if result.applied else "left as it was: ") + result.reason,
-        facts=[("written to", str(out))],
+        facts=[("written to", str(result.out))] if result.out else [],
         tables=[Table("", _COLUMNS, rows, totals)],
     )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ from deploykit.profiler.benchmark.device import require_device
 from deploykit.profiler.benchmark.process import ThisProcess, Timed, TimedProcess
 from deploykit.profiler.subjects import Subject
 from deploykit.progress import SILENT, Progress
+from deploykit.shown import Shown
 
 BLOCK_MS = 8.0  # the length of a block, on average over the engines
 MIN_RUNS, MAX_RUNS = 3, 1000  # per block
@@ -115,14 +116,19 @@ class Comparison:
         return dict(vars(self))
 
 
-@dataclass(frozen=True)
-class LatencyReport:
+@dataclass(frozen=True, repr=False)
+class LatencyReport(Shown):
     """Every engine, every comparison with the first one, and the conditions they were taken under."""
+
+    _view: ClassVar[str] = "latency"
 
     latencies: tuple[Latency, ...]
     comparisons: tuple[Comparison, ...]
     conditions: Mapping[str, str]
     outputs: tuple[tuple[NDArray[Any], ...], ...] = field(default=(), repr=False)
+
+    def __repr__(self) -> str:
+        return f"<LatencyReport: {'; '.join(map(str, self.comparisons)) or ', '.join(entry.label for entry in self.latencies)}>"
 
     def document(self) -> dict[str, Any]:
         """The public JSON form."""
