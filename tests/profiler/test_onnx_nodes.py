@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from deploykit import architectures, exporter, onnx_file
 from deploykit.errors import InputError
 from deploykit.network import target
-from deploykit.profiler import profile
+from deploykit.profiler import profile, profiling
 from deploykit.profiler.onnx import weight_type
 from deploykit.profiler.onnx.inputs import fixed
 from deploykit.profiler.onnx.nodes import count_nodes
@@ -468,3 +468,69 @@ def test_a_file_is_a_target(tmp_path):
     found = profile(str(file), latency=False)
     assert (found.table.totals.ops, found.table.totals.params) == (416_520, 61_706)
     assert found.table.totals.trainable_params is None
+
+
+@pytest.mark.parametrize(
+    ("model", "macs"),
+    [
+        (call("FlexAttention", [(2, 4, 5, 8), (2, 2, 7, 8), (2, 2, 7, 6)], "ai.onnx.preview"), 2 * 4 * 5 * 7 * 14),
+        (call("MatMulBnb4", [(3, 16), (64,), (1,)], K=16, N=8), 3 * 16 * 8),
+        (call("MatMulNBitsMlp", [(3, 16), None, None, (8, 1, 8), (8,), None, (8, 1, 8), (8,)], K=16, N=8), 2 * 3 * 16 * 8),
+        (
+            call("MatMulNBitsQkv", [(3, 16), None, None, (8, 1, 8), (8,), None, (4, 1, 8), (4,), None, (4, 1, 8), (4,)],
+                 K=16, Nq=8, Nkv=4),
+            3 * 16 * (8 + 4 + 4),
+        ),
+    ],
+)  # fmt: skip
+def test_operators_of_other_domains(model, macs):
+    found = count_nodes(model)
+    assert (found.totals.ops, found.uncounted) == (macs, {})
+
+
+def test_a_standard_operator_that_is_newer_than_the_formulas_is_not_called_free(monkeypatch):
+    """Linear attention by a delta rule: a state of 8 x 6 written and read once per key head, and read once per query head."""
+    model = call("LinearAttention", [(2, 5, 32), (2, 5, 16), (2, 5, 12)], "", q_num_heads=4, kv_num_heads=2, update_rule="delta")
+    model.opset_import[0].version = 27
+    assert count_nodes(model).totals.ops == 2 * 5 * 48 * (4 + 2 * 2)
+    assert count_nodes(one("Relu", [(1, 2)])).uncounted == {}
+    monkeypatch.setattr("deploykit.profiler.onnx.operators.NEWEST", 5)
+    assert count_nodes(one("CumSum", [(1, 2), (1,)])).uncounted == {"CumSum": 1}
+
+
+def test_a_sequence_input_is_counted_and_not_timed(tmp_path):
+    """Nobody can make one up; a scalar, a text and an axis of no size are as good as any."""
+    node = helper.make_node("ConcatFromSequence", ["s"], ["y"], axis=0)
+    model = model_of([node], {}, ["y"])
+    model.graph.input.append(helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None))
+    file = tmp_path / "model.onnx"
+    onnx.save(model, file)
+    found = profile(str(file))
+    assert [row.type for row in found.table.layers] == ["ConcatFromSequence"]
+    assert found.notes == ("NOT TIMED: the input 's' is a sequence, not a tensor, so no values can be made up for it",)
+    entries = {"a": (), "b": (1, 0)}
+    model = model_of([helper.make_node("Relu", ["b"], ["y"])], entries, ["y"])
+    model.graph.input.append(helper.make_tensor_value_info("t", TensorProto.STRING, (2,)))
+    model.graph.input.append(helper.make_tensor_value_info("f", TensorProto.FLOAT8E5M2, (2,)))
+    shapes = [(entry.shape, entry.kind) for entry in fixed(model, None)]
+    assert shapes == [((), "tensor"), ((1, 0), "tensor"), ((2,), "text"), ((2,), "tensor")]
+
+
+def raise_input_error(*args, **kwargs):
+    raise InputError("the model cannot take an input of 2", "choose another")
+
+
+def test_made_up_values_that_a_file_does_not_take_lose_no_table(tmp_path, monkeypatch):
+    """A size that is the value of an input: made-up ones are 0 or 1."""
+    nodes = [helper.make_node("ConstantOfShape", ["shape"], ["r"]), helper.make_node("MatMul", ["r", "w"], ["y"])]
+    model = model_of(nodes, {}, ["y"], {"w": (6, 5)})
+    model.graph.input.append(helper.make_tensor_value_info("shape", TensorProto.INT64, (2,)))
+    file = tmp_path / "model.onnx"
+    onnx.save(model, file)
+    monkeypatch.setattr(profiling, "measure_latency", raise_input_error)  # as the engine does, after seconds in another process
+    found = profile(str(file))
+    assert found.table.totals.params == 30
+    assert found.notes[-1] == "NOT TIMED: the model cannot take an input of 2; choose another"
+    assert found.table.ops_at_least
+    given = profile(str(file), latency=False, inputs={"shape": np.array([1, 6])})
+    assert (given.table.totals.ops, given.table.ops_at_least) == (30, False)

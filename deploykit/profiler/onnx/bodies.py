@@ -18,11 +18,12 @@ from deploykit.profiler.conventions import Convention
 from deploykit.profiler.layer_table import Shape
 from deploykit.profiler.onnx import weights
 from deploykit.profiler.onnx.microsoft import FREE
-from deploykit.profiler.onnx.operators import FORMULAS, NOT_KNOWN, full_name, is_standard, node_ops
+from deploykit.profiler.onnx.operators import FORMULAS, NOT_KNOWN, full_name, is_known, node_ops
 from deploykit.profiler.onnx.run import Run, Shapes
 from deploykit.profiler.onnx.shapes import Graph, known_shapes, node_of
 
 MACS = conventions.get("macs")
+CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})  # operators that do nothing but run their bodies
 
 
 @dataclass
@@ -117,7 +118,7 @@ class _Measured:
             except NOT_KNOWN:
                 self.found.uncounted[walk.operator(node)] += 1
                 return
-            if ops is None and ((macs and self.rules.per_mac is None) or not (is_standard(shaped) or full_name(shaped) in FREE)):
+            if ops is None and ((macs and self.rules.per_mac is None) or not (is_known(shaped) or full_name(shaped) in FREE)):
                 self.found.uncounted[walk.operator(node)] += 1
                 return
             self.found.ops += times * (ops or 0)
@@ -158,17 +159,30 @@ def _by_name(proto: onnx.NodeProto, graph: Graph, index: int, rules: Convention)
     """The cost of each branch by the shapes that can be inferred; `None` for one of which that does not tell."""
     if index >= len(graph.inferred):
         return {name: None for name, _ in _named_bodies(proto)}
-    pairs = zip(_named_bodies(proto), walk.bodies(graph.inferred[index]), strict=True)
-    return {name: _static(body, inferred, graph, rules) for (name, body), inferred in pairs}
+    return _branches(proto, graph.inferred[index], ChainMap(graph.shapes), graph.scope, rules)
 
 
-def _static(body: onnx.GraphProto, inferred: onnx.GraphProto, graph: Graph, rules: Convention) -> Inside | None:
-    scope = weights.Scope(weights.stored_in(body, ""), graph.scope)
-    shapes = ChainMap(known_shapes(inferred), {name: stored.dims for name, stored in scope.stored.items()}, graph.shapes)
+def _branches(
+    proto: onnx.NodeProto, inferred: onnx.NodeProto, around: ChainMap[str, Shape], outer: weights.Scope, rules: Convention
+) -> dict[str, Inside | None]:
+    pairs = zip(_named_bodies(proto), walk.bodies(inferred), strict=True)
+    return {name: _static(body, again, around, outer, rules) for (name, body), again in pairs}
+
+
+def _static(
+    body: onnx.GraphProto, inferred: onnx.GraphProto, around: ChainMap[str, Shape], outer: weights.Scope, rules: Convention
+) -> Inside | None:
+    scope = weights.Scope(weights.stored_in(body, ""), outer)
+    stored = {name: stored.dims for name, stored in scope.stored.items()}
+    shapes = around.new_child(known_shapes(inferred) | stored)
     found = Inside()
-    for node in body.node:
+    for place, node in enumerate(body.node):
         if walk.has_bodies(node) and costly(node):
-            return None
+            inner = _alike(_branches(node, inferred.node[place], shapes, scope, rules)) if node.op_type == "If" else None
+            if inner is None:
+                return None
+            found.ops, found.macs = found.ops + inner.ops, found.macs + inner.macs
+            continue
         constant = {name for name in node.input if scope.find(name)}
         sizes = [[shapes.get(name) if name else None for name in names] for names in (node.input, node.output)]
         shaped = node_of(node, "", sizes[0], sizes[1], constant)
@@ -176,7 +190,7 @@ def _static(body: onnx.GraphProto, inferred: onnx.GraphProto, graph: Graph, rule
             ops, macs = node_ops(shaped, rules), node_ops(shaped, MACS)
         except NOT_KNOWN:
             return None
-        if ops is None and not (is_standard(shaped) or full_name(shaped) in FREE):
+        if ops is None and not (is_known(shaped) or full_name(shaped) in FREE):
             return None
         found.ops += ops or 0
         found.macs += macs or 0

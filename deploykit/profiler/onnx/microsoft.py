@@ -1,4 +1,4 @@
-"""Operators of the domain com.microsoft, which onnxruntime's own optimizer and quantizer write into files.
+"""Operators of other domains: com.microsoft, which onnxruntime's optimizer and quantizer write into files, and ai.onnx.ml.
 
 Source: docs/ContribOperators.md of onnxruntime. Those without a formula that are known to multiply and accumulate nothing are
 `FREE`; the rest are reported as uncounted.
@@ -20,6 +20,12 @@ FREE = frozenset(
     QLinearSoftmax QLinearWhere QuantizeLinear QuickGelu Range ReduceSumInteger RelativePositionBias RemovePadding
     ReorderInput ReorderOutput RestorePadding RotaryEmbedding SimplifiedLayerNormalization SkipGroupNorm
     SkipLayerNormalization SkipSimplifiedLayerNormalization Tokenizer TorchEmbedding Trilu Unique
+    """.split()  # noqa: SIM905
+) | frozenset(
+    f"ai.onnx.ml.{name}"
+    for name in """
+    ArrayFeatureExtractor Binarizer CastMap CategoryMapper DictVectorizer FeatureVectorizer Imputer LabelEncoder Normalizer
+    OneHotEncoder Scaler TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor ZipMap
     """.split()  # noqa: SIM905
 )
 

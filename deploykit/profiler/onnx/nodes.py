@@ -18,7 +18,7 @@ from deploykit.profiler.onnx import bodies
 from deploykit.profiler.onnx.bodies import Places
 from deploykit.profiler.onnx.inputs import FixedInput, Unmade, as_given, fixed, values
 from deploykit.profiler.onnx.microsoft import FREE
-from deploykit.profiler.onnx.operators import FORMULAS, NOT_KNOWN, Node, full_name, is_standard, node_ops
+from deploykit.profiler.onnx.operators import FORMULAS, NOT_KNOWN, Node, full_name, is_known, node_ops
 from deploykit.profiler.onnx.run import Run, observe
 from deploykit.profiler.onnx.shapes import Graph
 from deploykit.profiler.onnx.weights import Weights
@@ -57,7 +57,7 @@ def count_nodes(
     rows = tuple(counter.rows())
     if counter.needs_run and file is not None:
         run = _run_of(graph, file, inputs, feeds)
-        counter = _Counter(rules, Graph(graph.model, inputs, run.shapes), run)
+        counter = _Counter(rules, Graph(graph.model, inputs, run.values), run)
         rows = tuple(counter.rows())
     totals = Totals(sum(row.params for row in rows), None, None, sum(row.ops for row in rows))
     first = next((entry.shape for entry in inputs if entry.shape is not None), ())
@@ -93,7 +93,10 @@ class _Counter:
         for index, (node, proto) in enumerate(zip(self.graph.nodes, self.graph.protos, strict=True)):
             if node.op_type == "Constant" and node.domain in walk.STANDARD:
                 continue
-            ops, macs = self._body(index, node, proto, places) if walk.has_bodies(proto) else (self._ops(node), _macs(node))
+            ops, macs = (0, 0) if proto.op_type in bodies.CONTROL else (self._ops(node), _macs(node))
+            if walk.has_bodies(proto):
+                inside = self._body(index, node, proto, places)
+                ops, macs = ops + inside[0], macs + inside[1]
             yield Layer(
                 path=node.name,
                 type=full_name(node),
@@ -128,7 +131,7 @@ class _Counter:
             return 0
         if found is not None:
             return found
-        if self._is_product(node) or not (is_standard(node) or full_name(node) in FREE):
+        if self._is_product(node) or not (is_known(node) or full_name(node) in FREE):
             self.uncounted[full_name(node)] += 1
         elif node.op_type not in MOVEMENT:
             self.excluded[full_name(node)] += 1
@@ -141,7 +144,8 @@ class _Counter:
     def _body(self, index: int, node: Node, proto: onnx.NodeProto, places: Places) -> tuple[int, int]:
         """(operations, MACs) of a loop or branch: what a run has shown; without one, what all branches have in common."""
         if not bodies.costly(proto):
-            self.excluded[node.op_type] += 1
+            if proto.op_type in bodies.CONTROL:
+                self.excluded[node.op_type] += 1
             return 0, 0
         self.needs_run = True
         found = bodies.count(proto, places.of(index), self.graph, index, self.run, self.rules)

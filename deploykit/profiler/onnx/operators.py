@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -65,6 +66,9 @@ class UnknownShape(Exception):
     """A size that the formula needs is not known."""
 
 
+NEWEST = 27  # opset whose operators were looked through for formulas
+_NEWER = frozenset({"SwiGLU"})
+
 # What a formula raises where it cannot tell; but for the first, of a graph that contradicts itself.
 NOT_KNOWN = (UnknownShape, IndexError, KeyError, ValueError, TypeError)
 
@@ -90,12 +94,19 @@ def full_name(node: Node) -> str:
     return node.op_type if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
 
 
-def is_standard(node: Node) -> bool:
-    """Whether the ONNX standard defines the operator."""
-    return node.domain in STANDARD and onnx.defs.has(node.op_type)
+def is_known(node: Node) -> bool:
+    """Whether an operator without a formula is known to multiply and accumulate nothing: the standard's, but for newer ones."""
+    if node.domain not in STANDARD or not onnx.defs.has(node.op_type):
+        return False
+    return node.op_type in _NEWER or _first_version(node.op_type) <= NEWEST
 
 
-@formula_for("Conv", "ConvInteger", "DeformConv", "com.microsoft.FusedConv", "com.microsoft.NhwcFusedConv")
+@cache
+def _first_version(operator: str) -> int:
+    return min(s.since_version for s in onnx.defs.get_all_schemas_with_history() if s.name == operator and s.domain in STANDARD)
+
+
+@formula_for("Conv", "CausalConvWithState", "ConvInteger", "DeformConv", "com.microsoft.FusedConv", "com.microsoft.NhwcFusedConv")
 def _conv(node: Node) -> int:
     return prod(node.output) * prod(node.shape(1)[1:])
 
@@ -143,6 +154,26 @@ def _attention(node: Node) -> int:
         return batch * heads * asked * steps * (size + value[-1])
     heads, value_heads = node.attributes.get("q_num_heads", 1), node.attributes.get("kv_num_heads", 1)
     return query[0] * query[1] * steps * (query[2] + heads * (value[2] // value_heads))
+
+
+@formula_for("ai.onnx.preview.FlexAttention")
+def _flexible_attention(node: Node) -> int:
+    """Scores and values of Q, K, V, (batch, heads, steps, size) each; what its graphs do to the scores is counted apart."""
+    batch, heads, asked, size = node.shape(0)
+    value = node.shape(2)
+    return batch * heads * asked * node.shape(1)[-2] * (size + value[-1])
+
+
+@formula_for("LinearAttention")
+def _linear_attention(node: Node) -> int:
+    """Step by step, as it is defined: keys and values (batch, steps, heads x size) into a state, by it each query, and, by a delta
+    rule, each key.
+    """
+    query_heads, heads = int(node.attributes["q_num_heads"]), int(node.attributes["kv_num_heads"])
+    batch, steps, keys = node.shape(1)
+    rule = node.attributes.get("update_rule", b"gated_delta")
+    delta = "delta" in (rule.decode() if isinstance(rule, bytes) else str(rule))
+    return batch * steps * (keys // heads) * (node.shape(2)[2] // heads) * (query_heads + heads * (2 if delta else 1))
 
 
 @formula_for("Einsum")

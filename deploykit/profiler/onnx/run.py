@@ -71,11 +71,11 @@ class Run:
     """What one run has shown.
 
     `calls`: by the place of a node in `walk.nodes(graph)`, how often it ran on which shapes; a node that did not run is not there.
-    `shapes`: of the values of the graph itself, by name. `failure`: why there was no run, or why it is not whole; else "".
+    `values`: those of the graph itself, with type and shape. `failure`: why there was no run, or why it is not whole; else "".
     """
 
     calls: Mapping[int, Counter[Shapes]] = field(default_factory=dict)
-    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    values: Sequence[onnx.ValueInfoProto] = ()
     failure: str = ""
 
 
@@ -108,43 +108,45 @@ def observe(model: onnx.ModelProto, file: Path, feeds: Mapping[str, NDArray[Any]
             return Run(failure="it does not fit into memory")
         finally:
             timer.cancel()
-        calls, cut = _calls(told)
+        calls, outputs, cut = _calls(told)
     if cut and not failure:
         failure = f"it runs more than {MOST_EVENTS:,} nodes"
-    nodes: list[onnx.NodeProto] = list(walk.nodes(model.graph)) if calls else []
-    return Run(calls, _shapes(model.graph, nodes, calls), failure)
+    return Run(calls, tuple(_values(model.graph, outputs)), failure)
 
 
-def _calls(told: Path) -> tuple[dict[int, Counter[Shapes]], bool]:
-    """The calls in the file that the profiler wrote, one event a line, and whether it stopped writing before the end."""
+def _calls(told: Path) -> tuple[dict[int, Counter[Shapes]], dict[int, Sequence[Mapping[str, Any]]], bool]:
+    """From the file that the profiler wrote, one event a line: the calls by node, and the outputs of those that ran once.
+
+    Last, whether the profiler stopped before the end.
+    """
     found: dict[int, Counter[Shapes]] = defaultdict(Counter)
+    outputs: dict[int, Sequence[Mapping[str, Any]]] = {}
     events = 0
     with told.open() as lines:
         for line in lines:
             events += 1
             match = _NUMBER.search(line)
             if match is not None:
-                arguments = json.loads(line.strip().rstrip(","))["args"]
-                sides = (_sizes(arguments.get(f"{side}_type_shape", ())) for side in ("input", "output"))
-                found[int(match[1])][tuple(sides)] += 1
-    return dict(found), events >= MOST_EVENTS
+                place, arguments = int(match[1]), json.loads(line.strip().rstrip(",").rstrip("]"))["args"]
+                inputs, outputs[place] = (arguments.get(f"{side}_type_shape", ()) for side in ("input", "output"))
+                found[place][_sizes(inputs), _sizes(outputs[place])] += 1
+    return dict(found), outputs, events >= MOST_EVENTS
 
 
 def _sizes(described: Sequence[Mapping[str, Sequence[int]]]) -> tuple[Shape, ...]:
     return tuple(tuple(int(size) for size in sizes) for entry in described for sizes in entry.values())
 
 
-def _shapes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto], calls: Mapping[int, Counter[Shapes]]) -> dict[str, Shape]:
+def _values(graph: onnx.GraphProto, outputs: Mapping[int, Sequence[Mapping[str, Any]]]) -> Iterator[onnx.ValueInfoProto]:
     """By value of the graph itself; the profiler leaves out outputs that are no tensors, so only whole lists are believed."""
-    own = {output for node in graph.node for output in node.output if output}
-    found: dict[str, Shape] = {}
-    for place, shapes in calls.items():
-        names = [name for name in nodes[place].output if name]
-        if len(shapes) == 1 and names and names[0] in own:
-            _, outputs = next(iter(shapes))
-            if len(outputs) == len(names):
-                found.update(zip(names, outputs, strict=True))
-    return found
+    place = 0
+    for node in graph.node:
+        names, told = [name for name in node.output if name], outputs.get(place, ())
+        if len(names) == len(told):
+            for name, described in zip(names, told, strict=True):
+                kind, sizes = next(iter(described.items()))
+                yield onnx.helper.make_tensor_value_info(name, getattr(onnx.TensorProto, kind.upper(), 0), sizes)
+        place += 1 + sum(1 for body in walk.bodies(node) for _ in walk.nodes(body))
 
 
 @contextmanager

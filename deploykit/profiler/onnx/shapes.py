@@ -24,20 +24,21 @@ class Graph:
     """Nodes in the order of execution, and what is stored.
 
     `model`: with its local functions put in. `stored`: shapes of the weights in the file by name, of any type; `scope`: the tensors
-    themselves. `seen`: shapes of values that a run has shown; they fill what cannot be inferred. `inferred`: the nodes again, with
+    themselves. `seen`: values as a run has shown them; they fill what cannot be inferred. `inferred`: the nodes again, with
     the shapes inside their bodies.
     """
 
-    def __init__(self, model: onnx.ModelProto, inputs: Sequence[FixedInput], seen: Mapping[str, Shape] | None = None) -> None:
+    def __init__(self, model: onnx.ModelProto, inputs: Sequence[FixedInput], seen: Sequence[onnx.ValueInfoProto] = ()) -> None:
         self.model = _without_functions(model)
         graph = self.model.graph
         self.stored = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer if min(tensor.dims, default=0) >= 0}
         self.stored |= {s.values.name: tuple(s.dims) for s in graph.sparse_initializer}
         self._note_constants(graph)
         self.scope = Scope(stored_in(graph, ""))
-        self.inferred, known = _infer(self.model, inputs)
+        self.inferred, known = _infer(self.model, inputs, seen)
         fixed = {entry.name: entry.shape for entry in inputs if entry.shape is not None}
-        self.shapes = dict(seen or {}) | known | self.stored | fixed
+        shown = {value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim) for value in seen}
+        self.shapes = shown | known | self.stored | fixed
         self.nodes = tuple(_nodes(graph, self.shapes, self.stored))
         self.protos = tuple(graph.node)
 
@@ -95,9 +96,11 @@ def _value(attribute: onnx.AttributeProto) -> Any:
     return list(value) if attribute.type == onnx.AttributeProto.INTS else value
 
 
-def _infer(model: onnx.ModelProto, inputs: Sequence[FixedInput]) -> tuple[Sequence[onnx.NodeProto], dict[str, Shape]]:
+def _infer(
+    model: onnx.ModelProto, inputs: Sequence[FixedInput], seen: Sequence[onnx.ValueInfoProto]
+) -> tuple[Sequence[onnx.NodeProto], dict[str, Shape]]:
     """The nodes with what is known inside their bodies, and shapes by value name; none for a graph that the inference refuses."""
-    slim = _slim(model, inputs)
+    slim = _slim(model, inputs, seen)
     try:
         inferred = shape_inference.infer_shapes(slim, check_type=False, strict_mode=False, data_prop=True)
     except Exception:  # native code; what it cannot say is reported as uncounted
@@ -127,7 +130,7 @@ def _without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
     return inliner.inline_local_functions(marked)
 
 
-def _slim(model: onnx.ModelProto, inputs: Sequence[FixedInput]) -> onnx.ModelProto:
+def _slim(model: onnx.ModelProto, inputs: Sequence[FixedInput], seen: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
     """The model with the inputs' sizes fixed, and inputs of the same shape in place of large weights.
 
     What the file says of values in between is dropped (it was for free sizes), except for values that only a custom operator
@@ -159,6 +162,9 @@ def _slim(model: onnx.ModelProto, inputs: Sequence[FixedInput]) -> onnx.ModelPro
         graph.output.append(onnx.ValueInfoProto(name=value.name))
         if value.type.HasField("tensor_type"):
             graph.output[-1].type.tensor_type.elem_type = value.type.tensor_type.elem_type
+    outputs = {value.name for value in graph.output}
+    graph.value_info.extend(value for value in seen if value.name not in outputs)
     custom = {output for node in model.graph.node if node.domain not in STANDARD for output in node.output}
+    custom -= {value.name for value in seen}
     graph.value_info.extend(value for value in model.graph.value_info if value.name in custom)
     return slim

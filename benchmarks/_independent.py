@@ -1,0 +1,364 @@
+"""A second opinion on ONNX files, which shares nothing with deploykit's profiler: multiply-accumulates and parameters.
+
+MACs come from the shapes that a run shows: onnxruntime gives the inputs and outputs of the operators as outputs of the graph; files
+with bodies or local functions run in onnx's reference evaluator, every operator watched. Parameters are the numbers stored in the
+file; what a stored number is for tells the name that the operator's schema has for that input.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, reference
+from onnx.reference.op_run import OpRun
+from onnxruntime.capi import _pybind_state
+
+Shape = tuple[int, ...]
+Shapes = Sequence[Shape | None]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of an operator: attributes as plain values, shapes of inputs and outputs, `None` for one that is left out."""
+
+    operator: str
+    attributes: Mapping[str, Any]
+    inputs: Shapes
+    outputs: Shapes
+
+
+def macs(model: onnx.ModelProto, file: Path, feeds: Mapping[str, Any]) -> int:
+    """Multiply-accumulates in one run of the file. Raises whatever the run raises."""
+    whole = any(True for _ in _inner_graphs(model.graph)) or bool(model.functions)
+    if whole:
+        return sum(map(_cost, _watched(file, feeds)))
+    try:
+        return sum(map(_cost, _told(model, file, feeds)))
+    except Exception:  # onnxruntime has no kernel for every operator that onnx defines
+        return sum(map(_cost, _watched(file, feeds)))
+
+
+def _watched(file: Path, feeds: Mapping[str, Any]) -> list[Call]:
+    """The calls of a run in onnx's reference evaluator."""
+    calls: list[Call] = []
+    with _listening(calls):
+        reference.ReferenceEvaluator(str(file)).run(None, dict(feeds))
+    return calls
+
+
+@contextmanager
+def _listening(calls: list[Call]) -> Iterator[None]:
+    usual = OpRun.run
+
+    def run(self: OpRun, *values: Any, **options: Any) -> Any:
+        found = usual(self, *values, **options)
+        node = self.onnx_node
+        name = _full_name(node)
+        if name in _COSTS:
+            attributes = {key: getattr(self, key, None) for key in _ATTRIBUTES}
+            given = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.type != onnx.AttributeProto.GRAPH}
+            calls.append(Call(name, {**attributes, **given}, [_shape(v) for v in values], [_shape(v) for v in found]))
+        return found
+
+    OpRun.run = run  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        OpRun.run = usual  # type: ignore[method-assign]
+
+
+def _shape(value: Any) -> Shape | None:
+    return tuple(np.shape(value)) if hasattr(value, "shape") else None
+
+
+def _told(model: onnx.ModelProto, file: Path, feeds: Mapping[str, Any]) -> Iterator[Call]:
+    """The calls of a run in onnxruntime, whose values all become outputs."""
+    nodes = [node for node in model.graph.node if _full_name(node) in _COSTS]
+    if not nodes:
+        return
+    asked = onnx.ModelProto()
+    asked.CopyFrom(model)
+    produced = {name for node in model.graph.node for name in node.output}
+    known = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    known |= {sparse.values.name: tuple(sparse.dims) for sparse in model.graph.sparse_initializer}
+    known |= {name: tuple(np.shape(value)) for name, value in feeds.items()}
+    wanted = {name for node in nodes for name in (*node.input, *node.output) if name in produced}
+    del asked.graph.output[:]
+    asked.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(wanted))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(file.resolve().parent))
+    session = onnxruntime.InferenceSession(asked.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    found = session.run(names, dict(feeds))
+    known |= {name: tuple(np.shape(value)) for name, value in zip(names, found, strict=True)}
+    for node in nodes:
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        sides = ([known[name] if name else None for name in side] for side in (node.input, node.output))
+        yield Call(_full_name(node), attributes, *sides)
+
+
+def _full_name(node: onnx.NodeProto) -> str:
+    return f"{node.domain}.{node.op_type}".removeprefix("ai.onnx.") if node.domain not in ("", "ai.onnx") else node.op_type
+
+
+_ATTRIBUTES = ("equation", "layout", "q_num_heads", "kv_num_heads", "transA", "update_rule")
+
+
+def _conv(call: Call, weight: int = 1) -> int:
+    """Samples x places x filters, each of channels per group x window."""
+    samples, filters, *places = call.outputs[0] or ()
+    _, channels, *window = call.inputs[weight] or ()
+    return samples * filters * prod(places) * channels * prod(window)
+
+
+def _transposed_conv(call: Call) -> int:
+    """Samples x channels x places of the input, each spread by filters per group x window."""
+    _, filters, *window = call.inputs[1] or ()
+    return prod(call.inputs[0] or ()) * filters * prod(window)
+
+
+def _product(call: Call, right: int = 1) -> int:
+    """As numpy multiplies: batches x rows x columns x what is summed."""
+    a, b = call.inputs[0] or (), call.inputs[right] or ()
+    left = a if len(a) > 1 else (1, *a)
+    other = b if len(b) > 1 else (*b, 1)
+    batches = np.broadcast_shapes(left[:-2], other[:-2])
+    return prod(batches) * left[-2] * left[-1] * other[-1]
+
+
+def _gemm(call: Call, right: int = 1) -> int:
+    a, b = call.inputs[0] or (), call.inputs[right] or ()
+    return prod(a) * (b[0] if call.attributes.get("transB") else b[1])
+
+
+def _recurrent(gates: int) -> Callable[[Call], int]:
+    def cost(call: Call) -> int:
+        steps, samples, features = call.inputs[0] or ()
+        directions, hidden = (call.inputs[2] or ())[0], (call.inputs[2] or ())[2]
+        return steps * samples * directions * gates * hidden * (features + hidden)
+
+    return cost
+
+
+def _quantized_lstm(call: Call) -> int:
+    """Its recurrent weight is (directions, hidden, 4 x hidden)."""
+    steps, samples, features = call.inputs[0] or ()
+    directions, hidden, _ = call.inputs[2] or ()
+    return steps * samples * directions * 4 * hidden * (features + hidden)
+
+
+def _einsum(call: Call) -> int:
+    """Pair by pair from the left; letters that neither the rest nor the result has are summed as soon as that is possible."""
+    equation = call.attributes["equation"]
+    text = (equation.decode() if isinstance(equation, bytes) else equation).replace(" ", "")
+    left, arrow, right = text.partition("->")
+    spare = iter("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    dots = "".join(
+        next(spare) for _ in range(max((len(s or ()) - len(t.replace("...", "")) for t, s in _zipped(left, call)), default=0))
+    )
+    size: dict[str, int] = {}
+    terms = []
+    for term, shape in _zipped(left, call):
+        rank = len(shape or ()) - len(term.replace("...", ""))
+        letters = term.replace("...", dots[len(dots) - rank :] if rank else "")
+        terms.append(letters)
+        for letter, extent in zip(letters, shape or (), strict=True):
+            size[letter] = max(extent, size.get(letter, 1))
+    everything = "".join(terms)
+    result = right.replace("...", dots) if arrow else "".join(x for x in size if everything.count(x) == 1 or x in dots)
+    total, current = 0, set(terms[0])
+    for place in range(1, len(terms)):
+        total += prod(size[x] for x in current | set(terms[place]))
+        later = set(result) | set("".join(terms[place + 1 :]))
+        current = (current | set(terms[place])) & later
+    return total
+
+
+def _zipped(left: str, call: Call) -> list[tuple[str, Shape | None]]:
+    return list(zip(left.split(","), call.inputs, strict=False))
+
+
+def _attention(call: Call) -> int:
+    """Every query meets every key and every value, those of the past too."""
+    query, key, value = ((*shape,) for shape in call.inputs[:3] if shape is not None)
+    past = call.inputs[4] if len(call.inputs) > 4 else None
+    keys = key[-2] + (past[-2] if past else 0)
+    if len(query) == 4:
+        return query[0] * query[1] * query[2] * keys * (query[3] + value[3])
+    heads, groups = int(call.attributes["q_num_heads"]), int(call.attributes["kv_num_heads"])
+    return query[0] * heads * query[1] * keys * (query[2] // heads + value[2] // groups)
+
+
+def _flexible(call: Call) -> int:
+    query, key, value = (shape or () for shape in call.inputs[:3])
+    return query[0] * query[1] * query[2] * key[2] * (query[3] + value[3])
+
+
+def _linear_attention(call: Call) -> int:
+    """A state of d_k x d_v per group: written once a step, read once per query head, and by a delta rule once per key."""
+    query, key, value = (shape or () for shape in call.inputs[:3])
+    heads, groups = int(call.attributes["q_num_heads"]), int(call.attributes["kv_num_heads"])
+    rule = call.attributes.get("update_rule") or b"gated_delta"
+    rule = rule.decode() if isinstance(rule, bytes) else rule
+    state = (key[2] // groups) * (value[2] // groups)
+    return query[0] * query[1] * state * (heads + groups + (groups if rule in ("delta", "gated_delta") else 0))
+
+
+_COSTS: dict[str, Callable[[Call], int]] = {
+    "Attention": _attention,
+    "CausalConvWithState": _conv,
+    "Conv": _conv,
+    "ConvInteger": _conv,
+    "ConvTranspose": _transposed_conv,
+    "DeformConv": _conv,
+    "Einsum": _einsum,
+    "GRU": _recurrent(3),
+    "Gemm": _gemm,
+    "LSTM": _recurrent(4),
+    "LinearAttention": _linear_attention,
+    "MatMul": _product,
+    "MatMulInteger": _product,
+    "QLinearConv": lambda call: _conv(call, 3),
+    "QLinearMatMul": lambda call: _product(call, 3),
+    "RNN": _recurrent(1),
+    "com.microsoft.DynamicQuantizeLSTM": _quantized_lstm,
+    "com.microsoft.DynamicQuantizeMatMul": _product,
+    "com.microsoft.FusedConv": _conv,
+    "com.microsoft.FusedGemm": _gemm,
+    "com.microsoft.MatMulIntegerToFloat": _product,
+    "com.microsoft.QGemm": lambda call: _gemm(call, 3),
+    "preview.FlexAttention": _flexible,
+}
+
+
+def _cost(call: Call) -> int:
+    if call.operator in ("RNN", "LSTM", "GRU") and call.attributes.get("layout"):
+        call = Call(
+            call.operator, {}, [(s[1], s[0], *s[2:]) if n == 0 and s else s for n, s in enumerate(call.inputs)], call.outputs
+        )
+    return _COSTS[call.operator](call)
+
+
+# Words in a schema's name of an input that does not take data but says how to.
+_DESCRIPTIONS = ("scale", "zero_point", "absmax", "input_mean", "input_var", "roi", "ratio", "min", "max", "pads", "constant_value", "threshold",
+                 "depth", "values", "training_mode")  # fmt: skip
+_ONLY = {"Resize": ("roi", "scales"), "Upsample": ("scales",), "Clip": ("min", "max"), "Pad": ("constant_value",), "Dropout": ("ratio",),
+         "OneHot": ("values",), "BatchNormalization": ("mean", "var", "input_mean", "input_var")}  # fmt: skip
+_ROLES = ("scale", "zero_point", "absmax", "_threshold")
+_PASSING = frozenset({"Gather", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Concat", "Identity", "Flatten", "Split"})
+
+
+def parameters(model: onnx.ModelProto) -> int:
+    """The numbers stored in the file that an operator reads as data: all floats but single ones, and quantized integers."""
+    found: dict[str, int] = {}
+    for number, function in enumerate(model.functions):
+        _count(function.node, {}, f"function {number}", found)
+    _count(model.graph.node, _own(model.graph, "graph"), "graph", found)
+    return sum(found.values())
+
+
+_Kept = tuple[str, int, int]  # where it lies, its type, how many numbers
+
+
+def _own(graph: onnx.GraphProto, place: str) -> dict[str, _Kept]:
+    found = {t.name: (f"{place}/{t.name}", t.data_type, prod(t.dims) if t.dims else 0) for t in graph.initializer}
+    sparse = {
+        s.values.name: (f"{place}/{s.values.name}", s.values.data_type, prod(s.values.dims)) for s in graph.sparse_initializer
+    }
+    return found | sparse
+
+
+def _count(nodes: Sequence[onnx.NodeProto], visible: Mapping[str, _Kept], place: str, found: dict[str, int]) -> None:
+    """Walk the nodes of one graph; `visible`: what is stored here and around; `found` grows: place -> how many numbers."""
+    seen = dict(visible)
+    for number, node in enumerate(nodes):
+        if node.op_type == "Constant":
+            for a in node.attribute:
+                tensor = a.t if a.name == "value" else a.sparse_tensor.values if a.name == "sparse_value" else None
+                if tensor is not None:
+                    seen[node.output[0]] = (f"{place}/{number}", tensor.data_type, prod(tensor.dims) if tensor.dims else 0)
+                elif a.name == "value_floats":
+                    seen[node.output[0]] = (f"{place}/{number}", TensorProto.FLOAT, len(a.floats))
+            continue
+        for index, name in enumerate(node.input):
+            if name in seen:
+                where, kind, numbers = seen[name]
+                if _is_data(node, index) and (_is_float(kind) or _stands_for_numbers(node, kind)):
+                    found.setdefault(where, _of_packed(node, kind, numbers))
+        if node.op_type in _PASSING:
+            parts = [seen[name] for name in node.input if name in seen and not _is_float(seen[name][1])]
+            if parts and parts[0][1] in (TensorProto.INT8, TensorProto.UINT8):
+                seen.update((output, parts[0]) for output in node.output)
+        for inner, body in enumerate(_bodies(node)):
+            below = f"{place}/{number}.{inner}"
+            _count(body.node, seen | _own(body, below), below, found)
+
+
+def _is_float(kind: int) -> bool:
+    return TensorProto.DataType.Name(kind).startswith(("FLOAT", "DOUBLE", "BFLOAT", "COMPLEX"))
+
+
+def _is_data(node: onnx.NodeProto, index: int) -> bool:
+    name = _formal(node, index).lower()
+    if node.op_type == "QLinearConcat":
+        return index >= 2 and (index - 2) % 3 == 0
+    return name not in _ONLY.get(node.op_type, ()) and not any(
+        role in name for role in _ROLES if node.domain != "" or "Quantize" in node.op_type or "QLinear" in node.op_type
+        or "Integer" in node.op_type or node.op_type == "NonMaxSuppression"
+    )  # fmt: skip
+
+
+def _stands_for_numbers(node: onnx.NodeProto, kind: int) -> bool:
+    """Integers that an operator on quantized numbers reads, or that are turned into floats."""
+    if kind not in (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32, TensorProto.INT4, TensorProto.UINT4, TensorProto.INT16):
+        return False
+    if node.op_type == "Cast":
+        return any(a.name == "to" and _is_float(a.i) for a in node.attribute)
+    name = node.op_type
+    if kind == TensorProto.INT32 and not name.startswith(("QLinear", "QGemm", "Dequantize")):
+        return False
+    return (
+        name.startswith(("Q", "Dequantize", "DynamicQuantize")) or "Integer" in name or "NBits" in name or "BlockQuantized" in name
+    )
+
+
+def _of_packed(node: onnx.NodeProto, kind: int, numbers: int) -> int:
+    attributes = {a.name: a.i for a in node.attribute}
+    if "NBits" in node.op_type and not _is_float(kind):
+        return attributes["K"] * attributes["N"]
+    return numbers * 8 // attributes.get("bits", 4) if node.op_type == "GatherBlockQuantized" and not _is_float(kind) else numbers
+
+
+def _formal(node: onnx.NodeProto, index: int) -> str:
+    """The schema's name of an input; of the newest version, which is right for all that are asked here."""
+    if node.domain in ("", "ai.onnx") and onnx.defs.has(node.op_type):
+        inputs = onnx.defs.get_schema(node.op_type).inputs
+    else:
+        inputs = _MICROSOFT.get(node.op_type, ())
+    names = [entry.name for entry in inputs]
+    return names[index] if index < len(names) else names[-1] if names else ""
+
+
+_MICROSOFT = {schema.name: schema.inputs for schema in _pybind_state.get_all_operator_schema() if schema.domain == "com.microsoft"}
+
+
+def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _inner_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    return itertools.chain.from_iterable(_bodies(node) for node in graph.node)
