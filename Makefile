@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# The engine of `make demo`: gpu where NVIDIA's driver is or where this environment has it already (there must never be both), else cpu.
+ENGINE ?= $(shell command -v nvidia-smi >/dev/null || ls -d $(VENV)/*/*/*/onnxruntime_gpu-* >/dev/null 2>&1 && echo gpu || echo cpu)
 
 .PHONY: demo test quick check constraints clean
 
@@ -21,9 +23,10 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Names and versions of everything that is installed now; run after the suite has passed with new versions.
+# Names and versions of everything that is installed now, and the other engine in the same version; run after the suite has passed with new versions.
 constraints: $(VENV)/.dev
-	$(BIN)/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools > constraints.txt
+	$(BIN)/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools \
+		| awk '/^onnxruntime-gpu==/ { other = $$0; sub("-gpu", "", other); print other } { print }' > constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
@@ -33,9 +36,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --editable ".[all]"
-	touch $@
+	$(PIP) --editable ".[$(ENGINE),export]"
+	echo $(ENGINE) > $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	if [ "$$(cat $(VENV)/.demo 2>/dev/null)" = cpu ]; then $(BIN)/python -m pip uninstall --quiet --yes onnxruntime; fi
 	$(PIP) --editable ".[dev]"
-	touch $@ $(VENV)/.demo
+	echo gpu > $(VENV)/.demo
+	touch $@

@@ -26,7 +26,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 WAYS = {
-    "deploykit[cpu]": "Predictor, `deploykit predict`",
+    "deploykit[cpu]": "Predictor, `deploykit.predict`",
     "onnxruntime numpy Pillow": "a bare session, decoding and preprocessing by hand",
     "optimum[onnxruntime]": "ORTModelForImageClassification",
     "ultralytics onnxruntime": "YOLO('model.onnx')",

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
 import sys
 import tomllib
 import zipfile
 from importlib import metadata
 from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,19 +35,52 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
 def test_the_wheel_declares_the_command_and_the_licence(wheel):
     with zipfile.ZipFile(wheel) as archive:
         read = {Path(n).name: archive.read(n).decode() for n in archive.namelist() if ".dist-info/" in n and not n.endswith(".png")}
-    assert "deploykit = deploykit.cli:main" in read["entry_points.txt"]
+    assert "deploykit = deploykit.__main__:main" in read["entry_points.txt"]
     assert "License-Expression: MIT" in read["METADATA"]
 
 
 def test_apps_install_little_and_never_both_engines():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     base = {requirement.split(">")[0] for requirement in project["dependencies"]}
-    assert base == {"numpy", "click", "Pillow", "rich"}
+    assert base == {"numpy", "Pillow"}
     extras = project["optional-dependencies"]
     assert [r.split(">")[0] for r in extras["cpu"]] == ["onnxruntime"]
-    assert extras["gpu"][0].startswith("onnxruntime-gpu")
-    assert {"cpu", "gpu", "train", "export", "all", "dev"} <= set(extras)
+    assert {r.split(">")[0] for r in extras["cli"]} == {"click", "rich"}
+    assert {"cpu", "gpu", "cli", "train", "export", "all", "dev"} <= set(extras)
     assert not any("deploykit[cpu" in r or r.startswith("onnxruntime>") for r in extras["all"])
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "engine"),
+    [
+        ("linux", "x86_64", "onnxruntime-gpu"),
+        ("win32", "AMD64", "onnxruntime-gpu"),
+        ("linux", "aarch64", "onnxruntime"),
+        ("darwin", "arm64", "onnxruntime"),
+        ("win32", "ARM64", "onnxruntime"),
+    ],
+)
+def test_a_gpu_or_all_bring_the_one_engine_that_there_is_a_wheel_of(system, machine, engine):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    there = {"sys_platform": system, "platform_machine": machine}
+    needed = [requirement for requirement in map(Requirement, extras["gpu"]) if requirement.marker.evaluate(there)]
+    assert [requirement.name for requirement in needed] == [engine]
+    assert extras["all"] == ["deploykit[gpu,export]"]
+
+
+def test_the_command_without_its_packages_says_in_one_line_what_to_install(tmp_path):
+    """In a process that finds neither click nor rich, as where an application installed `deploykit[cpu]` alone."""
+    for missing in ("click", "rich"):
+        (tmp_path / f"{missing}.py").write_text(f"raise ModuleNotFoundError('no {missing}', name='{missing}')")
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-m", "deploykit", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: this needs the package 'click', which is not installed; pip install 'deploykit[cli]'\n"
+    (tmp_path / "click.py").unlink()
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: this needs the package 'rich', which is not installed; pip install 'deploykit[cli]'\n"
 
 
 def canonical(requirement):
@@ -54,7 +92,7 @@ def test_every_package_that_is_imported_is_declared():
     """Also those that come along with another one today."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    declared = {canonical(r) for r in (*project["dependencies"], *extras["cpu"], *extras["gpu"], *extras["export"])}
+    declared = {canonical(r) for r in (*project["dependencies"], *extras["cpu"], *extras["gpu"], *extras["cli"], *extras["export"])}
     of_module = metadata.packages_distributions()
     for path in (ROOT / "deploykit").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -72,7 +110,10 @@ def test_every_declared_package_has_a_version_that_ci_uses():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     pinned = {canonical(line) for line in (ROOT / "constraints.txt").read_text().splitlines()}
-    declared = {canonical(r) for r in (*project["dependencies"], *extras["gpu"], *extras["export"], *extras["dev"])}
+    declared = {
+        canonical(r)
+        for r in (*project["dependencies"], *extras["cpu"], *extras["gpu"], *extras["cli"], *extras["export"], *extras["dev"])
+    }
     assert declared - pinned == {"deploykit", "setuptools"}
 
 

@@ -27,7 +27,7 @@ INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h: a fault of deploykit's own
 INTERRUPTED = 130
 
 # The module that an import misses -> the extra that brings it. Applications install without most of them.
-_EXTRA_OF = {"onnxruntime": "cpu"} | dict.fromkeys(
+_EXTRA_OF = {"onnxruntime": "cpu", "rich": "cli"} | dict.fromkeys(
     (
         "google",
         "matplotlib",
