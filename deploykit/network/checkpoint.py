@@ -226,10 +226,12 @@ def require_shapes(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], 
             raise CheckpointError(f"{source} has no tensor {name!r}, which the network needs", "is it of another architecture?")
         found = tensors[name]
         if found.shape != tensor.shape:
-            raise CheckpointError(
-                f"{source} has {name!r} of shape {list(found.shape)}, the network needs {list(tensor.shape)}",
-                "is it of another architecture, or were other arguments used?",
-            )
+            hint = "is it of another architecture, or were other arguments used?"
+            if tensor.ndim in (1, 2) and found.shape[1:] == tensor.shape[1:]:
+                rows = found.shape[0]
+                hint += f" For {rows} classes: --arg num_classes={rows} (a network of deploykit's own: classes={rows})"
+            problem = f"{source} has {name!r} of shape {list(found.shape)}, the network needs {list(tensor.shape)}"
+            raise CheckpointError(problem, hint)
         checkpoint_guard.require_dense(name, found, source)
     extra = sorted(set(tensors) - set(wanted))
     if extra:

@@ -28,6 +28,10 @@ _PACKAGES = ("deploykit", "onnxruntime", "onnxruntime-gpu", "numpy", "Pillow", "
 _VERSION_FILE = re.compile(r"^cuda\b[^=]*=\s*['\"](\d[\d.]*)['\"]", re.MULTILINE)
 
 
+# What asks a server elsewhere is nothing that this machine can do or not.
+_REMOTE = ("AzureExecutionProvider",)
+
+
 @dataclass(frozen=True)
 class Provider:
     """One of onnxruntime's providers: `usable` means that a session was made on it and computed; else `reason` says why not."""
@@ -70,7 +74,7 @@ def doctor() -> Diagnosis:
     """Look at packages, providers, libraries and cores. Takes about a second; changes nothing, never imports torch."""
     found_cores = cores()
     wheels = installed_wheels()
-    providers = tuple(probe(name) for name in onnxruntime.get_available_providers())
+    providers = tuple(probe(name) for name in onnxruntime.get_available_providers() if name not in _REMOTE)
     missing = missing_libraries(CUDA) if CUDA in onnxruntime.get_available_providers() else ()
     versions = _versions()
     works = any(provider.name == CUDA and provider.usable for provider in providers)

@@ -170,3 +170,13 @@ def test_a_missing_file_or_another_ending_is_said_so(tmp_path):
         read_weights(tmp_path / "none.pt")
     with pytest.raises(CheckpointError, match="ends in '.txt'"):
         read_weights(tmp_path / "w.txt")
+
+
+def test_weights_for_other_classes_say_what_to_type(tmp_path):
+    from deploykit.network.checkpoint import load_weights
+
+    two = architectures.get("lenet5").create({"classes": 2}).state_dict()
+    with pytest.raises(
+        CheckpointError, match=r"\[2, 84\], the network needs \[10, 84\]; .* For 2 classes: --arg num_classes=2 .* classes=2"
+    ):
+        load_weights(architectures.get("lenet5").create(), two, "two.pth")

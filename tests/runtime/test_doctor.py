@@ -219,3 +219,10 @@ def test_the_command(run_command, tmp_path: Path, found: diagnosis.Diagnosis) ->
     assert asked.returncode == (0 if found.usable(CUDA) else 3)
     assert asked.stdout == table.stdout
     assert run_command("doctor", "--device", "tpu", cwd=tmp_path).returncode == 2
+
+
+def test_a_provider_that_asks_a_server_is_no_matter_of_this_machine(monkeypatch):
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["AzureExecutionProvider", "CPUExecutionProvider"])
+    assert [provider.name for provider in doctor().providers] == ["CPUExecutionProvider"]
