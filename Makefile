@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # The engine of `make demo`: gpu where NVIDIA's driver is or where this environment has it already (there must never be both), else cpu.
 ENGINE ?= $(shell command -v nvidia-smi >/dev/null || ls -d $(VENV)/*/*/*/onnxruntime_gpu-* >/dev/null 2>&1 && echo gpu || echo cpu)
 
-.PHONY: demo test quick check constraints clean
+.PHONY: demo test quick check docs constraints clean
 
 demo: $(VENV)/.demo
 	$(BIN)/deploykit demo
@@ -22,6 +22,10 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, in build/docs; a warning is an error. Open build/docs/index.html: it needs no server and no network.
+docs: $(VENV)/.dev
+	$(BIN)/python -m sphinx -W --keep-going --quiet --doctree-dir build/doctrees docs build/docs
 
 # Names and versions of everything that is installed now, and the other engine in the same version; run after the suite has passed with new versions.
 constraints: $(VENV)/.dev
