@@ -50,30 +50,54 @@ def macs(model: onnx.ModelProto, file: Path, feeds: Mapping[str, Any]) -> int:
 def _watched(file: Path, feeds: Mapping[str, Any]) -> list[Call]:
     """The calls of a run in onnx's reference evaluator."""
     calls: list[Call] = []
+    evaluator = reference.ReferenceEvaluator(str(file))  # which loads all operators; they can be listened to from then on
     with _listening(calls):
-        reference.ReferenceEvaluator(str(file)).run(None, dict(feeds))
+        evaluator.run(None, dict(feeds))
     return calls
 
 
 @contextmanager
 def _listening(calls: list[Call]) -> Iterator[None]:
-    usual = OpRun.run
+    """Every call of an operator in `_COSTS` is noted. Some families of operators have a `run` of their own, which calls the usual one."""
+    usual = {kind: kind.__dict__["run"] for kind in _family(OpRun) if "run" in kind.__dict__}
+    running: list[OpRun] = []
 
-    def run(self: OpRun, *values: Any, **options: Any) -> Any:
-        found = usual(self, *values, **options)
-        node = self.onnx_node
-        name = _full_name(node)
-        if name in _COSTS:
-            attributes = {key: getattr(self, key, None) for key in _ATTRIBUTES}
-            given = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.type != onnx.AttributeProto.GRAPH}
-            calls.append(Call(name, {**attributes, **given}, [_shape(v) for v in values], [_shape(v) for v in found]))
-        return found
+    def listen(method: Any) -> Any:
+        def run(self: OpRun, *values: Any, **options: Any) -> Any:
+            if self in running:
+                return method(self, *values, **options)
+            running.append(self)
+            try:
+                found = method(self, *values, **options)
+            finally:
+                running.pop()
+            _note(self, values, found, calls)
+            return found
 
-    OpRun.run = run  # type: ignore[method-assign]
+        return run
+
+    for kind, method in usual.items():
+        setattr(kind, "run", listen(method))  # noqa: B010
     try:
         yield
     finally:
-        OpRun.run = usual  # type: ignore[method-assign]
+        for kind, method in usual.items():
+            setattr(kind, "run", method)  # noqa: B010
+
+
+def _family(kind: type) -> Iterator[type]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _family(below)
+
+
+def _note(operator: OpRun, values: Sequence[Any], found: Sequence[Any], calls: list[Call]) -> None:
+    node = operator.onnx_node
+    name = _full_name(node)
+    if name in _COSTS:
+        attributes = {key: getattr(operator, key, None) for key in _ATTRIBUTES}
+        given = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.type != onnx.AttributeProto.GRAPH}
+        calls.append(Call(name, {**attributes, **given}, [_shape(v) for v in values], [_shape(v) for v in found]))
 
 
 def _shape(value: Any) -> Shape | None:
@@ -284,13 +308,10 @@ def _count(nodes: Sequence[onnx.NodeProto], visible: Mapping[str, _Kept], place:
     seen = dict(visible)
     for number, node in enumerate(nodes):
         if node.op_type == "Constant":
-            for a in node.attribute:
-                tensor = a.t if a.name == "value" else a.sparse_tensor.values if a.name == "sparse_value" else None
-                if tensor is not None:
-                    seen[node.output[0]] = (f"{place}/{number}", tensor.data_type, prod(tensor.dims) if tensor.dims else 0)
-                elif a.name == "value_floats":
-                    seen[node.output[0]] = (f"{place}/{number}", TensorProto.FLOAT, len(a.floats))
+            seen[node.output[0]] = _constant(node, f"{place}/{number}")
             continue
+        if node.domain == "ai.onnx.ml":
+            found[f"{place}/{number}"] = sum(map(_numbers_of, node.attribute))
         for index, name in enumerate(node.input):
             if name in seen:
                 where, kind, numbers = seen[name]
@@ -303,6 +324,22 @@ def _count(nodes: Sequence[onnx.NodeProto], visible: Mapping[str, _Kept], place:
         for inner, body in enumerate(_bodies(node)):
             below = f"{place}/{number}.{inner}"
             _count(body.node, seen | _own(body, below), below, found)
+
+
+def _constant(node: onnx.NodeProto, place: str) -> _Kept:
+    for a in node.attribute:
+        tensor = a.t if a.name == "value" else a.sparse_tensor.values if a.name == "sparse_value" else None
+        if tensor is not None:
+            return place, tensor.data_type, prod(tensor.dims) if tensor.dims else 0
+    floats = [len(a.floats) for a in node.attribute if a.name == "value_floats"]
+    return place, TensorProto.FLOAT, sum(floats)
+
+
+def _numbers_of(attribute: onnx.AttributeProto) -> int:
+    """The floats in an attribute of ai.onnx.ml, but for the keys and values of a dictionary."""
+    if attribute.name.startswith(("keys", "values", "default", "imputed", "cats", "membership")):
+        return 0
+    return len(attribute.floats) + (prod(attribute.t.dims) if attribute.HasField("t") and _is_float(attribute.t.data_type) else 0)
 
 
 def _is_float(kind: int) -> bool:

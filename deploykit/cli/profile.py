@@ -54,6 +54,7 @@ class Depth(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 
     shell_complete=complete_backends,
     help="Engines to time (`deploykit list backends`).",
 )
+@click.option("--tree", is_flag=True, help="Draw the modules as a tree, with the sums of each.")
 @click.option("--latency/--no-latency", default=True, show_default=True, help="Measure times, or only count.")
 @device_option
 @threads_option

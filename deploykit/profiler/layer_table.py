@@ -64,12 +64,35 @@ class Totals:
 
 
 @dataclass(frozen=True)
+class Branch:
+    """One module, or a call of it, with all below it; `depth`: 0 for the network itself.
+
+    `path`, `type` and `output_shape` as in `Layer`; `params`, `ops` and the times are sums, a shared weight counted where
+    it was first used. `None`: not measured.
+    """
+
+    path: str
+    type: str
+    depth: int
+    output_shape: Shape | None = None
+    params: int = 0
+    ops: int = 0
+    torch_ms: float | None = None
+    onnxruntime_ms: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The last part of the path; "" for the network."""
+        return self.path.rpartition(".")[2]
+
+
+@dataclass(frozen=True)
 class LayerTable:
     """The rows in the order of execution, their totals, and what was left out.
 
     `uncounted`: operators (name -> calls) that may multiply and accumulate but have no formula. `excluded`: operators whose
     arithmetic the convention leaves out by its definition. `notes`: one line each. `unknown_weights`: operators that store integers
-    of which nobody says whether they are weights.
+    of which nobody says whether they are weights. `tree`: the sums per module, where they were asked for.
     """
 
     convention: str
@@ -80,6 +103,7 @@ class LayerTable:
     excluded: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     unknown_weights: tuple[str, ...] = ()
+    tree: tuple[Branch, ...] = ()
 
     @property
     def params_at_least(self) -> bool:

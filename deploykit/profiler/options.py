@@ -19,6 +19,7 @@ class Options:
     """How to profile. `batch`: samples per run, `None` for 1 or what a file fixes. `latency`: whether to measure times.
 
     `seconds`: about how long each comparison may take. `threads`: of every engine. `device`: "cpu", "cuda", "cuda:1" or "auto".
+    `tree`: whether to sum up per module.
     """
 
     batch: int | None
@@ -30,6 +31,7 @@ class Options:
     threads: int
     seconds: float
     progress: Progress
+    tree: bool = False
 
 
 def checked(options: Options) -> Options:

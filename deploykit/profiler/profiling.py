@@ -49,6 +49,7 @@ def profile(
     device: str = "cpu",
     threads: int | None = None,
     seconds: float = SECONDS,
+    tree: bool = False,
     progress: Progress | None = None,
 ) -> Profile:
     """Every layer of a network: shapes, parameters, cost under `convention`, and, with `latency`, its time on `backends`.
@@ -56,9 +57,9 @@ def profile(
     `target`: a TARGET, the path of a checkpoint or ONNX file, or an `nn.Module`, of which a copy is counted, and timed in this
     process. A network is exported to a temporary file for ONNX Runtime unless its own export lies beside its checkpoint; an ONNX
     file is counted and timed as it is. `depth`: "leaves", or a number of levels of modules. `against`: another network or file to
-    compare with. `seconds`: about how long each comparison may take. `batch` (`None`: 1, or what a file fixes), `input_shapes` (per
-    input, without the batch), `input_dtypes` (per input, for networks) and `inputs` (an array, several by input, or the `.npz` file
-    that holds them) are those of the whole report.
+    compare with. `seconds`: about how long each comparison may take. `tree`: the modules of a network, too, each with the sums of
+    all in it. `batch` (`None`: 1, or what a file fixes), `input_shapes` (per input, without the batch), `input_dtypes` (per input,
+    for networks) and `inputs` (an array, several by input, or the `.npz` file that holds them) are those of the whole report.
 
     Raises what resolving the target raises, `UnknownName` for a backend or convention, `DeviceUnavailable`, and `InputError`
     for a shape that the network cannot take.
@@ -66,7 +67,7 @@ def profile(
     options = checked(Options(
         batch, convention, depth, read.texts(backends, "backends", '["torch", "onnxruntime"]'), read.flag(latency, "latency"),
         read.text(device, "device", "cpu"), read.whole(threads, "threads", 1, 1024) or cores().usable, seconds,
-        read.progress(progress),
+        read.progress(progress), read.flag(tree, "tree"),
     ))  # fmt: skip
     wanted = Subject.of(
         target, checkpoint=checkpoint, untrained=untrained, seed=seed, arguments=arguments, input_shapes=input_shapes,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from deploykit.profiler import conventions
 from deploykit.profiler.benchmark.latency import Comparison, Latency
 from deploykit.profiler.benchmark.roofline import Peak
-from deploykit.profiler.layer_table import Layer, LayerTable
+from deploykit.profiler.layer_table import Branch, Layer, LayerTable
 from deploykit.profiler.pytorch.layers import Depth
 from deploykit.shown import Shown
 
@@ -55,6 +55,7 @@ def document(profile: Profile) -> dict[str, Any]:
         "convention_meaning": rules.meaning,
         "batch": table.batch,
         "layers": [layer_document(row, table, peak.gflops if peak else None) for row in table.layers],
+        "tree": [_branch_document(branch) for branch in table.tree],
         "totals": {
             "params": table.totals.params,
             "trainable_params": table.totals.trainable_params,
@@ -75,6 +76,11 @@ def document(profile: Profile) -> dict[str, Any]:
         "agreement": profile.agreement,
         "notes": [*table.notes, *profile.notes],
     }
+
+
+def _branch_document(branch: Branch) -> dict[str, Any]:
+    shape = None if branch.output_shape is None else list(branch.output_shape)
+    return {**vars(branch), "output_shape": shape}
 
 
 def layer_document(row: Layer, table: LayerTable, peak: float | None) -> dict[str, Any]:

@@ -22,14 +22,18 @@ from deploykit.profiler.opening import Opened
 from deploykit.profiler.options import Options
 from deploykit.profiler.pytorch import times as torch_times
 from deploykit.profiler.pytorch.layers import count_layers
+from deploykit.profiler.tree import tree_of
 
 
 def table_of(opened: Opened, options: Options) -> LayerTable:
     """The layer table without empty rows; with times only where the options ask for them."""
     if opened.network is None:
         return _of_file(opened, options)
-    table = _of_network(opened.network, opened, options)
-    table = joining.layers_only(table) if options.convention == "paddle" else table.without_empty()
+    whole = _of_network(opened.network, opened, options)
+    table = joining.layers_only(whole) if options.convention == "paddle" else whole.without_empty()
+    if options.tree:
+        types = {path: type(module).__name__ for path, module in opened.network.module.named_modules()}
+        table = replace(table, tree=tree_of(whole.layers, types))
     return replace(table, notes=(*table.notes, opened.note)) if opened.note else table
 
 
@@ -44,7 +48,9 @@ def _of_network(network: Network, opened: Opened, options: Options) -> LayerTabl
     if opened.file is not None:
         model = onnx_file.read(opened.file)
         paths = joining.module_paths(model.graph)
-        counted = count_nodes(model, options.convention, options.batch or 1, file=opened.file)
+        names = [entry.name for entry in graph_inputs.of_graph(model.graph)]
+        feeds = dict(zip(names, opened.arrays, strict=True)) if len(names) == len(opened.arrays) else None
+        counted = count_nodes(model, options.convention, options.batch or 1, file=opened.file, feeds=feeds)
         table = joining.with_onnx(table, counted, paths)
         times = onnx_times.node_times(opened.file, opened.arrays, options.threads, device=options.device)
         table = joining.with_onnx_times(table, times, paths)
@@ -71,6 +77,8 @@ def _of_file(opened: Opened, options: Options) -> LayerTable:
         real = not opened.untimed and (options.latency or opened.subject.inputs is not None)
         feeds = dict(zip(names, opened.arrays, strict=True)) if real else None
         table = count_nodes(model, options.convention, options.batch, opened.subject.input_shapes, opened.file, feeds)
+    if options.tree:
+        table = replace(table, notes=(*table.notes, "a file has nodes and no modules: there is no tree of them"))
     if options.depth != "leaves":
         table = replace(table, notes=(*table.notes, "the rows of a file are its nodes, whatever the depth"))
     if not options.latency or opened.untimed or "onnxruntime" not in options.backends:

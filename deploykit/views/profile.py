@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from deploykit.profiler import Latency, Layer, LayerTable, Profile, conventions
+from deploykit.profiler.layer_table import Branch
 from deploykit.profiler.result import layer_document, total_ms
 from deploykit.reports import Bars, Column, Report, Spread, Table
 
@@ -36,16 +37,22 @@ _LATENCY = (
     Column("p95_ms", "p95 ms", "ms"),
     Column("p99_ms", "p99 ms", "ms"),
     Column("throughput", "samples/s", "number"),
+    Column("cold_start_ms", "cold start ms", "ms", minor=True),
     Column("peak_memory_bytes", "peak memory", "bytes"),
+    Column("weight_bytes", "weights", "bytes", minor=True),
+    Column("energy_joules", "J per run", "number", minor=True),
 )
 
 
 def report(profile: Profile) -> Report:
     """The layers, the latencies, who is faster, and what was left out. The columns of the first table add up to its totals."""
     rules = conventions.get(profile.table.convention)
-    tables = [layer_table(profile)]
+    tables = [_first_table(profile)]
     if profile.against is not None:
-        tables += [layer_table(profile.against), side_by_side(profile, profile.against)]
+        tables += [
+            tree_table(profile.against) if profile.against.table.tree else layer_table(profile.against),
+            side_by_side(profile, profile.against),
+        ]
     if profile.latencies:
         tables.append(latency_table(profile.latencies))
     return Report(
@@ -63,6 +70,10 @@ def _title(target: str, table: LayerTable, unit: str) -> str:
     """The sums, marked as lower bounds where something is not in them."""
     params, ops = (f"{'at least ' if more else ''}" for more in (table.params_at_least, table.ops_at_least))
     return f"{target}: {params}{table.totals.params:,} parameters, {ops}{table.totals.ops:,} {unit}"
+
+
+def _first_table(profile: Profile) -> Table:
+    return tree_table(profile) if profile.table.tree else layer_table(profile)
 
 
 def layer_table(profile: Profile) -> Table:
@@ -86,6 +97,41 @@ def layer_table(profile: Profile) -> Table:
         "onnxruntime_ms": total_ms(table, "onnxruntime_ms"),
     }
     return Table(f"layers of {profile.target}", columns, rows, {k: v for k, v in totals.items() if v is not None})
+
+
+def tree_table(profile: Profile) -> Table:
+    """One row per module, drawn as a tree; each row has the sums of all below it, so the first one is the total."""
+    table, unit = profile.table, conventions.get(profile.table.convention).unit
+    rows = [
+        {
+            **vars(branch),
+            "path": line,
+            "share": branch.ops / table.totals.ops if table.totals.ops else 0.0,
+        }
+        for branch, line in zip(table.tree, _drawn(table.tree), strict=True)
+    ]
+    wanted = ("path", "type", "output_shape", "params", "ops", "share", "torch_ms", "onnxruntime_ms")
+    titles = {"path": "module", "ops": unit}
+    columns = [
+        Column(c.key, titles.get(c.key, c.title), c.kind, c.minor)
+        for c in _LAYERS
+        if c.key in wanted and any(row[c.key] is not None for row in rows)
+    ]
+    return Table(f"modules of {profile.target}, each with all in it", columns, rows)
+
+
+def _drawn(tree: Sequence[Branch]) -> list[str]:
+    """The names behind the lines of a tree. A line goes on below a module while its level has another one to come."""
+    lines: list[str] = []
+    coming: set[int] = set()  # depths at which a later row has the same parent, seen from below
+    for branch in reversed(tree):
+        if branch.depth:
+            around = "".join("│  " if depth in coming else "   " for depth in range(1, branch.depth))
+            lines.append(f"{around}{'├─' if branch.depth in coming else '└─'} {branch.name}")
+        else:
+            lines.append("(the network)")
+        coming = {depth for depth in coming if depth < branch.depth} | {branch.depth}
+    return lines[::-1]
 
 
 def side_by_side(mine: Profile, other: Profile) -> Table:
@@ -114,8 +160,10 @@ def side_by_side(mine: Profile, other: Profile) -> Table:
 
 
 def latency_table(latencies: tuple[Latency, ...]) -> Table:
-    """One row per engine."""
-    return Table("latency, host to host", _LATENCY, [entry.document() for entry in latencies], summary=True)
+    """One row per engine; without what this machine does not tell, such as energy."""
+    rows = [entry.document() for entry in latencies]
+    columns = [column for column in _LATENCY if any(row[column.key] is not None for row in rows)]
+    return Table("latency, host to host", columns, rows, summary=True)
 
 
 def _facts(profile: Profile) -> Iterator[tuple[str, str]]:

@@ -37,6 +37,8 @@ def test_onnxruntime_against_pytorch(lenet_file):
         assert 0 < entry.median_ms <= entry.p95_ms <= entry.p99_ms
         assert entry.throughput == pytest.approx(1000 / entry.median_ms)
         assert len(entry.samples) >= 10
+        assert entry.cold_start_ms > 0
+        assert 4 * 61_706 <= entry.weight_bytes < 4 * 62_000  # a graph has a few sizes besides
     # the process that runs the file does not hold PyTorch
     assert onnx_side.peak_memory_bytes < 0.5 * torch_side.peak_memory_bytes
     comparison = found.comparisons[0]

@@ -49,6 +49,7 @@ TARGET_WIDTH = 0.01  # of the interval of log(ratio), before it is widened: meas
 UNSTABLE_RATIO = 2.0  # p95 / median above which the report says that the machine was busy
 INCONCLUSIVE_RATIO = 1.25  # high / low above which "no difference" is reported as "vary too much to tell"
 SECONDS = 10.0
+ENERGY_SECONDS = 1.0  # that each engine runs by itself where the machine counts joules: its counters are too slow for blocks
 WARM_UP_SECONDS = 0.5  # per engine
 MAX_SAMPLES = 4096  # run times kept per engine for the histogram
 
@@ -58,7 +59,9 @@ class Latency:
     """One engine. Times are of one run on the whole batch, host to host; `throughput` is samples per second at the median.
 
     `peak_memory_bytes`: of the whole process; `None` where that is the caller's own, which holds more. `samples`: run times in ms,
-    in the order they were taken.
+    in the order they were taken. `cold_start_ms`: opening the file or building the network, and its first run, with the libraries
+    loaded. `weight_bytes`: of all that is stored: the parameters and buffers of a network, the tensors of a file. `energy_joules`:
+    per run, of all CPUs or of the GPU, with what they use when they idle; `None` where the machine does not tell.
     """
 
     label: str
@@ -72,6 +75,9 @@ class Latency:
     peak_memory_bytes: int | None
     settings: Mapping[str, str] = field(default_factory=dict)
     samples: tuple[float, ...] = field(default=(), repr=False)
+    cold_start_ms: float | None = None
+    weight_bytes: int | None = None
+    energy_joules: float | None = None
 
     @property
     def unstable(self) -> bool:
@@ -193,7 +199,8 @@ def measure_latency(
         while not _enough(times, until, until + OVERTIME * seconds):
             _one_round(timed, runs, times)
             progress.advance(note=f"round {len(times[0]) // 2}")
-    latencies = tuple(_latency(entry, blocks, arrays) for entry, blocks in zip(timed, times, strict=True))
+        joules = [entry.energy(ENERGY_SECONDS) for entry in timed]
+    latencies = tuple(_latency(*each[:2], arrays, each[2]) for each in zip(timed, times, joules, strict=True))
     comparisons = tuple(_compare(timed[0], other, times[0], times[i]) for i, other in enumerate(timed) if i > 0)
     return LatencyReport(latencies, comparisons, conditions.of_machine(busy), tuple(tuple(entry.outputs) for entry in timed))
 
@@ -279,17 +286,22 @@ def compare_blocks(
     return Comparison(baseline, candidate, math.exp(mean), math.exp(low), math.exp(high), verdict, len(a) // 2)
 
 
-def _settings(entry: Timed) -> dict[str, str]:
-    """What the engine says of itself, and for a file its precision: the process that times it holds no library to read it."""
+def _of_file(entry: Timed) -> tuple[dict[str, str], int | None]:
+    """What the engine says of itself, and the bytes of the weights.
+
+    Those of a file, and its precision, are read here: the process that times it holds no library to read it.
+    """
     if not entry.subject.is_file:
-        return entry.settings
+        return entry.settings, entry.weights
     from deploykit import onnx_file
     from deploykit.profiler.onnx import weight_type
 
-    return {**entry.settings, "precision": weight_type.of(onnx_file.read(Path(entry.subject.target)))}
+    model = onnx_file.read(Path(entry.subject.target))
+    return {**entry.settings, "precision": weight_type.of(model)}, weight_type.stored_bytes(model)
 
 
-def _latency(entry: Timed, blocks: Sequence[Sequence[float]], arrays: Sequence[NDArray[Any]]) -> Latency:
+def _latency(entry: Timed, blocks: Sequence[Sequence[float]], arrays: Sequence[NDArray[Any]], energy: float | None) -> Latency:
+    settings, weights = _of_file(entry)
     samples = [value for block in blocks for value in block]
     median = statistics.percentile(samples, 0.5)
     batch = int(arrays[0].shape[0]) if arrays and arrays[0].ndim else 1
@@ -304,6 +316,9 @@ def _latency(entry: Timed, blocks: Sequence[Sequence[float]], arrays: Sequence[N
         p99_ms=statistics.percentile(samples, 0.99),
         throughput=1000 * batch / median,
         peak_memory_bytes=entry.peak_memory,
-        settings=_settings(entry),
+        settings=settings,
         samples=tuple(samples[::step]),
+        cold_start_ms=entry.cold_start,
+        weight_bytes=weights,
+        energy_joules=energy,
     )

@@ -144,7 +144,10 @@ class ThisProcess:
 
 
 class Timed:
-    """One subject in its process, ready to run. `outputs`: of its first run; `peak_memory`: of a process with it alone, bytes."""
+    """One subject in its process, ready to run. `outputs`: of its first run; `peak_memory`: of a process with it alone, bytes.
+
+    `cold_start`: ms from nothing but loaded libraries to the end of that run. `weights`: bytes, of a network.
+    """
 
     def __init__(self, process: TimedProcess | ThisProcess, index: int, subject: Subject, about: dict[str, Any]) -> None:
         self.process, self._index, self.subject = process, index, subject
@@ -154,8 +157,16 @@ class Timed:
         self.settings: dict[str, str] = about["settings"]
         self.outputs: list[NDArray[Any]] = about["outputs"]
         self.peak_memory: int | None = about["peak_memory"]
+        self.cold_start: float = about["cold_start"]
+        self.weights: int | None = about["weights"]
 
     def time(self, runs: int) -> list[float]:
         """The times of `runs` runs in ms."""
         self.process.send("time", self._index, runs)
         return [nanoseconds / 1e6 for nanoseconds in self.process.receive()]
+
+    def energy(self, seconds: float) -> float | None:
+        """Joules per run while it runs for so many seconds; `None` where the machine does not count them."""
+        self.process.send("energy", self._index, seconds)
+        found: float | None = self.process.receive()
+        return found

@@ -24,6 +24,7 @@ from deploykit.backends import Engine
 from deploykit.errors import DeploykitError, InputError
 from deploykit.network.request import make_importable
 from deploykit.profiler import subjects
+from deploykit.profiler.benchmark import energy
 from deploykit.profiler.subjects import Subject
 
 MAX_BLOCK_NS = (
@@ -33,15 +34,20 @@ MIN_RUNS = 3
 SETTLE_NS = 2_000_000  # of runs before each block that are not timed: caches fill, clocks rise, the other process stops spinning
 
 
-def start(subject: Subject, device: str, threads: int | None) -> Engine:
-    """The engine that runs a subject, in this process. Raises what `resolve` and `backends.start` raise."""
+def start(subject: Subject, device: str, threads: int | None) -> tuple[Engine, int | None]:
+    """The engine that runs a subject, in this process, and the bytes of a network's parameters and buffers (`None` for a file).
+
+    Raises what `resolve` and `backends.start` raise.
+    """
     backend = subject.engine
     if (backends.source_of(backend) == "onnx") != subject.is_file:
         raise InputError(f"{subject.target} cannot run on {backend!r}", "onnxruntime takes .onnx files, the others take networks")
     if subject.is_file:
-        return backends.start(backend, Path(subject.target), device=device, threads=threads)
+        return backends.start(backend, Path(subject.target), device=device, threads=threads), None
     make_importable(subject)
-    return backends.start(backend, subjects.network(subject), device=device, threads=threads)
+    network = subjects.network(subject)
+    size = sum(tensor.nbytes for tensor in {id(t): t for t in network.module.state_dict(keep_vars=True).values()}.values())
+    return backends.start(backend, network, device=device, threads=threads), size
 
 
 class Worker:
@@ -65,11 +71,33 @@ class Worker:
         return {**self.start(subject, device, threads), "peak_memory": peak_memory() - others}
 
     def start(self, subject: Subject, device: str, threads: int | None) -> dict[str, Any]:
-        """Start an engine and run it once. Tells what it runs on, and its outputs."""
-        engine = start(subject, device, threads)
+        """Start an engine and run it once. Tells what it runs on, its outputs, and how many ms both took together."""
+        began = time.perf_counter_ns()
+        engine, weights = start(subject, device, threads)
         self.engines.append(engine)
         outputs = engine.run(self.arrays)
-        return {"device": engine.device, "threads": engine.threads, "settings": engine.settings, "outputs": outputs}
+        return {
+            "device": engine.device,
+            "threads": engine.threads,
+            "settings": engine.settings,
+            "outputs": outputs,
+            "weights": weights,
+            "cold_start": (time.perf_counter_ns() - began) / 1e6,
+        }
+
+    def energy(self, index: int, seconds: float) -> float | None:
+        """Joules per run of one subject that runs for so many seconds, at least `MIN_RUNS` times; `None` without a meter."""
+        engine, runs = self.engines[index], 0
+        since = energy.meter(engine.device)
+        if since is None:
+            return None
+        engine.run(self.arrays)
+        since()
+        until = time.monotonic() + seconds
+        while runs < MIN_RUNS or time.monotonic() < until:
+            engine.run(self.arrays)
+            runs += 1
+        return since() / runs
 
     def time(self, index: int, runs: int) -> list[int]:
         """Nanoseconds of each of `runs` runs of one subject, host to host, after a few that are not timed.
