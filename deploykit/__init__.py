@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deploykit._version import __version__
+from deploykit._version import __version__ as __version__
 from deploykit.lazy import attach
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -30,6 +31,21 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
         if p.suffix in (".py", ".css", ".js", ".typed")
     }
     assert inside == sources
+
+
+def test_an_editable_install_is_a_plain_path_that_type_checkers_follow(tmp_path):
+    """By setuptools' own hook, on a copy of what it looks at; an import hook, its usual way, is none that mypy would run."""
+    for name in ("pyproject.toml", "README.md", "LICENSE", "deploykit/__init__.py", "deploykit/_version.py", "deploykit/py.typed"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "out").mkdir()
+    code = "from setuptools import build_meta; print('made', build_meta.build_editable('out'))"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    name = done.stdout.split("made ")[-1].strip()
+    with zipfile.ZipFile(tmp_path / "out" / name) as archive:
+        paths = [archive.read(n).decode().strip() for n in archive.namelist() if n.endswith(".pth")]
+        assert not [n for n in archive.namelist() if n.endswith("_finder.py")]
+    assert [Path(path) for path in paths] == [tmp_path]
 
 
 def test_the_wheel_declares_the_command_and_the_licence(wheel):

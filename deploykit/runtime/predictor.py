@@ -122,7 +122,9 @@ class Predictor:
             raise ModelFileError(f"{self.name} gave no answer: {found.error}")
         return found.at(_path_of(source))
 
-    def predict_many(self, sources: Iterable[Any], batch_size: int = 64, top: int = 1) -> Iterator[Prediction]:
+    def predict_many(
+        self, sources: str | os.PathLike[str] | Iterable[Any], batch_size: int = 64, top: int = 1
+    ) -> Iterator[Prediction]:
         """Answers for any number of inputs, lazily and in order; threads decode ahead, memory stays bounded.
 
         `sources`: a list (or anything that can be iterated) of what `predict` takes, with one answer per entry; an array with a
