@@ -19,7 +19,7 @@ def report(results: Sequence[Prediction]) -> Report:
     """The label and its score, the other candidates where more than one was asked for, the error where there is no answer."""
     documents = [result.as_dict() for result in results]
     rows = [_row(result, document) for result, document in zip(results, documents, strict=True)]
-    columns = [Column("path", "input")]
+    columns = [Column("path", "input")] if any(result.path is not None for result in results) else []
     if any(result.label is not None for result in results):
         columns += [Column("label", "label"), Column("score", "score", "score")]
     if any(len(result.top) > 1 for result in results):
