@@ -59,8 +59,8 @@ def first_line(error: BaseException, length: int = 300) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """A number of things for a message: "1 layer", "7 layers", "1,024 batches"."""
-    many = f"{noun}es" if noun.endswith("ch") else f"{noun}s"
+    """A number of things for a message: "1 layer", "7 layers", "1,024 batches", "25 epochs"."""
+    many = f"{noun}es" if noun.endswith("tch") else f"{noun}s"
     return f"{count:,} {noun if count == 1 else many}"
 
 

@@ -42,7 +42,13 @@ def test_a_missing_package_names_the_extra():
 
 @pytest.mark.parametrize(
     ("count", "noun", "text"),
-    [(1, "layer", "1 layer"), (0, "layer", "0 layers"), (1024, "batch", "1,024 batches"), (1, "batch", "1 batch")],
+    [
+        (1, "layer", "1 layer"),
+        (0, "layer", "0 layers"),
+        (1024, "batch", "1,024 batches"),
+        (1, "batch", "1 batch"),
+        (25, "epoch", "25 epochs"),
+    ],
 )
 def test_one_thing_is_no_plural(count, noun, text):
     assert errors.counted(count, noun) == text
