@@ -6,7 +6,6 @@ The same on the command line, in this folder: deploykit export own_network:Own -
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ class Own(nn.Module):
 
 def main() -> None:
     """Export the network with fresh weights, prove the file is the same network, run it without PyTorch."""
-    result = deploykit.export(f"{Path(__file__).stem}:Own", untrained=True, input_shapes=[(3, 32, 32)], out=Path(sys.argv[1]))
+    result = deploykit.export(Own(), input_shapes=(3, 32, 32), out=sys.argv[1])
     print(f"{result.file}: {result.nodes} nodes, verdict: {result.verdict.verdict}")
     with deploykit.Predictor(result.file) as model:
         batch = np.random.default_rng(0).random((4, 3, 32, 32), dtype=np.float32)

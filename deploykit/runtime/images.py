@@ -176,11 +176,12 @@ def _as_image(name: str, shape: tuple[int, ...], dtype: str) -> str:
         text += ".transpose(0, 2, 3, 1)"
     elif not (len(shape) == 2 or (len(shape) in (3, 4) and shape[-1] in colours)):
         return "give uint8 (height, width) or (height, width, 1, 3 or 4)"
+    condition = ""
     if dtype.removeprefix("torch.").startswith(("float", "bfloat")):
-        text = f"({text} * 255).round().astype('uint8') if its values are from 0 to 1"
+        text, condition = f"({text} * 255).round().astype('uint8')", " if its values are from 0 to 1"
     elif dtype.removeprefix("torch.") != "uint8":
         text += ".astype('uint8')"
-    return f"ask about several with predict_many({text})" if len(shape) == 4 else f"give {text}"
+    return (f"ask about several with predict_many({text})" if len(shape) == 4 else f"give {text}") + condition
 
 
 def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:

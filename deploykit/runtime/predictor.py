@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import numpy as np
 import onnxruntime
 
+from deploykit import arguments as read
 from deploykit.errors import ContractError, DeploykitError, InputError, ModelFileError
 from deploykit.runtime import contract as contracts
 from deploykit.runtime import open_axes
@@ -75,7 +76,12 @@ class Predictor:
         data, path = (model, None) if isinstance(model, bytes) else (read_model(model), Path(model))
         self.name = "the model" if path is None else shown(path)
         check_external_data(data, path)
-        settings = SessionSettings(device, threads, spinning, tf32, cuda_graph)
+        settings = SessionSettings(
+            device, read.whole(threads, "threads", 1, 1024), read.flag(spinning, "spinning"), read.flag(tf32, "tf32"),
+            read.flag(cuda_graph, "cuda_graph"),
+        )  # fmt: skip
+        max_pixels, warm_up = read.whole(max_pixels, "max_pixels", 1, 1 << 62), read.whole(warm_up, "warm_up")
+        check_finite, io_binding = read.flag(check_finite, "check_finite"), read.flag(io_binding, "io_binding")
         folder = None if path is None else path.resolve().parent
         opened = open_session(data, self.name, folder, settings)
         self._session: onnxruntime.InferenceSession | None = opened.session
@@ -115,7 +121,7 @@ class Predictor:
         Raises `ImageError`, `InputError`, and `ContractError` for a file without a contract.
         """
         network = self._require_contract()
-        _check_top(top)
+        top = read.whole(top, "top", 1)
         sample = sample_of(source, network.contract, self._max_pixels, self._channels)
         found = answer_batch([sample], network, top)[0]
         if found.error is not None:
@@ -134,9 +140,8 @@ class Predictor:
         An input that cannot be read becomes a `Prediction` with `error` and spoils nothing else.
         """
         network = self._require_contract()
-        _check_top(top)
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or not 1 <= batch_size <= MAX_BATCH:
-            raise InputError(f"a batch size of {batch_size!r:.80} is not possible", f"choose 1 to {MAX_BATCH}")
+        top = read.whole(top, "top", 1)
+        batch_size = read.whole(batch_size, "batch_size", 1, MAX_BATCH)
         from deploykit.runtime.stream import stream
 
         return stream(
@@ -182,8 +187,7 @@ class Predictor:
         Open axes of the zeros have the sizes that the network was exported with, else those of `open_axes`. Raises `InputError`
         where the network takes no zeros of these sizes: then give `inputs`.
         """
-        if not isinstance(runs, int) or runs < 0:
-            raise InputError(f"{runs!r:.80} runs to warm up are not possible", "give a whole number, 0 or more")
+        runs, batch = read.whole(runs, "runs"), read.whole(batch, "batch", 1)
         if runs == 0:
             return
         feeds = self._zeros(batch) if inputs is None else self._checked(inputs)
@@ -301,11 +305,6 @@ def _contract_of(session: onnxruntime.InferenceSession, name: str) -> Contract |
         return contracts.loads(text)
     except ContractError as error:
         raise ContractError(f"{name}: {error.problem}", error.hint) from error
-
-
-def _check_top(top: int) -> None:
-    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
-        raise InputError(f"top cannot be {top!r:.80}", "give a whole number from 1")
 
 
 def _path_of(source: Any) -> str | None:

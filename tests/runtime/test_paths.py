@@ -108,3 +108,18 @@ def test_the_advice_is_what_to_type(model, array, advice):
 
 def test_the_labels_of_a_file(model):
     assert model.labels == tuple("0123456789")
+
+
+def test_numpys_numbers_are_numbers_and_nothing_else_is(exported, folder):
+    with Predictor(exported, threads=np.int64(1), warm_up=np.int32(1), max_pixels=np.int64(10_000), spinning=np.True_) as model:
+        answers = list(model.predict_many(folder, batch_size=np.int64(2), top=np.int64(3)))
+        assert [len(answer.top) for answer in answers] == [3, 3]
+        for name, value in (("top", True), ("batch_size", "2"), ("batch_size", 0)):
+            with pytest.raises(InputError, match=f"^{name} cannot be "):
+                model.predict_many(folder, **{name: value})
+        with pytest.raises(InputError, match="^batch cannot be 'x'"):
+            model.warm_up(1, batch="x")
+    for name, value in (("threads", 0), ("warm_up", "x"), ("max_pixels", -1), ("spinning", 1), ("tf32", "no"), ("check_finite", None),
+                        ("io_binding", 1), ("cuda_graph", 0)):  # fmt: skip
+        with pytest.raises(InputError, match=f"^{name} cannot be "):
+            Predictor(exported, **{name: value})

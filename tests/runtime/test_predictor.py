@@ -579,7 +579,7 @@ def test_options_do_not_change_answers(digits_file: Path, digit: np.ndarray) -> 
         assert Predictor(digits_file, device="cpu", **options).predict(digit) == plain  # type: ignore[arg-type]
     with pytest.raises(InputError, match="CUDA graph"):
         Predictor(digits_file, device="cpu", cuda_graph=True)
-    with pytest.raises(InputError, match="runs to warm up"):
+    with pytest.raises(InputError, match="warm_up cannot be -1"):
         Predictor(digits_file, device="cpu", warm_up=-1)
 
 
