@@ -143,3 +143,15 @@ def test_nodes_without_names_and_the_oldest_format(tmp_path):
     weights = [stored("w", 8, 3, 3, 3)]
     entries = [value("x", FLOAT, (1, 3, 8, 8)), value("w", FLOAT, (8, 3, 3, 3))]
     assert count_nodes(model_of(conv, entries, weights, version=9, ir_version=3)).totals.ops == 8 * 36 * 27
+
+
+def test_a_scan_needs_no_run_its_input_says_how_often_it_runs():
+    nodes = [helper.make_node("MatMul", ["s", "w"], ["s2"]), helper.make_node("Add", ["s2", "x_t"], ["o"])]
+    body = helper.make_graph(
+        nodes, "body", [value("s", FLOAT, (2, 4)), value("x_t", FLOAT, (2, 4))], [value("s2", FLOAT, (2, 4)), value("o", FLOAT, (2, 4))],
+        [stored("w", 4, 4)],
+    )  # fmt: skip
+    scan = helper.make_node("Scan", ["s0", "x"], ["last", "y"], name="scan", body=body, num_scan_inputs=1, scan_input_axes=[1])
+    found = count_nodes(model_of([scan], [value("s0", FLOAT, (2, 4)), value("x", FLOAT, (2, 7, 4))]))
+    assert (found.totals.params, found.totals.ops, found.uncounted) == (16, 7 * 2 * 16, {})
+    assert found.notes == ("scan (Scan): its body runs 7 times",)

@@ -1,7 +1,7 @@
 """`count`: operations inside a node's own graphs, the branches of an If and the bodies of Loop, Scan and SequenceMap.
 
 A run shows how often each node inside ran, and on which shapes; that is counted. Of a branch that the run did not take the cost is
-told beside. Without a run only an If is counted whose branches all cost the same.
+told beside. Without a run only an If is counted whose branches all cost the same, and a Scan, whose input says how often it runs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import onnx
 
-from deploykit.onnx_file import walk
+from deploykit.onnx_file import opset, walk
 from deploykit.profiler import conventions
 from deploykit.profiler.conventions import Convention
 from deploykit.profiler.layer_table import Shape
@@ -23,6 +23,7 @@ from deploykit.profiler.onnx.run import Run, Shapes
 from deploykit.profiler.onnx.shapes import Graph, known_shapes, node_of
 
 MACS = conventions.get("macs")
+FIRST_SCAN = 9  # opset; before, Scan had a batch
 CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})  # operators that do nothing but run their bodies
 
 
@@ -61,9 +62,13 @@ def count(proto: onnx.NodeProto, place: int, graph: Graph, index: int, run: Run 
     """What the `index`-th node of the graph, the `place`-th of `walk.nodes`, costs with all that it runs."""
     if run is not None and not run.failure and place in run.calls:
         return _Measured(proto, place, graph, index, run, rules).found
-    alike = _alike(_by_name(proto, graph, index, rules)) if proto.op_type == "If" else None
-    if alike is not None:
-        return alike
+    known = None
+    if proto.op_type == "If":
+        known = _alike(_by_name(proto, graph, index, rules))
+    elif proto.op_type == "Scan":
+        known = _scanned(proto, graph, index, rules)
+    if known is not None:
+        return known
     notes = [f"not counted, only a run would tell how often it runs {', '.join(costly(proto))}"]
     return Inside(uncounted=Counter({proto.op_type: 1}), notes=notes)
 
@@ -74,6 +79,19 @@ def _alike(branches: Mapping[str, Inside | None]) -> Inside | None:
     if first is None or any(other is None or (other.ops, other.macs) != (first.ops, first.macs) for other in rest):
         return None
     return Inside(first.ops, first.macs, notes=[f"both branches cost {first.ops:,}"])
+
+
+def _scanned(proto: onnx.NodeProto, graph: Graph, index: int, rules: Convention) -> Inside | None:
+    """A Scan runs its body for every slice of its scan inputs, which are the last ones; `None` where that is not known."""
+    numbers = {a.name: a.i for a in proto.attribute if a.type == onnx.AttributeProto.INT}
+    axes = next((list(a.ints) for a in proto.attribute if a.name == "scan_input_axes"), []) or [0]
+    shape = graph.nodes[index].inputs[-numbers.get("num_scan_inputs", 1)]
+    if opset(graph.model) < FIRST_SCAN or not shape or not -len(shape) <= axes[0] < len(shape):
+        return None
+    times, body = shape[axes[0]], _by_name(proto, graph, index, rules)["body"]
+    if body is None:
+        return None
+    return Inside(times * body.ops, times * body.macs, notes=[f"its body runs {times} time{'' if times == 1 else 's'}"])
 
 
 class _Measured:

@@ -111,7 +111,7 @@ def _infer(
 def known_shapes(graph: onnx.GraphProto) -> dict[str, Shape]:
     """What a graph says of its values, where every size is a number."""
     found = {}
-    for value in (*graph.value_info, *graph.output):
+    for value in (*graph.input, *graph.value_info, *graph.output):
         tensor = value.type.tensor_type
         if value.type.HasField("tensor_type") and tensor.HasField("shape"):
             sizes = [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None for d in tensor.shape.dim]
