@@ -20,7 +20,7 @@ from docutils.parsers.rst import Directive, directives
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 
-from deploykit import errors
+from deploykit import errors, plugins
 
 KINDS = {"functions": "autofunction", "classes": "autoclass", "exceptions": "autoexception"}
 
@@ -83,7 +83,9 @@ def _parsed_as_rst(directive: Directive, lines: StringList) -> list[nodes.Node]:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register the directives."""
+    """Register the directives, and call the commands what users call them: by the names of their files."""
+    for name in plugins.names("deploykit.cli"):
+        plugins.load("deploykit.cli", name, "command").command.name = name
     app.add_directive("public-names", PublicNames)
     app.add_directive("exit-statuses", ExitStatuses)
     return {"parallel_read_safe": True, "version": "1"}
