@@ -64,6 +64,25 @@ def test_the_branch_that_ran_is_counted_and_the_other_said_and_both_have_paramet
     assert any(f"took {names[0]}, which costs 256; {names[1]}, the other one, would cost 256" in note for note in found.notes)
 
 
+def test_a_branch_of_which_only_a_run_tells_the_cost_is_run_too(tmp_path):
+    """How many numbers are not zero no inference knows: 16 of (1, 16), as a (2, 16) matrix by one of 16 x 16."""
+    nodes = [
+        constant("w", 16, 16),
+        helper.make_node("NonZero", ["x"], ["where"]),
+        helper.make_node("Cast", ["where"], ["long"], to=FLOAT),
+        helper.make_node("MatMul", ["long", "w"], ["out"]),
+    ]
+    other = helper.make_graph(nodes, "b", [], [value("out")])
+    node = helper.make_node("If", ["c"], ["y"], name="if", then_branch=branch("a", (16, 16)), else_branch=other)
+    model = model_of([node], [value("x", FLOAT, (1, 16)), value("c", BOOL, ())])
+    before = model.SerializeToString()
+    feeds = {"x": np.ones((1, 16), np.float32), "c": np.array(True)}
+    found = count_nodes(model, file=saved(model, tmp_path), feeds=feeds)
+    assert found.totals.ops == 256
+    assert found.notes == ("if (If): the run took then_branch, which costs 256; else_branch, the other one, would cost 512",)
+    assert model.SerializeToString() == before
+
+
 def test_without_a_run_branches_that_cost_the_same_are_counted_and_others_are_at_least():
     assert count_nodes(choice([(16, 16)], [(16, 8), (8, 16)])).totals.ops == 256
     found = count_nodes(choice([(16, 16)], [(16, 4), (4, 16)]))

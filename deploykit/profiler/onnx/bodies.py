@@ -29,12 +29,16 @@ CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})  # operators that do 
 
 @dataclass
 class Inside:
-    """The operations of what lies in one node. `uncounted`: operators without a formula or shapes. `notes`: one line each."""
+    """The operations of what lies in one node. `uncounted`: operators without a formula or shapes. `notes`: parts of one line.
+
+    `untold`: the condition of an If that would lead to the branch of which nobody knows the cost; `None` where there is none.
+    """
 
     ops: int = 0
     macs: int = 0
     uncounted: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    untold: bool | None = None
 
 
 class Places:
@@ -58,10 +62,18 @@ def costly(proto: onnx.NodeProto) -> list[str]:
     return sorted(name for name in inner if name in FORMULAS or ("." in name and name not in FREE))
 
 
-def count(proto: onnx.NodeProto, place: int, graph: Graph, index: int, run: Run | None, rules: Convention) -> Inside:
-    """What the `index`-th node of the graph, the `place`-th of `walk.nodes`, costs with all that it runs."""
+def count(
+    proto: onnx.NodeProto, place: int, graph: Graph, index: int, run: Run | None, rules: Convention, other: Run | None = None
+) -> Inside:
+    """What the `index`-th node of the graph, the `place`-th of `walk.nodes`, costs with all that it runs.
+
+    `other`: a run in which an If took the other branch, where that was asked for.
+    """
     if run is not None and not run.failure and place in run.calls:
-        return _Measured(proto, place, graph, index, run, rules).found
+        measured = _Measured(proto, place, graph, run, rules)
+        if proto.op_type == "If":
+            measured.tell_other(_by_name(proto, graph, index, rules) | _in_run(proto, place, graph, other, rules))
+        return measured.found
     known = None
     if proto.op_type == "If":
         known = _alike(_by_name(proto, graph, index, rules))
@@ -97,20 +109,18 @@ def _scanned(proto: onnx.NodeProto, graph: Graph, index: int, rules: Convention)
 class _Measured:
     """Adds up the calls that a run has shown."""
 
-    def __init__(self, proto: onnx.NodeProto, place: int, graph: Graph, index: int, run: Run, rules: Convention) -> None:
+    def __init__(self, proto: onnx.NodeProto, place: int, graph: Graph, run: Run, rules: Convention) -> None:
         self.graph, self.run, self.rules, self.found = graph, run, rules, Inside()
-        taken: dict[str, int] = {}
+        self.taken: dict[str, int] = {}
         for name, body in _named_bodies(proto):
             before = self.found.ops
             first, place = place + 1, place + sum(1 for _ in walk.nodes(body))
             times = self._add(body, first, graph.scope)
-            taken[name] = times
+            self.taken[name] = times
             if proto.op_type == "If" and times:
                 self.found.notes.append(f"the run took {name}, which costs {self.found.ops - before:,}")
             elif proto.op_type != "If":
                 self.found.notes.append(f"its body ran {times} time{'' if times == 1 else 's'} in the run")
-        if proto.op_type == "If":
-            self._tell_other(taken, _by_name(proto, graph, index, rules))
 
     def _add(self, body: onnx.GraphProto, place: int, outer: weights.Scope) -> int:
         """Add the nodes of a body and of all in it, the first of which stands at `place`; gives how often the body ran."""
@@ -142,12 +152,23 @@ class _Measured:
             self.found.ops += times * (ops or 0)
             self.found.macs += times * (macs or 0)
 
-    def _tell_other(self, taken: Mapping[str, int], branches: Mapping[str, Inside | None]) -> None:
-        for name, times in taken.items():
-            if not times:
-                cost = branches[name]
-                told = "has a cost that is not known" if cost is None else f"would cost {cost.ops:,}"
-                self.found.notes.append(f"{name}, the other one, {told}")
+    def tell_other(self, branches: Mapping[str, Inside | None]) -> None:
+        """Note what the branches that did not run would cost, as far as that is known."""
+        for name in (name for name, times in self.taken.items() if not times):
+            cost = branches[name]
+            if cost is None:
+                self.found.untold = name == "then_branch"
+            told = "has a cost that is not known" if cost is None else f"would cost {cost.ops:,}"
+            self.found.notes.append(f"{name}, the other one, {told}")
+
+
+def _in_run(proto: onnx.NodeProto, place: int, graph: Graph, run: Run | None, rules: Convention) -> dict[str, Inside | None]:
+    """The cost of the branch that another run took; empty without one, or where it does not tell all."""
+    if run is None or run.failure or place not in run.calls:
+        return {}
+    measured = _Measured(proto, place, graph, run, rules)
+    ran = [name for name, times in measured.taken.items() if times]
+    return {ran[0]: measured.found} if len(ran) == 1 and not measured.found.uncounted else {}
 
 
 def _placed(

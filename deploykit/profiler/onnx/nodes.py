@@ -53,12 +53,16 @@ def count_nodes(
     rules = conventions.get(convention)
     inputs = fixed(model, batch, shapes) if feeds is None else as_given(feeds)
     graph = Graph(model, inputs)
-    counter = _Counter(rules, graph, None)
+    counter = _Counter(rules, graph)
     rows = tuple(counter.rows())
     if counter.needs_run and file is not None:
         run = _run_of(graph, file, inputs, feeds)
-        counter = _Counter(rules, Graph(graph.model, inputs, run.values), run)
+        graph = Graph(graph.model, inputs, run.values)
+        counter = _Counter(rules, graph, run)
         rows = tuple(counter.rows())
+        if counter.untold:
+            counter = _Counter(rules, graph, run, _run_of(graph, file, inputs, feeds, counter.untold))
+            rows = tuple(counter.rows())
     totals = Totals(sum(row.params for row in rows), None, None, sum(row.ops for row in rows))
     first = next((entry.shape for entry in inputs if entry.shape is not None), ())
     uncounted, excluded = dict(sorted(counter.uncounted.items())), dict(sorted(counter.excluded.items()))
@@ -66,9 +70,15 @@ def count_nodes(
     return LayerTable(rules.name, first[0] if first else 1, rows, totals, uncounted, excluded, tuple(counter.all_notes()), unknown)
 
 
-def _run_of(graph: Graph, file: Path, inputs: Sequence[FixedInput], feeds: Mapping[str, NDArray[Any]] | None) -> Run:
+def _run_of(
+    graph: Graph,
+    file: Path,
+    inputs: Sequence[FixedInput],
+    feeds: Mapping[str, NDArray[Any]] | None,
+    forced: Mapping[int, bool] | None = None,
+) -> Run:
     try:
-        return observe(graph.model, file, values(inputs) if feeds is None else feeds)
+        return observe(graph.model, file, values(inputs) if feeds is None else feeds, forced)
     except Unmade as error:
         return Run(failure=error.problem)
     except MemoryError:
@@ -76,10 +86,14 @@ def _run_of(graph: Graph, file: Path, inputs: Sequence[FixedInput], feeds: Mappi
 
 
 class _Counter:
-    """The rows of a graph; `run` is what one run has shown, `None` before there was one."""
+    """The rows of a graph; `run` is what one run has shown, `other` what another one in which conditions were turned round.
 
-    def __init__(self, rules: Convention, graph: Graph, run: Run | None) -> None:
-        self.rules, self.graph, self.run = rules, graph, run
+    `untold`: those conditions, by the index of their node.
+    """
+
+    def __init__(self, rules: Convention, graph: Graph, run: Run | None = None, other: Run | None = None) -> None:
+        self.rules, self.graph, self.run, self.other = rules, graph, run, other
+        self.untold: dict[int, bool] = {}
         self.uncounted: Counter[str] = Counter()
         self.excluded: Counter[str] = Counter()
         self.notes: list[str] = []
@@ -148,7 +162,9 @@ class _Counter:
                 self.excluded[node.op_type] += 1
             return 0, 0
         self.needs_run = True
-        found = bodies.count(proto, places.of(index), self.graph, index, self.run, self.rules)
+        found = bodies.count(proto, places.of(index), self.graph, index, self.run, self.rules, self.other)
+        if found.untold is not None:
+            self.untold[index] = found.untold
         self.uncounted.update(found.uncounted)
         self.notes.append(f"{node.name} ({node.op_type}): {'; '.join(found.notes)}")
         return found.ops, found.macs

@@ -96,14 +96,16 @@ def full_name(node: Node) -> str:
 
 def is_known(node: Node) -> bool:
     """Whether an operator without a formula is known to multiply and accumulate nothing: the standard's, but for newer ones."""
-    if node.domain not in STANDARD or not onnx.defs.has(node.op_type):
-        return False
-    return node.op_type in _NEWER or _first_version(node.op_type) <= NEWEST
+    return node.domain in STANDARD and (node.op_type in _NEWER or _is_in_opset(node.op_type, NEWEST))
 
 
 @cache
-def _first_version(operator: str) -> int:
-    return min(s.since_version for s in onnx.defs.get_all_schemas_with_history() if s.name == operator and s.domain in STANDARD)
+def _is_in_opset(operator: str, version: int) -> bool:
+    try:
+        onnx.defs.get_schema(operator, version, "")
+    except onnx.defs.SchemaError:
+        return False
+    return True
 
 
 @formula_for("Conv", "CausalConvWithState", "ConvInteger", "DeformConv", "com.microsoft.FusedConv", "com.microsoft.NhwcFusedConv")

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Timer
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
@@ -79,13 +80,13 @@ class Run:
     failure: str = ""
 
 
-def observe(model: onnx.ModelProto, file: Path, feeds: Mapping[str, NDArray[Any]]) -> Run:
+def observe(model: onnx.ModelProto, file: Path, feeds: Mapping[str, NDArray[Any]], forced: Mapping[int, bool] | None = None) -> Run:
     """Run the graph of `model` once as it is written, every node watched, the nodes in bodies too. Never raises for a file.
 
-    `model` is that of `file`, or made of it; its weights may lie beside the file. A run that takes longer than `MOST_SECONDS` is
-    stopped.
+    `model` is that of `file`, or made of it; its weights may lie beside the file. `forced`: conditions of nodes of the graph, by
+    index, in place of what it computes. A run that takes longer than `MOST_SECONDS` is stopped.
     """
-    with _numbered(model.graph):
+    with _numbered(model.graph), _forced(model.graph, forced or {}):
         data = model.SerializeToString()
     with files.scratch_folder() as folder:
         settings = SessionSettings("cpu", level="disabled", profile=folder / "profile", arena=False)
@@ -161,3 +162,19 @@ def _numbered(graph: onnx.GraphProto) -> Iterator[None]:
     finally:
         for node, name in zip(nodes, names, strict=True):
             node.name = name
+
+
+@contextmanager
+def _forced(graph: onnx.GraphProto, forced: Mapping[int, bool]) -> Iterator[None]:
+    """The conditions of some nodes are constants while this lasts."""
+    before = {index: graph.node[index].input[0] for index in forced}
+    stored = len(graph.initializer)
+    try:
+        for index, value in forced.items():
+            graph.node[index].input[0] = f"{_CALLED}{index}_goes"
+            graph.initializer.append(onnx.numpy_helper.from_array(np.array(value), graph.node[index].input[0]))
+        yield
+    finally:
+        for index, name in before.items():
+            graph.node[index].input[0] = name
+        del graph.initializer[stored:]
