@@ -147,6 +147,8 @@ def entry(**changes):
             "device": "cpu",
             "threads": 2,
             "peak_memory": 7,
+            "cold_start": 3.5,
+            "weight_bytes": 12,
             "settings": {"x": "y"},
             "subject": SimpleNamespace(is_file=False),
             **changes,
@@ -156,9 +158,10 @@ def entry(**changes):
 
 def test_the_figures_of_an_engine():
     blocks = np.arange(1.0, 101.0).reshape(20, 5).tolist()
-    found = latency._latency(entry(), blocks, [np.zeros((4, 3)), np.zeros(9)])
+    found = latency._latency(entry(), blocks, [np.zeros((4, 3)), np.zeros(9)], 0.5)
     assert (found.label, found.backend, found.device, found.threads, found.peak_memory_bytes) == ("a", "torch", "cpu", 2, 7)
     assert found.settings == {"x": "y"}
+    assert (found.cold_start_ms, found.weight_bytes, found.energy_joules) == (3.5, 12, 0.5)
     assert found.median_ms == pytest.approx(50.5)
     assert found.p95_ms == pytest.approx(95.05, abs=1)
     assert found.p99_ms == pytest.approx(99.01, abs=1)
@@ -166,12 +169,12 @@ def test_the_figures_of_an_engine():
     assert found.throughput == pytest.approx(1000 * 4 / 50.5)
     assert found.samples == tuple(np.arange(1.0, 101.0))
     for arrays in ([], [np.zeros(())]):
-        assert latency._latency(entry(), blocks, arrays).throughput == pytest.approx(1000 / 50.5)
+        assert latency._latency(entry(), blocks, arrays, None).throughput == pytest.approx(1000 / 50.5)
 
 
 def test_of_many_run_times_every_so_many_are_kept(monkeypatch):
     monkeypatch.setattr(latency, "MAX_SAMPLES", 10)
-    found = latency._latency(entry(), [[float(n) for n in range(35)]], [])
+    found = latency._latency(entry(), [[float(n) for n in range(35)]], [], None)
     assert found.samples == tuple(float(n) for n in range(0, 35, 3))
 
 

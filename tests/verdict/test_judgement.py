@@ -41,8 +41,8 @@ def deployed(contract: Contract | None, inputs: int = 1) -> Deployed:
         (Contract(IMAGE, LABELS), IMAGE, Output("softmax", ("b", "a")), False, "labels are not those"),
         (Contract(IMAGE, Output()), IMAGE, LABELS, False, "labels are not those"),
         (Contract(IMAGE, LABELS), OTHER, LABELS, False, r"says mean \(0.0,\), the network was made for \(0.5,\)"),
-        (Contract(ArrayInput((3, None)), Output()), ArrayInput((3, 4)), None, True, "preprocessing and labels"),
-        (Contract(ArrayInput((3, 4)), Output()), ArrayInput((None, 4)), None, True, "preprocessing and labels"),
+        (Contract(ArrayInput((3, None)), Output()), ArrayInput((3, 4)), None, True, "preprocessing"),
+        (Contract(ArrayInput((3, 4)), Output()), ArrayInput((None, 4)), None, True, "preprocessing"),
         (Contract(ArrayInput((3, 4)), Output()), ArrayInput((3, 5)), None, False, r"says shape \(3, 4\).*\(3, 5\)"),
         (Contract(ArrayInput((3,)), Output()), ArrayInput((3, 4)), None, False, "says shape"),
         (Contract(ArrayInput((3,), "int64"), Output()), ArrayInput((3,)), None, False, "says dtype int64.*float32"),
@@ -118,7 +118,7 @@ def test_the_step_that_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
         agrees=None,
         original=SimpleNamespace(weights=lambda model, _proven, _moved: (Check("weights", model == "first", ""), None)),
     )
-    ask = SimpleNamespace(provider="cpu")
+    ask = SimpleNamespace(provider="cpu", device="cpu")
     monkeypatch.setattr(judgement.blame, "blamed_step", lambda *_: "optimizer:all")
     assert judgement._blamed(steps, case, Check("sizes", False, ""), ask) == "export"
     assert judgement._blamed(steps, case, Check("sizes", True, ""), ask) == "optimizer:all"
