@@ -154,14 +154,17 @@ def _values(graph: onnx.GraphProto, outputs: Mapping[int, Sequence[Mapping[str, 
 def _numbered(graph: onnx.GraphProto) -> Iterator[None]:
     """Every node is called after its place while this lasts: names may be missing, or occur twice."""
     nodes = list(walk.nodes(graph))
-    names = [node.name for node in nodes]
+    names = [node.name if node.HasField("name") else None for node in nodes]
     try:
         for place, node in enumerate(nodes):
             node.name = f"{_CALLED}{place}"
         yield
     finally:
         for node, name in zip(nodes, names, strict=True):
-            node.name = name
+            if name is None:
+                node.ClearField("name")
+            else:
+                node.name = name
 
 
 @contextmanager
