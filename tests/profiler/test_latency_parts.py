@@ -148,7 +148,7 @@ def entry(**changes):
             "threads": 2,
             "peak_memory": 7,
             "cold_start": 3.5,
-            "weight_bytes": 12,
+            "weights": 12,
             "settings": {"x": "y"},
             "subject": SimpleNamespace(is_file=False),
             **changes,
