@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from deploykit.network import control_flow
 
 
 class PlainSums(TorchDispatchMode):
@@ -21,15 +24,24 @@ class PlainSums(TorchDispatchMode):
     PyTorch adds in pairs, whose error grows with the logarithm of the number of terms instead of with the number (Higham,
     Accuracy and Stability of Numerical Algorithms, chapter 4). With it alone as the measure, a mean over a large image would
     be called wrong wherever it is not computed by PyTorch. `longest`: terms of the longest sum that was met.
+    `taken`: the sides of each torch.cond that were taken, by its place in the code.
     """
+
+    supports_higher_order_operators = True
 
     def __init__(self, active: bool = True) -> None:
         super().__init__()
         self.active = active
         self.longest = 0
+        self.taken: dict[str, set[bool]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         kwargs = dict(kwargs or {})
+        if isinstance(func, HigherOrderOperator):
+            found = control_flow.branch(func, args)
+            if found is not None:
+                self.taken.setdefault(found[0], set()).add(found[1])
+            return control_flow.follow(self, func, args, kwargs)
         name = func.overloadpacket.__name__
         if name not in _SUMS or not isinstance(args[0], Tensor) or args[0].dtype != torch.float32:
             return func(*args, **kwargs)

@@ -17,6 +17,7 @@ from deploykit.network import capturing, input_specs
 from deploykit.network import outputs as network_outputs
 from deploykit.network.capturing import Guard
 from deploykit.network.input_specs import InputSpec
+from deploykit.network.running import run
 from deploykit.network.target import Network
 from deploykit.onnx_file import external_data, sessions, walk
 from deploykit.runtime.contract import ArrayInput, ImageInput, Output
@@ -137,9 +138,7 @@ class TorchOriginal:
 
     def logits(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Float32."""
-        with torch.no_grad():
-            outputs = self.network.module(torch.from_numpy(inputs))
-        return network_outputs.arrays(outputs)[0]
+        return network_outputs.arrays(run(self.network.module, [torch.from_numpy(inputs)], self.name))[0]
 
 
 class OnnxOriginal:

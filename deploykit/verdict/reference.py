@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from deploykit.network import control_flow
 from deploykit.network import outputs as network_outputs
 from deploykit.network.running import run
 from deploykit.verdict.batches import Batch
@@ -90,7 +91,8 @@ class Reference:
     def __init__(self, module: nn.Module, precision: Precision = "fp32") -> None:
         self.module = module.eval()
         self.precision = precision
-        self.note = ""
+        self.no_float64 = ""  # why there is no float64, where there is none
+        self.taken: dict[str, set[bool]] = {}  # the sides of each torch.cond that were taken in float32
         self.changed: set[str] = set()  # buffers and parameters that a forward pass wrote to
 
     def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
@@ -105,6 +107,8 @@ class Reference:
         ask = partial(self._ask_all, batches, with_layers)
         with PlainSums(active=False) as sums:
             float32 = ask()
+        for place, sides in sums.taken.items():
+            self.taken.setdefault(place, set()).update(sides)
         reference = float32
         if self.precision == "fp32" and sums.longest > LONG_SUM:
             with PlainSums():
@@ -118,6 +122,11 @@ class Reference:
             perturbed = [ask(partial(_perturb, seed)) for seed in range(PERTURBED_RUNS)]
             reference = [_farthest(truth, own) for truth, *own in zip(float64 or float32, reference, *perturbed, strict=True)]
         return [Observation(*row) for row in zip(batches, float64 or float32, float32, reference, strict=True)]
+
+    @property
+    def note(self) -> str:
+        """What is to be said of how the network was asked: no float64, branches that it never took."""
+        return "; ".join(filter(None, (self.no_float64, control_flow.one_sided(self.taken))))
 
     def _ask_all(
         self, batches: Sequence[Batch], with_layers: Container[str], convert: Callable[[Tensor], Tensor] | None = None
@@ -133,7 +142,7 @@ class Reference:
                     return ask(Tensor.double)
             except Exception as error:  # whatever a network raises of types that it did not expect
                 kind = type(error.__cause__ or error).__name__
-        self.note = f"no float64 reference: {kind}; PyTorch in float32 stands in for it"
+        self.no_float64 = f"no float64 reference: {kind}; PyTorch in float32 stands in for it"
         return None
 
     def ask(self, tensors: Sequence[Tensor], layers: bool = False) -> Answers:

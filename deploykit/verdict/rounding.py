@@ -11,8 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
+
+from deploykit.network import control_flow
 
 
 @contextmanager
@@ -36,7 +39,11 @@ def rounded(module: nn.Module) -> Iterator[None]:
 class _Rounding(TorchDispatchMode):
     """Rounds at the dispatcher, where functional calls and operators inside modules all pass."""
 
+    supports_higher_order_operators = True
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        if isinstance(func, HigherOrderOperator):
+            return control_flow.follow(self, func, args, kwargs or {})
         result = func(*args, **(kwargs or {}))
         return tree_map_only(Tensor, _round, result)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deploykit.errors import InputError
+from deploykit.network import control_flow
 from deploykit.network.running import plain_attention, refusal
 from deploykit.profiler.layer_table import Shape
 from deploykit.profiler.pytorch import operators
@@ -65,9 +65,9 @@ def trace(network: nn.Module, inputs: Sequence[Tensor]) -> Trace:
         # What needs values fails on meta in its own way; the real run decides. A network that makes tensors on its way needs
         # the meta device as its default, which costs time.
         for device in (None, torch.device("meta")):
-            with contextlib.suppress(Exception), device or contextlib.nullcontext(), _uncompiled():
+            with contextlib.suppress(Exception), device or contextlib.nullcontext(), control_flow.uncompiled():
                 return _watch(network, [tensor.to("meta") for tensor in inputs], on_meta=True)
-        with _uncompiled():
+        with control_flow.uncompiled():
             return _watch(network, inputs, on_meta=False)
 
 
@@ -154,12 +154,9 @@ class _Watcher(TorchDispatchMode):
 
     def _higher_order(self, func: HigherOrderOperator, args: Any, kwargs: Any) -> Any:
         """Control flow is followed, so that what runs inside counts; of others only the name is known."""
-        follow = _CONTROL_FLOW.get(func.name())
-        if follow is None:
+        if func.name() not in control_flow.FOLLOWED:
             self.running[-1].unknown[operators.name_of(func)] += 1
-            return func(*args, **kwargs)
-        with self:
-            return follow(*args, **kwargs)
+        return control_flow.follow(self, func, args, kwargs)
 
     def _note_users(self, call: Call, arguments: Iterable[Any]) -> None:
         """Note `call` as the user of every parameter and buffer among the arguments, lists of tensors (torch.cat) included."""
@@ -259,30 +256,3 @@ _SHORTCUTS: dict[str, Callable[..., Any]] = {
     "aten::mul": _like_both,
     "aten::native_batch_norm": _batch_norm,
 }
-
-
-def _cond(predicate: Any, if_true: Any, if_false: Any, operands: Any = ()) -> Any:
-    return (if_true if bool(predicate) else if_false)(*operands)
-
-
-def _while_loop(condition: Any, body: Any, carried: Any, others: Any = ()) -> Any:
-    while bool(condition(*carried, *others)):
-        carried = tuple(body(*carried, *others))
-    return carried
-
-
-# What the operators of torch.cond and torch.while_loop do; by themselves they would run their parts unwatched.
-_CONTROL_FLOW: dict[str, Callable[..., Any]] = {"cond": _cond, "while_loop": _while_loop}
-
-
-@contextlib.contextmanager
-def _uncompiled() -> Iterator[None]:
-    """What asks for torch's compiler (torch.cond, flex_attention, a compiled layer) runs as written, where it can be seen.
-
-    Only where somebody has loaded the compiler already, which takes over a second: the first attempt loads it, and fails.
-    """
-    if "torch._dynamo" not in sys.modules:
-        yield
-        return
-    with torch.compiler.set_stance("force_eager"):
-        yield
