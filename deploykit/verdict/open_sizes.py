@@ -21,12 +21,16 @@ from deploykit.network.capturing import Guard
 from deploykit.network.input_specs import InputSpec
 from deploykit.onnx_file import inputs as graph_inputs
 from deploykit.verdict.batches import Batch
+from deploykit.verdict.guard_sides import Sizes
 from deploykit.verdict.result import Check
-from deploykit.verdict.sizes import Sizes, Trial, trials
+from deploykit.verdict.sizes import Trial, bearable, trials
 
 NAME = "sizes"
 ROWS = 2
 MOST_WORK = 48  # elements of all trials together, beside those of the example
+MOST_CORNER = 16  # elements of the largest sizes together that are always tried, beside those of the example
+SMALL = 1 << 14  # elements that take no time in any network
+MOST_NAMED = 3  # guards in one message
 MOST_EXPLORED = 6  # sides of branches that are traced again for branches behind them
 
 Axes = tuple[Mapping[int, str], ...]
@@ -93,16 +97,19 @@ def check(
             guards = network.guards(axes, base)
         except Exception as error:  # whatever torch.export or the network's own code raises
             guards, remark = (), f"torch.export cannot trace the network ({type(error).__name__}): its branches are not known"
-    tried = try_sizes(network.inputs, axes, guards, compared, partial(network.guards, axes))
+    tried = try_sizes(network.inputs, axes, guards, compared, partial(network.guards, axes), rows)
     ranges = tried.ranges(base, rows)
     if tried.differs is None:
         return Check(NAME, True, _proven(tried, ranges, remark)), ranges, None
     trial, how, batch = tried.differs
-    if trial.guard is None:
-        return Check(NAME, False, f"wrong at {trial}: {how}"), ranges, batch
-    line = network.line_of(trial.guard, axes, base)
-    asked = f"{trial.guard.text} ({line})" if line else trial.guard.text
-    return Check(NAME, False, f"wrong at {trial}: {how}; the network branches on {asked}, the file holds one side"), ranges, batch
+    wrong = f"wrong at {trial}: {how}"
+    if not trial.guards:
+        return Check(NAME, False, "; ".join(filter(None, (wrong, trial.reason)))), ranges, batch
+    asked = []
+    for guard in trial.guards[:MOST_NAMED]:
+        line = network.line_of(guard, axes, base)
+        asked.append(f"{guard.text} ({line})" if line else guard.text)
+    return Check(NAME, False, f"{wrong}; the network branches on {' and on '.join(asked)}, the file holds one side"), ranges, batch
 
 
 def _proven(tried: Tried, ranges: Ranges, remark: str) -> str:
@@ -161,13 +168,22 @@ def at(specs: Sequence[InputSpec], axes: Axes, sizes: Sizes, generator: torch.Ge
     return tuple(found)
 
 
-def try_sizes(specs: Sequence[InputSpec], axes: Axes, guards: Sequence[Guard], compared: Compared, guards_at: GuardsAt) -> Tried:
+def try_sizes(
+    specs: Sequence[InputSpec],
+    axes: Axes,
+    guards: Sequence[Guard],
+    compared: Compared,
+    guards_at: GuardsAt,
+    rows: Collection[int] = (),
+) -> Tried:
     """Try the file at sizes beside its example's.
 
-    1. The trials: a size on the other side of every guard, then sizes that differ in kind, cheapest first, within `MOST_WORK`.
+    1. The trials: a size on the other side of every guard, of several at once, then sizes that differ in kind, cheapest first,
+       within `MOST_WORK`.
     2. Each is asked of the network; where it refuses, the size is no evidence.
     3. `compared` gives "" where the file agrees, else how it differs: the search ends there.
     4. Behind a guard the network may branch again: it is traced there, and new guards give new trials.
+    5. Last the corners of what was seen: every axis at its smallest, and at its largest. `rows`: batch sizes seen already.
 
     `guards_at(sizes)`: the guards of the network traced at other sizes; it may raise, which is no evidence either.
     """
@@ -179,41 +195,66 @@ def try_sizes(specs: Sequence[InputSpec], axes: Axes, guards: Sequence[Guard], c
     waiting, found.undecided = _planned(base, guards)
     work = MOST_WORK * _elements(base)
     explored = 0
-    generator = torch.Generator().manual_seed(1)
+    ask = partial(_ask, found, specs, axes, compared, torch.Generator().manual_seed(1))
     while waiting:
         trial = waiting.pop(0)
-        if trial.guard is None and (work := work - _elements(trial.sizes)) < 0:
+        if not trial.guards and (work := work - _elements(trial.sizes)) < 0:
             found.untried += 1
             continue
-        batch = Batch(f"noise at {trial}", at(specs, axes, trial.sizes, generator))
-        try:
-            answer = compared(batch)
-        except (DeploykitError, MemoryError):
-            found.refused.append(trial)
+        if not ask(trial):
+            if found.differs:
+                return found
             continue
-        if answer:
-            found.differs = (trial, answer, batch)
-            return found
-        found.agreed.append(trial)
-        if trial.guard is not None and not _is_one(trial) and explored < MOST_EXPLORED:
+        if trial.guards and not _is_one(trial) and explored < MOST_EXPLORED:
             explored += 1
             fresh = [guard for guard in _quietly(guards_at, trial.sizes) if guard.text not in known]
             known |= {guard.text for guard in fresh}
             more, remarks = _planned(trial.sizes, fresh)
             found.undecided += remarks
-            tried = {tuple(t.sizes.values()) for t in (*found.agreed, *found.refused, *waiting)}
-            waiting = [t for t in more if t.guard is not None and tuple(t.sizes.values()) not in tried] + waiting
+            tried = {t.key for t in (*found.agreed, *found.refused, *waiting)}
+            waiting = [t for t in more if t.guards and t.key not in tried] + waiting
+    for end, word in ((min, "smallest"), (max, "largest")):
+        corner = Trial({name: end(ends) for name, ends in found.ranges(base, rows).items()})
+        seen = [tuple(base.values()), *(t.key for t in (*found.agreed, *found.refused))]
+        if corner.key in seen or _is_batch(corner.sizes, base, rows):
+            continue
+        if not bearable(corner.sizes, base) or _elements(corner.sizes) > max(work, MOST_CORNER * max(_elements(base), SMALL)):
+            found.undecided.append(f"all at their {word} at once ({corner}) was not tried: it takes too long")
+        elif not ask(corner) and found.differs:
+            break
     return found
 
 
+def _ask(
+    found: Tried, specs: Sequence[InputSpec], axes: Axes, compared: Compared, generator: torch.Generator, trial: Trial
+) -> bool:
+    """Whether the file agrees at a trial; noted in `found`, also where it differs or the network refuses."""
+    batch = Batch(f"noise at {trial}", at(specs, axes, trial.sizes, generator))
+    try:
+        answer = compared(batch)
+    except (DeploykitError, MemoryError):
+        found.refused.append(trial)
+        return False
+    if answer:
+        found.differs = (trial, answer, batch)
+        return False
+    found.agreed.append(trial)
+    return True
+
+
+def _is_batch(sizes: Sizes, base: Sizes, rows: Collection[int]) -> bool:
+    """Whether only the batch is another than the example's, and one of those that were seen already."""
+    return sizes.get(BATCH) in rows and all(size == base[name] for name, size in sizes.items() if name != BATCH)
+
+
 def _planned(base: Sizes, guards: Sequence[Guard]) -> tuple[list[Trial], list[str]]:
-    planned, unbearable = trials(base, guards)
-    return planned, [f"the other side of {guard.text} was not tried: it takes too much memory" for guard in unbearable]
+    planned, untried = trials(base, guards)
+    return planned, [f"the other side of {each.guard.text} was not tried: {each.why}" for each in untried]
 
 
 def _is_one(trial: Trial) -> bool:
     """Whether a guard is broken by a size of one: torch's own note that a size of one would be broadcast."""
-    return trial.guard is not None and any(trial.sizes[name] == 1 for name in trial.guard.axes if name in trial.sizes)
+    return any(trial.sizes[name] == 1 for guard in trial.guards for name in guard.axes if name in trial.sizes)
 
 
 def _quietly(guards_at: GuardsAt, sizes: Sizes) -> Sequence[Guard]:

@@ -25,13 +25,13 @@ from deploykit.runtime.values import Values as InputValues
 from deploykit.verdict import blame, moved_names, open_sizes
 from deploykit.verdict.batches import Batch
 from deploykit.verdict.deployed import Deployed
+from deploykit.verdict.guard_sides import Sizes
 from deploykit.verdict.inputs import fixed_batch, specs_of
 from deploykit.verdict.naming import Naming, name_layers
 from deploykit.verdict.open_sizes import Axes
 from deploykit.verdict.precision import Precision
 from deploykit.verdict.reference import Answers, Observation, Reference
 from deploykit.verdict.result import Check
-from deploykit.verdict.sizes import Sizes
 from deploykit.verdict.values import Values
 from deploykit.verdict.weights import compare_weights
 

@@ -7,51 +7,98 @@ size at which it is asked must be tried: odd where the export was even, smaller,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations, product
 
 import sympy
 
 from deploykit.network.batch_axes import BATCH
 from deploykit.network.capturing import Guard
+from deploykit.verdict import guard_sides
+from deploykit.verdict.guard_sides import Sizes
 
-Sizes = Mapping[str, int]
-
-FARTHEST = 1 << 16  # largest size of one axis that is looked at for a guard
 MOST_GROWTH = 64  # largest number of elements beside those of the example
+MOST_PAIRS = 12  # pairs of guards that are broken at once
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One size for every open axis. `guard`: the condition that does not hold there, `None` for sizes that differ in kind."""
+    """One size for every open axis.
+
+    `guards`: the conditions that do not hold there, `()` for sizes that differ in kind. `reason`: what else tells of this size.
+    """
 
     sizes: Sizes
-    guard: Guard | None = None
+    guards: tuple[Guard, ...] = ()
+    reason: str = ""
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {size}" for name, size in self.sizes.items())
 
+    @property
+    def key(self) -> tuple[int, ...]:
+        """The sizes alone: two trials of one key are the same work."""
+        return tuple(self.sizes.values())
 
-def trials(base: Sizes, guards: Sequence[Guard] = ()) -> tuple[list[Trial], list[Guard]]:
-    """The trials beside `base`, the sizes of the example, and the unbearable guards. Guards first, then kinds, cheapest first.
 
-    An axis called `batch` is changed for guards alone: several batches are tried anyway. A guard is unbearable where the sizes at
-    which it does not hold take too much memory.
+@dataclass(frozen=True)
+class Untried:
+    """A guard whose other side is not among the trials, and why."""
+
+    guard: Guard
+    why: str
+
+
+def trials(base: Sizes, guards: Sequence[Guard] = ()) -> tuple[list[Trial], list[Untried]]:
+    """The trials beside `base`, the sizes of the example, and the guards that have none.
+
+    Guards first, one by one and then together, then kinds, cheapest first. An axis called `batch` is changed for guards alone:
+    several batches are tried anyway. A guard has no trial where its other side takes too much memory, or was not found.
     """
     found: dict[tuple[int, ...], Trial] = {}
-    unbearable = []
+    untried = []
     for guard in guards:
-        broken = list(_breaking(base, guard))
-        bearable = [sizes for sizes in broken if _bearable(sizes, base)]
-        if broken and not bearable:
-            unbearable.append(guard)
-        for sizes in bearable:
-            found.setdefault(tuple(sizes.values()), Trial(sizes, guard))
+        sides = guard_sides.broken(base, guard)
+        light = [sizes for sizes in sides if bearable(sizes, base)]
+        if not sides:
+            untried.append(Untried(guard, f"no size up to {guard_sides.FARTHEST} was found at which it does not hold"))
+        elif not light:
+            untried.append(Untried(guard, "it takes too much memory"))
+        for sizes in light:
+            trial = Trial(sizes, (guard,))
+            found.setdefault(trial.key, trial)
+    for trial in _together(base, list(found.values())):
+        found.setdefault(trial.key, trial)
+    by_guard = list(found.values())
     for sizes in _kinds(base):
         if sizes != base:
             found.setdefault(tuple(sizes.values()), Trial(sizes))
-    by_kind = sorted((trial for trial in found.values() if trial.guard is None), key=lambda trial: math.prod(trial.sizes.values()))
-    return [*(trial for trial in found.values() if trial.guard is not None), *by_kind], unbearable
+    by_kind = sorted((trial for trial in found.values() if not trial.guards), key=lambda trial: math.prod(trial.key))
+    return [*by_guard, *by_kind], untried
+
+
+def _together(base: Sizes, single: Sequence[Trial]) -> Iterator[Trial]:
+    """Sizes at which several guards are broken at once: all of them above the example's, all below, and two of different axes.
+
+    Two thresholds may matter only together. Sizes of one are left out: torch notes them for every axis.
+    """
+    changes = [(trial, {n: size for n, size in trial.sizes.items() if size != base[n]}) for trial in single]
+    changes = [(trial, change) for trial, change in changes if 1 not in change.values()]
+    above = [(trial, change) for trial, change in changes if all(size > base[name] for name, size in change.items())]
+    below = [(trial, change) for trial, change in changes if all(size < base[name] for name, size in change.items())]
+    made = [_merged(base, side, end) for side, end in ((above, max), (below, min)) if len(side) > 1]
+    pairs = [*combinations(above, 2), *combinations(below, 2), *product(above, below)]
+    apart = [pair for pair in pairs if not pair[0][1].keys() & pair[1][1].keys()]
+    made += [_merged(base, pair, max) for pair in apart[:MOST_PAIRS]]
+    yield from (trial for trial in made if bearable(trial.sizes, base))
+
+
+def _merged(base: Sizes, side: Iterable[tuple[Trial, Sizes]], end: Callable[[Iterable[int]], int]) -> Trial:
+    """The changes of several trials in one; the outermost size where two change the same axis."""
+    changes = list(side)
+    sizes = {name: end([change[name] for _, change in changes if name in change] or [size]) for name, size in base.items()}
+    return Trial(sizes, tuple({guard.text: guard for trial, _ in changes for guard in trial.guards}.values()))
 
 
 def _kinds(base: Sizes) -> Iterator[dict[str, int]]:
@@ -84,43 +131,6 @@ def _even_part(size: int) -> int:
     return max(2, size & -size)
 
 
-def _breaking(base: Sizes, guard: Guard) -> Iterator[dict[str, int]]:
-    """Sizes at which a guard does not hold, at most two: the cheapest below the example's, and above, one axis changed or all."""
-    axes = [name for name in guard.axes if name in base]
-    moves = [[name] for name in axes] + ([axes] if len(axes) > 1 else [])
-    for direction in (-1, 1):
-        found = [sizes for moved in moves if (sizes := _first_broken(base, guard, moved, direction)) is not None]
-        if found:
-            yield min(found, key=lambda sizes: math.prod(sizes.values()))
-
-
-def _first_broken(base: Sizes, guard: Guard, axes: Sequence[str], direction: int) -> dict[str, int] | None:
-    """The sizes nearest to `base`, with `axes` moved together, at which a guard does not hold.
-
-    Step by step near the example, then by doubling; what is found by doubling is narrowed down by halves.
-    """
-
-    def moved(distance: int) -> dict[str, int]:
-        return {**base, **{name: base[name] + direction * distance for name in axes}}
-
-    def broken(distance: int) -> bool:
-        return not guard.holds(moved(distance))
-
-    farthest = min(base[name] for name in axes) - 1 if direction < 0 else FARTHEST
-    near = min(farthest, 64)
-    for distance in range(1, near + 1):
-        if broken(distance):
-            return moved(distance)
-    low, high = near, near
-    while high < farthest:
-        low, high = high, min(2 * high + 1, farthest)
-        if broken(high):
-            while high - low > 1:
-                middle = (low + high) // 2
-                low, high = (low, middle) if broken(middle) else (middle, high)
-            return moved(high)
-    return None
-
-
-def _bearable(sizes: Sizes, base: Sizes) -> bool:
+def bearable(sizes: Sizes, base: Sizes) -> bool:
+    """Whether the network can be run at `sizes` by its number of elements, beside those of the example."""
     return math.prod(sizes.values()) <= MOST_GROWTH * max(math.prod(base.values()), 1 << 14)

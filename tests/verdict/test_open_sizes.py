@@ -7,9 +7,13 @@ import sys
 import textwrap
 
 import pytest
+import sympy
 
 from deploykit.exporter import export
+from deploykit.network.capturing import Guard
+from deploykit.network.input_specs import InputSpec
 from deploykit.verdict import validate
+from deploykit.verdict.open_sizes import try_sizes
 
 NETWORKS = '''
 import torch
@@ -283,3 +287,46 @@ def test_what_torch_cannot_export_is_explained(nets, tmp_path, name, shape, word
     verdict = exported(name, tmp_path / "m.onnx", shape, ("batch",))
     assert verdict.verdict == "invalid"
     assert words in failed(verdict).detail
+
+
+def tried(differs, *guards, shape=(1, 16, 24), rows=(1, 2, 5)):
+    """What becomes of a network with an open batch, height and width that differs where `differs(batch, height, width)` says."""
+    names = {0: "batch", 2: "height", 3: "width"}
+
+    def compared(batch):
+        rows, _, height, width = batch.tensors[0].shape
+        return "differs" if differs(rows, height, width) else ""
+
+    return try_sizes([InputSpec("x", shape)], [names], guards, compared, lambda _: (), rows)
+
+
+def at_most(name, size):
+    symbol = sympy.Symbol(name, integer=True, positive=True)
+    return Guard(f"{name} <= {size}", (name,), symbol <= size, {symbol: name})
+
+
+def test_two_thresholds_that_matter_together_are_found():
+    found = tried(lambda b, h, w: h > 150 and w > 160, at_most("height", 150), at_most("width", 160))
+    trial, _, _ = found.differs
+    assert str(trial) == "batch 2, height 151, width 161"
+    assert [guard.text for guard in trial.guards] == ["height <= 150", "width <= 160"]
+
+
+def test_a_batch_and_a_height_that_matter_together_are_found():
+    found = tried(lambda b, h, w: h > 30 and b > 9, at_most("height", 30), at_most("batch", 9))
+    assert str(found.differs[0]) == "batch 10, height 31, width 24"
+
+
+@pytest.mark.parametrize("differs", [lambda b, h, w: h > 150 and w > 40, lambda b, h, w: b == 5 and h > 30])
+def test_the_largest_of_all_axes_are_tried_at_once(differs):
+    found = tried(differs, at_most("height", 150))
+    assert found.differs[0].sizes["batch"] == 5
+    assert found.differs[0].sizes["height"] == 151
+
+
+def test_corners_that_take_too_long_are_said():
+    found = tried(lambda *_: False, at_most("height", 2000), at_most("width", 3000))
+    assert found.differs is None
+    assert any(
+        remark.startswith("all at their largest at once (batch 5, height 2001, width 3001) was not") for remark in found.undecided
+    )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import sympy
+from torch.utils._sympy import functions
 
 from deploykit.network.capturing import Guard
+from deploykit.verdict import guard_sides
 from deploykit.verdict.sizes import trials
 
 BASE = {"batch": 2, "height": 16, "width": 24}
@@ -13,7 +15,7 @@ BASE = {"batch": 2, "height": 16, "width": 24}
 
 def guard(expression, **symbols):
     known = {name: sympy.Symbol(name, integer=True, positive=True) for name in ("batch", "height", "width")}
-    made = eval(expression, {**known, "Eq": sympy.Eq, "Ne": sympy.Ne, "Mod": sympy.Mod, "And": sympy.And})
+    made = eval(expression, {**known, **vars(functions), "Eq": sympy.Eq, "Ne": sympy.Ne, "Mod": sympy.Mod, "And": sympy.And})
     return Guard(expression, tuple(sorted(s.name for s in made.free_symbols)), made, {s: s.name for s in made.free_symbols})
 
 
@@ -44,6 +46,15 @@ def test_sizes_differ_in_kind():
         "Eq(Mod(height + width, 8), 0)",
         "And(height >= 2, width >= 2)",
         "batch <= 40",
+        "Ne(height, 224)",
+        "Ne(height, width)",
+        "Ne(Mod(batch, 128), 0)",
+        "Ne(batch, 100)",
+        "Ne(height, 231) & (width < 3000)",
+        "Ne(height * width, 930)",
+        "Ne(height, 20000)",
+        "Ne(height // 7, 1000)",
+        "Ne(TruncToInt(OpaqueUnaryFn_sqrt(ToFloat(height))), 20)",
     ],
 )
 def test_the_other_side_of_a_guard_is_tried(expression):
@@ -51,30 +62,51 @@ def test_the_other_side_of_a_guard_is_tried(expression):
     assert wanted.holds(BASE)
     broken = [trial for trial in trials(BASE, [wanted])[0] if not wanted.holds(trial.sizes)]
     assert broken
-    assert any(trial.guard is wanted for trial in broken)
+    assert any(trial.guards == (wanted,) for trial in broken)
 
 
 def test_both_sides_of_a_size_between_two_guards():
     found = trials(BASE, [guard("Eq(height // 4, 4)")])[0]
-    heights = {trial.sizes["height"] for trial in found if trial.guard is not None}
+    heights = {trial.sizes["height"] for trial in found if trial.guards}
     assert heights == {15, 20}
 
 
 def test_a_guard_far_away_is_found_by_doubling_and_to_the_unit():
     found = trials({"batch": 2, "length": 10}, [guard_of_length("length <= 5000")])[0]
-    assert next(trial for trial in found if trial.guard is not None).sizes["length"] == 5001
+    assert next(trial for trial in found if trial.guards).sizes["length"] == 5001
 
 
 def test_what_takes_too_much_memory_is_said():
     far = Guard("height*width <= 10**10", ("height", "width"), *_area())
-    found, unbearable = trials(BASE, [far])
-    assert unbearable == [far]
-    assert all(trial.guard is None for trial in found)
+    found, untried = trials(BASE, [far])
+    assert [(each.guard, each.why) for each in untried] == [(far, "it takes too much memory")]
+    assert not any(trial.guards for trial in found)
 
 
 def test_without_an_open_axis_but_the_batch_guards_alone_are_tried():
     assert trials({"batch": 2})[0] == []
     assert [trial.sizes for trial in trials({"batch": 2}, [guard("Ne(Mod(batch, 3), 0)")])[0]] == [{"batch": 3}]
+
+
+def test_a_guard_that_nothing_breaks_is_said():
+    found, untried = trials({"height": 16}, [guard("Ne(height, 70000)")])
+    assert not any(trial.guards for trial in found)
+    assert [each.why for each in untried] == ["no size up to 65536 was found at which it does not hold"]
+
+
+def test_guards_are_broken_together_too():
+    both = [guard("height <= 40"), guard("width <= 50"), guard("Ne(Mod(width, 5), 1)")]
+    found = {(t.sizes["height"], t.sizes["width"]): t.guards for t in trials(BASE, both)[0] if t.guards}
+    assert found[41, 51] == (both[0], both[1], both[2]) or found[41, 51] == (both[0], both[1])
+    assert found[41, 24] == (both[0],)
+    assert (41, 21) in found, "above for one axis, below for the other"
+
+
+def test_a_guard_that_python_cannot_ask_is_asked_of_sympy():
+    made = sympy.Ne(sympy.Function("Unknown")(sympy.Symbol("height", integer=True, positive=True)), 3)
+    strange = Guard("strange", ("height",), made, {s: s.name for s in made.free_symbols})
+    assert guard_sides._quick(BASE, strange) is None
+    assert guard_sides.broken(BASE, strange) == []
 
 
 def guard_of_length(text):
