@@ -19,6 +19,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_click", "plain_docstr
 exclude_patterns = ["_ext", "schemas"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
+smartquotes = False  # they make a dash of the `--` before an option
 default_role = "code"  # single backticks in docstrings are code, as in the Markdown of these pages
 
 # Deep enough to be useful, and no longer than a line of code: `str | Path`, not `str | pathlib.Path`.

@@ -20,11 +20,18 @@ WIDTHS = (1280, 390)
 FRAMES = """<!doctype html><html><body><script>
 const found = {};
 const frame = document.createElement('iframe');
+// Whether it, or what is around it within the text, has a scrollbar of its own: code and tables may be wider than a phone.
+const scrolls = each => each && !/^(ARTICLE|BODY)$/.test(each.tagName) &&
+  (/auto|scroll/.test(each.ownerDocument.defaultView.getComputedStyle(each).overflowX) || scrolls(each.parentElement));
 const look = () => {
   const inner = frame.contentDocument, root = inner.documentElement;
   return {
     title: inner.title,
     wide: Math.max(root.scrollWidth, inner.body.scrollWidth) - frame.clientWidth,
+    outside: [...inner.querySelectorAll('body *')].filter(each => {
+      const box = each.getBoundingClientRect();
+      return box.width && box.left < frame.clientWidth && box.right > frame.clientWidth + 1 && !scrolls(each.parentElement);
+    }).map(each => `${each.tagName} ${each.className} ${each.textContent.slice(0, 40)}`).slice(0, 3),
     broken: [...inner.images].filter(image => !image.complete || image.naturalWidth === 0).map(image => image.src),
     styled: [...inner.styleSheets].length,
   };
@@ -150,6 +157,7 @@ def test_in_a_browser_at_two_widths_nothing_scrolls_sideways_and_the_search_find
         for name in pages:
             seen = found[f"{width} {name}"]
             assert seen["wide"] <= 0, f"{name} is {seen['wide']} pixels wider than {width}"
+            assert seen["outside"] == [], f"{name} at {width}"
             assert seen["broken"] == [], name
             assert seen["styled"] >= 3, name
             assert "deploykit" in seen["title"], name
