@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
+from deploykit.errors import ModelFileError
 from deploykit.runtime import isolation
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="nothing is forked elsewhere")
@@ -27,3 +29,29 @@ def test_seconds_are_read_from_the_right_fields(tmp_path: Path, monkeypatch: pyt
     for thread in "78":
         (folder / "task" / thread / "schedstat").unlink()
     assert isolation._seconds_used(7) == (5.0, 5.0), "without schedstat, as ready as it has worked"
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("Failed to allocate memory for requested buffer"), True),
+        (RuntimeError("bad allocation"), True),
+        (RuntimeError("not a model"), False),
+    ],
+)
+def test_a_child_that_has_too_little_memory_says_so(error: BaseException, refused: bool) -> None:
+    def work() -> bytes:
+        raise error
+
+    if not refused:
+        assert isolation.isolated(work, "x.onnx", 1) is None
+        return
+    with pytest.raises(ModelFileError, match="x.onnx was refused: it asks for more than 2 GB of memory"):
+        isolation.isolated(work, "x.onnx", 1)
+
+
+def test_a_child_that_is_killed_says_by_what() -> None:
+    with pytest.raises(ModelFileError, match=r"x.onnx was refused: .* crash on it \(SIGSEGV\)"):
+        isolation.isolated(lambda: os.kill(os.getpid(), signal.SIGSEGV) or b"", "x.onnx", 1)
