@@ -34,7 +34,7 @@ def test_all_that_is_asked_reaches_the_subject(monkeypatch, name):
     def read(subject, _options, _folder):
         raise Read(subject)
 
-    monkeypatch.setattr(profiling, "read", read)
+    monkeypatch.setattr(profiling.opening, "read", read)
     with pytest.raises(Read) as caught:
         profile("lenet5", latency=False, **({} if name is None else {name: ASKED[name]}))
     subject = caught.value.args[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ GOOD, BAD = Check("outputs", True, "fine"), Check("weights", False, "w differs")
     ("word", "checks", "more", "line"),
     [
         ("same", (GOOD, GOOD), {"layers_compared": 3}, "verdict: same network (2 checks, 3 layers compared)"),
-        ("same", (GOOD,), {}, "verdict: same network (1 checks, its outputs compared)"),
+        ("same", (GOOD,), {}, "verdict: same network (1 check, its outputs compared)"),
         ("invalid", (GOOD, BAD), {}, "verdict: invalid file (weights: w differs)"),
         ("not proven", (BAD, GOOD), {}, "verdict: not proven, neither the same nor different (weights: w differs)"),
         ("different", (GOOD, BAD), {}, "verdict: not the same network (weights: w differs)"),
@@ -32,8 +33,9 @@ GOOD, BAD = Check("outputs", True, "fine"), Check("weights", False, "w differs")
     ],
 )
 def test_the_verdict_in_one_line(word, checks, more, line):
-    found = verdict.report(Verdict("m.onnx", "net", word, checks, **more))
-    assert found.headline == line
+    asked = Verdict("m.onnx", "net", word, checks, **more)
+    assert verdict.headline(asked) == line
+    found = verdict.report(asked)
     assert found.good is (word == "same")
     assert ("file", "m.onnx") in [tuple(fact) for fact in found.facts]
     assert [row["passed"] for row in found.tables[0].rows] == ["ok" if check.passed else "NO" for check in checks]
@@ -53,8 +55,7 @@ def test_a_training_run(previous, told, epochs, title, shown):
         "checkpoint": Path("elsewhere/model.safetensors"),
         "previous": previous,
     }
-    fields = TrainingResult.__dataclass_fields__
-    result = TrainingResult(**{name: values.get(name) for name in fields})
+    result = TrainingResult(**{each.name: values[each.name] for each in fields(TrainingResult) if each.name in values})
     found = training.report(result)
     facts = [tuple(fact) for fact in found.facts]
     assert facts[:2] == [("validation accuracy", "50.0 %"), ("test accuracy", "25.0 %")]
