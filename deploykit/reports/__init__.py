@@ -8,12 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from deploykit import plugins
-from deploykit.reports._types import Bars, Column, Kind, Report, Spread, Table
+from deploykit.reports._types import Bars, Column, Kind, Report, Spread, Table, Tile
 from deploykit.reports._values import human_bytes, printable, show
 
 __all__ = [
-    "Bars", "Column", "Kind", "Report", "Spread", "Table", "check_picture", "draw", "fragment", "human_bytes", "names", "printable",
-    "render", "show",
+    "Bars", "Column", "Kind", "Report", "Spread", "Table", "Tile", "check_picture", "draw", "fragment", "human_bytes", "names",
+    "printable", "render", "show",
 ]  # fmt: skip
 
 

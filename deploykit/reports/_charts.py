@@ -1,46 +1,36 @@
-"""Charts as SVG text for a page of HTML: the colours come from the page's style, and every bar tells its value under the pointer.
+"""Charts as HTML for a page: the colours come from the page's style, and every bar tells its value under the pointer.
 
 By hand, because a page is also made where matplotlib is not installed, and its charts follow the reader's light or dark setting.
-`_picture.py` draws the same charts for a file of their own.
+Texts are never scaled, so a chart may be as wide as the page or a phone. `_picture.py` draws the same charts for a file.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from html import escape
 
 from deploykit.reports._types import Bars, Kind, Spread
-from deploykit.reports._values import printable, show
+from deploykit.reports._values import printable, short, show, with_unit
 
-WIDTH = 420  # narrow, so that a phone shows the texts at a legible size
-LABELS = 150
-VALUES = 52
-ROW, GAP = 13, 6
-BINS = 48
+BINS = 60
 COLOURS = 4
-LONGEST_LABEL = 22
+LONGEST_LABEL = 28
+HEIGHT = 54  # of one histogram, in pixels
+ROW = 0.95  # the height of one bar, in the size of the page's text
 
 
-def bars(chart: Bars) -> str:
-    """Horizontal bars, grouped by label, each with its value at the end."""
+def bars(chart: Bars, series: int = 1) -> str:
+    """Horizontal bars, grouped by label, each with its value at the end. `series`: for how many of them a label gets room."""
     names = list(chart.series)
     largest = max((value for values in chart.series.values() for value in values if value is not None), default=0.0) or 1.0
-    parts, y = [], 0
+    rows = []
     for index, label in enumerate(chart.labels):
-        parts.append(f'<text x="{LABELS - 8}" y="{y + ROW - 2}" text-anchor="end">{_label(label)}</text>')
-        for number, name in enumerate(names):
-            value = chart.series[name][index]
-            if value is not None:
-                length = max(0.0, value) / largest * (WIDTH - LABELS - VALUES)
-                tip = f"{_text(label)}, {_text(name)}: {_text(show(value, chart.kind))}"
-                parts.append(_bar(number, LABELS, y + 1, length, ROW - 2, tip))
-                parts.append(
-                    f'<text class="soft" x="{LABELS + length + 5:.1f}" y="{y + ROW - 2}">{_short(value, chart.kind)}</text>'
-                )
-            y += ROW
-        y += GAP
-    return _legend(names) + _svg(parts, y, chart.title)
+        values = [(number, name, chart.series[name][index]) for number, name in enumerate(names)]
+        drawn = [_bar(number, value / largest, _tip(label, name, value, chart.kind), short(value, chart.kind))
+                 for number, name, value in values if value is not None]  # fmt: skip
+        rows.append(f'<span class="label" title="{_text(label)}">{_label(label)}</span><div>{"".join(drawn)}</div>')
+    room = f' style="--room:{ROW * max(series, len(names)):.2f}em"'
+    return f'{_legend(names, series)}<div class="bars" {_named(chart.title)}{room}>{"".join(rows)}</div>'
 
 
 def spread(chart: Spread) -> str:
@@ -50,36 +40,37 @@ def spread(chart: Spread) -> str:
     if shown is None:
         return ""
     low, high = shown
-    height, parts, y = 54, [], 0
-    for number, (name, values) in enumerate(series.items()):
-        counts = _histogram(values, low, high)
-        step = (WIDTH - 2) / BINS
-        for index, count in enumerate(counts):
-            if count:
-                tall = count / max(counts) * (height - 4)
-                parts.append(_bar(number, 1 + index * step, y + height - tall, step - 1, tall, f"{_text(name)}: {count}"))
-        y += height
-        parts.append(f'<line class="axis" x1="0" x2="{WIDTH}" y1="{y}" y2="{y}"/>')
-        y += 8
-    parts.append(f'<text class="soft" x="0" y="{y + 10}">{_text(_with_unit(low, chart.kind))}</text>')
-    parts.append(f'<text class="soft" x="{WIDTH}" y="{y + 10}" text-anchor="end">{_text(_with_unit(high, chart.kind))}</text>')
-    return _legend(list(series)) + _svg(parts, y + 16, chart.title)
+    drawn = [_histogram(number, name, _counts(values, low, high)) for number, (name, values) in enumerate(series.items())]
+    ends = "".join(f"<span>{_text(with_unit(show(end, chart.kind), chart.kind))}</span>" for end in (low, high))
+    return f'{_legend(list(series))}<div {_named(chart.title)}>{"".join(drawn)}</div><p class="ends">{ends}</p>'
 
 
-def _short(value: float, kind: Kind) -> str:
-    """What fits beside a bar: 115,605,504 as 116 M; the whole number is in the bar's tip."""
-    if kind != "count" or abs(value) < 10_000:
-        return _text(show(value, kind))
-    power = min(4, int(math.log10(abs(value) * 1.0005) // 3))
-    return f"{value / 1000**power:.3g} {' kMGT'[power]}"
+def _named(title: str) -> str:
+    return f'role="img" aria-label="{_text(title)}"'
 
 
-def _bar(number: int, x: float, y: float, width: float, height: float, tip: str) -> str:
-    box = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
-    return f'<rect class="s{number % COLOURS}" {box}><title>{tip}</title></rect>'
+def _bar(number: int, share: float, tip: str, value: str) -> str:
+    """A bar of `share` of the width that is left beside its value."""
+    style = f"width:calc((100% - var(--value)) * {max(0.0, share):.4f})"
+    filled = f'<span class="bar s{number % COLOURS}" style="{style}"></span>'
+    return f'<div class="row" title="{tip}">{filled}<span class="soft">{_text(value)}</span></div>'
 
 
-def _histogram(values: Sequence[float], low: float, high: float) -> list[int]:
+def _tip(label: str, name: str, value: float, kind: Kind) -> str:
+    return f"{_text(label)}, {_text(name)}: {_text(with_unit(show(value, kind), kind))}"
+
+
+def _histogram(number: int, name: str, counts: Sequence[int]) -> str:
+    parts = []
+    for index, count in enumerate(counts):
+        if count:
+            tall = count / max(counts) * (HEIGHT - 4)
+            box = f'x="{index + 0.06:.2f}" y="{HEIGHT - tall:.1f}" width="0.88" height="{tall:.1f}"'
+            parts.append(f'<rect class="s{number % COLOURS}" {box}><title>{_text(name)}: {count}</title></rect>')
+    return f'<svg class="histogram" viewBox="0 0 {BINS} {HEIGHT}" preserveAspectRatio="none">{"".join(parts)}</svg>'
+
+
+def _counts(values: Sequence[float], low: float, high: float) -> list[int]:
     counts = [0] * BINS
     for value in values:
         if value <= high:
@@ -87,25 +78,18 @@ def _histogram(values: Sequence[float], low: float, high: float) -> list[int]:
     return counts
 
 
-def _with_unit(value: float, kind: Kind) -> str:
-    return f"{show(value, kind)} ms" if kind == "ms" else show(value, kind)
-
-
-def _legend(names: Sequence[str]) -> str:
-    if len(names) < 2:
+def _legend(names: Sequence[str], beside: int = 1) -> str:
+    """What the colours are; also of a single one where charts beside it have `beside` of them, so that all begin at one height."""
+    if max(len(names), beside) < 2:
         return ""
-    mark = '<svg viewBox="0 0 1 1" aria-hidden="true"><rect class="s{}" width="1" height="1"/></svg>'
-    return '<ul class="legend">' + "".join(f"<li>{mark.format(i % COLOURS)}{_text(n)}</li>" for i, n in enumerate(names)) + "</ul>"
-
-
-def _svg(parts: Sequence[str], height: int, title: str) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {max(1, height)}" role="img" aria-label="{_text(title)}">{"".join(parts)}</svg>'
+    marks = "".join(f'<li><span class="mark s{i % COLOURS}"></span>{_text(name)}</li>' for i, name in enumerate(names))
+    return f'<ul class="legend">{marks}</ul>'
 
 
 def _label(text: str) -> str:
     """The end of a long path says more than its beginning."""
-    short = text if len(text) <= LONGEST_LABEL else "…" + text[1 - LONGEST_LABEL :]
-    return _text(short)
+    cut = text if len(text) <= LONGEST_LABEL else "…" + text[1 - LONGEST_LABEL :]
+    return _text(cut)
 
 
 def _text(text: str) -> str:

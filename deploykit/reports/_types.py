@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["text", "prose", "shape", "count", "bytes", "ms", "seconds", "percent", "ratio", "score", "number"]
+Kind = Literal["text", "prose", "shape", "count", "bytes", "ms", "seconds", "percent", "peak", "ratio", "score", "number"]
 
 
 @dataclass(frozen=True)
 class Column:
     """A column of a table: `key` into the rows, `title` for people, `kind` of its values.
 
-    count: whole numbers · ms, seconds, bytes: in that unit · percent: 0..1 · ratio: 1.81 is shown as 1.81x ·
+    count: whole numbers · ms, seconds, bytes: in that unit · percent: 0..1 · peak: the same, of a measured peak that may have
+    been passed: 1.26 is shown as "over 100 %" · ratio: 1.81 is shown as 1.81x ·
     shape: a sequence of ints · score: 0..1, four digits · number: a float · prose: a sentence or a list, that may be folded ·
     text: anything else, such as a name, which a narrow screen shortens in its middle. `None` is an honest gap.
     `minor`: the first to go where a screen is too narrow.
@@ -28,13 +29,27 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of values by column key; `totals` is a last row. `summary`: a short one, that a page shows before its charts."""
+    """Rows of values by column key; `totals` is a last row. `summary`: a short one, that a page shows before its charts.
+
+    `depths`: where the rows are a tree, how deep each of them is, 0 for the outermost; a row belongs to the last one above it that
+    is less deep. Its key "name" is then what a page, which can indent and fold, shows in the first column.
+    """
 
     title: str
     columns: Sequence[Column]
     rows: Sequence[Mapping[str, Any]]
     totals: Mapping[str, Any] | None = None
     summary: bool = False
+    depths: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A number to see first: `value` of a `kind`, and what it is, such as 11175434, "count", "parameters"."""
+
+    value: float
+    kind: Kind
+    label: str
 
 
 @dataclass(frozen=True)
@@ -75,6 +90,8 @@ class Report:
     `document` is the public JSON form. For people: `facts` (label, value) first, then `tables`, then `notes`, one line each.
     `charts` are for formats that can draw. `headline` is the one sentence to remember, `good` whether it is good news (`None`:
     neither).
+
+    For a page, which has room: `tiles` under its `heading` (`title` where there is none), and `page_tables` after the tables.
     """
 
     title: str
@@ -85,3 +102,6 @@ class Report:
     tables: Sequence[Table] = ()
     notes: Sequence[str] = ()
     charts: Sequence[Bars | Spread] = ()
+    heading: str = ""
+    tiles: Sequence[Tile] = ()
+    page_tables: Sequence[Table] = ()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from deploykit.reports._types import Kind
 
-RIGHT = frozenset({"count", "bytes", "ms", "seconds", "percent", "ratio", "score", "number"})
+RIGHT = frozenset({"count", "bytes", "ms", "seconds", "percent", "peak", "ratio", "score", "number"})
 
 
-def show(value: Any, kind: Kind) -> str:
+def show(value: Any, kind: Kind) -> str:  # noqa: C901 - one case per kind
     """A value of a column as text: 61706 -> "61,706", 0.987 percent -> "98.7 %", (1, 32) shape -> "1x32", None -> "-"."""
     if value is None:
         return "-"
@@ -28,6 +29,8 @@ def show(value: Any, kind: Kind) -> str:
             return f"{value:.1f} s"
         case "percent":
             return f"{100 * value:.1f} %"
+        case "peak":
+            return f"{100 * value:.1f} %" if value <= 1 else "over 100 %"
         case "ratio":
             return f"{value:.2f}x"
         case "score":
@@ -36,6 +39,19 @@ def show(value: Any, kind: Kind) -> str:
             return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
         case _:
             return printable(str(value))
+
+
+def short(value: float, kind: Kind) -> str:
+    """What fits in a chart or a tile: 115,605,504 as "116 M"; what is no large count as `show` has it."""
+    if kind != "count" or abs(value) < 10_000:
+        return show(value, kind)
+    power = min(4, int(math.log10(abs(value) * 1.0005) // 3))
+    return f"{value / 1000**power:.3g} {' kMGT'[power]}"
+
+
+def with_unit(text: str, kind: Kind) -> str:
+    """The text of a value with the unit that `show` leaves to the heading of a column."""
+    return f"{text} ms" if kind == "ms" else text
 
 
 def score(value: float) -> str:

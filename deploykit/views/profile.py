@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from deploykit.profiler import Latency, Layer, LayerTable, Profile, conventions
 from deploykit.profiler.layer_table import Branch
 from deploykit.profiler.result import layer_document, total_ms
-from deploykit.reports import Bars, Column, Report, Spread, Table
+from deploykit.profiler.tree import tree_of
+from deploykit.reports import Bars, Column, Report, Spread, Table, Tile
 
 _LAYERS = (
     Column("path", "layer"),
@@ -24,7 +26,7 @@ _LAYERS = (
     Column("torch_ms", "PyTorch ms", "ms"),
     Column("onnxruntime_ms", "ONNX Runtime ms", "ms"),
     Column("gflops", "GFLOP/s", "number", minor=True),
-    Column("peak_share", "of peak", "percent", minor=True),
+    Column("peak_share", "of peak", "peak", minor=True),
 )
 MOST_BARS = 40  # labels of a bar chart; of more layers only those that cost most are drawn
 _MEASURED = ("torch_ms", "onnxruntime_ms", "gflops", "peak_share")
@@ -63,7 +65,39 @@ def report(profile: Profile) -> Report:
         tables=tables,
         notes=tuple(_notes(profile)),
         charts=tuple(_charts(profile)),
+        heading=profile.target,
+        tiles=tuple(_tiles(profile, rules.unit)),
+        page_tables=tuple(_page_tables(profile)),
     )
+
+
+def _tiles(profile: Profile, unit: str) -> Iterator[Tile]:
+    """The sums, and the median of every engine."""
+    table = profile.table
+    yield Tile(table.totals.params, "count", "parameters" + (", at least" if table.params_at_least else ""))
+    yield Tile(table.totals.ops, "count", unit + (", at least" if table.ops_at_least else ""))
+    for entry in profile.latencies:
+        yield Tile(entry.median_ms, "ms", f"{entry.label}, median")
+
+
+def _page_tables(profile: Profile) -> Iterator[Table]:
+    """The tree beside the layers, or the layers beside the tree; a tree of a single level says no more than the layers."""
+    for entry in (profile, *([profile.against] if profile.against is not None else [])):
+        if entry.table.tree:
+            yield layer_table(entry)
+        else:
+            branches = tree_of(entry.table.layers, _types(entry.table.layers))
+            if any(branch.depth > 1 for branch in branches):
+                yield tree_table(replace(entry, table=replace(entry.table, tree=branches)))
+
+
+def _types(layers: Sequence[Layer]) -> dict[str, str]:
+    """By path the type of every row, and "" for what is only around rows."""
+    types: dict[str, str] = {}
+    for row in layers:
+        parts = row.path.split(".")
+        types.update({path: "" for length in range(len(parts)) if (path := ".".join(parts[:length])) not in types})
+    return types | {row.path.partition("@")[0]: row.type for row in layers}
 
 
 def _title(target: str, table: LayerTable, unit: str) -> str:
@@ -106,6 +140,7 @@ def tree_table(profile: Profile) -> Table:
         {
             **vars(branch),
             "path": line,
+            "name": branch.name or "(the network)",
             "share": branch.ops / table.totals.ops if table.totals.ops else 0.0,
         }
         for branch, line in zip(table.tree, _drawn(table.tree), strict=True)
@@ -117,7 +152,7 @@ def tree_table(profile: Profile) -> Table:
         for c in _LAYERS
         if c.key in wanted and any(row[c.key] is not None for row in rows)
     ]
-    return Table(f"modules of {profile.target}, each with all in it", columns, rows)
+    return Table(f"modules of {profile.target}, each with all in it", columns, rows, depths=[branch.depth for branch in table.tree])
 
 
 def _drawn(tree: Sequence[Branch]) -> list[str]:
@@ -176,7 +211,7 @@ def _facts(profile: Profile) -> Iterator[tuple[str, str]]:
         same = "the same" if profile.agreement < 1e-4 else "different"
         yield "outputs", f"{same} (they differ by {profile.agreement:.1e} of their scale)"
     if profile.peak is not None:
-        yield "this machine", f"{profile.peak.gflops:.0f} GFLOP/s and {profile.peak.gigabytes:.1f} GB/s at best"
+        yield "peak as measured", f"{profile.peak.gflops:.0f} GFLOP/s multiplying, {profile.peak.gigabytes:.1f} GB/s copying"
     if profile.latencies:
         yield "engines", "; ".join(_engine(entry) for entry in profile.latencies)
     if profile.conditions:
@@ -184,28 +219,29 @@ def _facts(profile: Profile) -> Iterator[tuple[str, str]]:
 
 
 def _charts(profile: Profile) -> Iterator[Bars | Spread]:
-    """A histogram of the latencies, bars of the operations per layer, and bars of the milliseconds per layer."""
+    """A histogram of the latencies; bars of the operations and of the milliseconds per layer, both of the same layers."""
     table = profile.table
     if profile.latencies:
         samples = {entry.label: entry.samples for entry in profile.latencies}
         yield Spread("latency of whole runs, in milliseconds", samples, "ms")
-    costly, of_all = _dearest([row for row in table.layers if row.ops], lambda row: row.ops)
-    unit = conventions.get(table.convention).unit
-    if costly:
-        bars = {unit: [row.ops for row in costly]}
-        yield Bars(f"{unit} per layer{of_all}", [row.path or row.type for row in costly], bars, "count")
-    timed, of_all = _dearest([row for row in table.layers if row.milliseconds], lambda row: row.milliseconds or 0.0)
-    times = {"PyTorch": [row.torch_ms for row in timed], "ONNX Runtime": [row.onnxruntime_ms for row in timed]}
+    shown, of_all = _dearest([row for row in table.layers if row.ops or row.milliseconds])
+    unit, labels = conventions.get(table.convention).unit, [row.path or row.type for row in shown]
+    if any(row.ops for row in shown):
+        yield Bars(f"{unit} per layer{of_all}", labels, {unit: [row.ops or None for row in shown]}, "count")
+    times = {"PyTorch": [row.torch_ms for row in shown], "ONNX Runtime": [row.onnxruntime_ms for row in shown]}
     times = {name: values for name, values in times.items() if any(value is not None for value in values)}
     if times:
-        yield Bars(f"milliseconds per layer{of_all}", [row.path or row.type for row in timed], times, "ms")
+        yield Bars(f"milliseconds per layer{of_all}", labels, times, "ms")
 
 
-def _dearest(rows: list[Layer], cost: Callable[[Layer], float]) -> tuple[list[Layer], str]:
-    """The `MOST_BARS` rows of highest `cost`, in the order of execution, and a remark for the title where that is not all."""
+def _dearest(rows: list[Layer]) -> tuple[list[Layer], str]:
+    """The `MOST_BARS` rows that cost most time (most operations where nothing was timed), in the order of execution.
+
+    Also a remark for the title where that is not all.
+    """
     if len(rows) <= MOST_BARS:
         return rows, ""
-    dearest = sorted(range(len(rows)), key=lambda index: -cost(rows[index]))[:MOST_BARS]
+    dearest = sorted(range(len(rows)), key=lambda index: (-(rows[index].milliseconds or 0.0), -rows[index].ops))[:MOST_BARS]
     return [rows[index] for index in sorted(dearest)], f", the {MOST_BARS} dearest of {len(rows)}"
 
 
@@ -224,6 +260,11 @@ def _notes(profile: Profile) -> Iterator[str]:
         prefix = f"{entry.target}: " if profile.against else ""
         yield from (prefix + note for note in _left_out(entry.table))
         yield from (prefix + note for note in (*entry.table.notes, *entry.notes))
+    if profile.peak is not None and any((row.gflops or 0.0) > profile.peak.gflops for row in profile.table.layers):
+        yield (
+            "of peak: a layer with over 100 % was faster than the large matrix product that was measured as this machine's peak; "
+            "small layers in the cache are, and so are all where the machine was busier in that moment"
+        )
     unstable = [entry.label for entry in profile.latencies if entry.unstable]
     if unstable:
         yield f"the machine was busy: one run in twenty took more than twice the median on {', '.join(unstable)}"

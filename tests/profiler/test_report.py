@@ -13,6 +13,7 @@ import pytest
 
 from deploykit import reports
 from deploykit.profiler import Layer, LayerTable, Profile, Totals, profile
+from deploykit.profiler.benchmark.roofline import Peak
 from deploykit.views.profile import report
 
 NETWORKS = ("lenet5", "resnet18", "googlenet", "shared-mlp", "chimera", "fixed-hidden-mlp")
@@ -113,7 +114,11 @@ def timed(layers):
 def test_a_chart_shows_the_dearest_layers_in_their_order_and_says_so():
     ops, times = report(timed(100)).charts
     assert times.title.endswith("the 40 dearest of 99")
-    assert times.labels == [f"l{i}" for i in range(60, 100)]
+    assert times.labels == ops.labels == [f"l{i}" for i in range(60, 100)]
+    assert ops.series["MACs"] == [i % 7 or None for i in range(60, 100)]
+    untimed = timed(100)
+    rows = tuple(replace(row, onnxruntime_ms=None) for row in untimed.table.layers)
+    (ops,) = report(replace(untimed, table=replace(untimed.table, layers=rows))).charts
     assert len(ops.labels) == 40
     assert min(ops.series["MACs"]) >= 4
     assert report(timed(30)).charts[1].title == "milliseconds per layer"
@@ -135,3 +140,27 @@ def test_the_convention_is_printed_with_the_number():
         shown = report(profile("lenet5", untrained=True, latency=False, convention=convention))
         assert unit in shown.title
         assert any(label == "convention" and value.startswith(convention) for label, value in shown.facts)
+
+
+def test_a_page_has_short_sums_and_a_tree():
+    rows = tuple(
+        Layer(path, "Conv2d", None, (1, 8), params=4_000_000, ops=9, macs=9, torch_ms=1e-6) for path in ("a.x", "a.y", "b")
+    )
+    found = Profile("net", LayerTable("macs", 1, rows, Totals(12_000_000, 0, 0, 27)), peak=Peak(10.0, 1.0))
+    shown = report(found)
+    assert (shown.heading, [(tile.value, tile.label) for tile in shown.tiles]) == (
+        "net",
+        [(12_000_000, "parameters"), (27, "MACs")],
+    )
+    (tree,) = shown.page_tables
+    assert [(row["name"], row["type"], row["params"]) for row in tree.rows] == [
+        ("(the network)", "", 12_000_000), ("a", "", 8_000_000), ("x", "Conv2d", 4_000_000), ("y", "Conv2d", 4_000_000),
+        ("b", "Conv2d", 4_000_000),
+    ]  # fmt: skip
+    assert tree.depths == [0, 1, 2, 2, 1]
+    page = reports.render(shown, "html")
+    assert "12 M" in page
+    assert "12,000,000" in page
+    assert "over 100 %" in page
+    assert "of peak: a layer with over 100 %" in page
+    assert not report(timed(3)).page_tables, "a tree of one level says nothing new"

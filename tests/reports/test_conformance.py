@@ -137,7 +137,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.fetched += [value for key, value in attrs if key in ("src", "href", "srcset", "data", "action")]
         self.cells += tag == "td"
-        self.rects += tag == "rect"
+        self.rects += tag == "rect" or dict(attrs).get("class", "").startswith("bar s")
         if tag not in self.VOID or tag == "rect":
             self.open.append(tag)
 
