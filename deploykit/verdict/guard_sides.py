@@ -69,6 +69,18 @@ def broken(base: Sizes, guard: Guard) -> list[Sizes]:
     return found
 
 
+def may_break_unseen(guard: Guard) -> bool:
+    """Whether a guard that `broken` found nothing for may break all the same.
+
+    A plain inequality that holds at the smallest sizes and at the largest ones is one that torch notes of every network, such as
+    ``1 < 3*height*width``; an equality, or what asks for a rest, is false at single sizes.
+    """
+    conditions = guard.expression.atoms(sympy.core.relational.Relational)
+    ordered = bool(conditions) and all(isinstance(each, sympy.core.relational._Inequality) for each in conditions)
+    rests = {"Mod", "PythonMod", "ModularIndexing"} & {type(part).__name__ for part in sympy.preorder_traversal(guard.expression)}
+    return not ordered or bool(rests)
+
+
 def _quick(base: Sizes, guard: Guard) -> Holds | None:
     """The guard as a Python function, a hundred times faster than sympy; `None` where it has a part that is not known here.
 

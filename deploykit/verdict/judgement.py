@@ -212,7 +212,7 @@ def _sizes(
         for spec, tensor in zip(original.inputs, observation.batch.tensors, strict=True)
         if spec.batch_axis is not None
     }
-    return open_sizes.check(original, deployed.inputs, ask.guards, case.differs_on, rows)
+    return open_sizes.check(original, deployed.inputs, ask.guards, case.differs_on, rows, (deployed, *original.files))
 
 
 def _uniform(original: Original, case: Case) -> tuple[Check | None, Batch | None]:

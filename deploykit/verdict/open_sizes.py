@@ -20,7 +20,9 @@ from deploykit.network.batch_axes import BATCH
 from deploykit.network.capturing import Guard
 from deploykit.network.input_specs import InputSpec
 from deploykit.onnx_file import inputs as graph_inputs
+from deploykit.verdict import file_sizes
 from deploykit.verdict.batches import Batch
+from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.guard_sides import Sizes
 from deploykit.verdict.result import Check
 from deploykit.verdict.sizes import Trial, bearable, trials
@@ -80,12 +82,13 @@ def check(
     guards: Sequence[Guard] | None,
     compared: Compared,
     rows: Collection[int] = (),
+    files: Sequence[Deployed] = (),
 ) -> tuple[Check | None, Ranges, Batch | None]:
     """The answer for a graph with the inputs `values`; per open axis the sizes between which it was right; where it was wrong.
 
     `guards`: those of the network, `None` to trace it here. `compared` gives "" where the file agrees on a batch, else how it
-    differs; it raises where the network itself refuses the batch. `rows`: batch sizes at which it agreed already. `None` where no
-    axis is open.
+    differs; it raises where the network itself refuses the batch. `rows`: batch sizes at which it agreed already. `files`: those
+    that are compared, which may ask for sizes themselves. `None` where no axis is open.
     """
     axes = open_axes(values, network.inputs)
     base = base_sizes(network.inputs, axes)
@@ -97,7 +100,11 @@ def check(
             guards = network.guards(axes, base)
         except Exception as error:  # whatever torch.export or the network's own code raises
             guards, remark = (), f"torch.export cannot trace the network ({type(error).__name__}): its branches are not known"
-    tried = try_sizes(network.inputs, axes, guards, compared, partial(network.guards, axes), rows)
+    example = Batch("the example", at(network.inputs, axes, base, torch.Generator().manual_seed(0)))
+    of_file, left_out = file_sizes.trials(files, base, example)
+    tried = try_sizes(network.inputs, axes, guards, compared, partial(network.guards, axes), rows, of_file)
+    if left_out:
+        tried.undecided.append(f"{left_out} more sizes that the file asks for were not tried")
     ranges = tried.ranges(base, rows)
     if tried.differs is None:
         return Check(NAME, True, _proven(tried, ranges, remark)), ranges, None
@@ -175,11 +182,12 @@ def try_sizes(
     compared: Compared,
     guards_at: GuardsAt,
     rows: Collection[int] = (),
+    asked: Sequence[Trial] = (),
 ) -> Tried:
     """Try the file at sizes beside its example's.
 
-    1. The trials: a size on the other side of every guard, of several at once, then sizes that differ in kind, cheapest first,
-       within `MOST_WORK`.
+    1. The trials: a size on the other side of every guard, of several at once, then `asked`, then sizes that differ in kind,
+       cheapest first, within `MOST_WORK`.
     2. Each is asked of the network; where it refuses, the size is no evidence.
     3. `compared` gives "" where the file agrees, else how it differs: the search ends there.
     4. Behind a guard the network may branch again: it is traced there, and new guards give new trials.
@@ -192,13 +200,15 @@ def try_sizes(
     if not base:
         return found
     known = {guard.text for guard in guards}
-    waiting, found.undecided = _planned(base, guards)
+    planned, found.undecided = _planned(base, guards)
+    ordered = [*(t for t in planned if t.guards), *asked, *(t for t in planned if not t.guards)]
+    waiting = list({t.key: t for t in reversed(ordered)}.values())[::-1]
     work = MOST_WORK * _elements(base)
     explored = 0
     ask = partial(_ask, found, specs, axes, compared, torch.Generator().manual_seed(1))
     while waiting:
         trial = waiting.pop(0)
-        if not trial.guards and (work := work - _elements(trial.sizes)) < 0:
+        if not trial.guards and not trial.reason and (work := work - _elements(trial.sizes)) < 0:
             found.untried += 1
             continue
         if not ask(trial):

@@ -53,6 +53,7 @@ class Original(Protocol):
     weights_notes: tuple[str, ...]
     fixed_batch: int | None
     changed: set[str]
+    files: tuple[Deployed, ...]
 
     def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
         """Its own answers; the values of its layers for the batches named."""
@@ -100,6 +101,7 @@ class TorchOriginal:
         self.note = ""
         self.weights_notes = network.notes
         self.fixed_batch: int | None = None
+        self.files: tuple[Deployed, ...] = ()
         self._reference = Reference(network.module, precision)
         self.changed = self._reference.changed
 
@@ -175,6 +177,7 @@ class OnnxOriginal:
             self.inputs = input_specs.with_values(self.inputs, values, name)
         self.fixed_batch: int | None = fixed_batch(deployed.inputs, self.inputs)
         self.changed: set[str] = set()
+        self.files: tuple[Deployed, ...] = (deployed,)
         self._session = deployed.session()
 
     def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
@@ -187,7 +190,7 @@ class OnnxOriginal:
         return self._ask("all", [batch], ())[0].outputs
 
     def guards(self, axes: Axes, sizes: Sizes) -> Sequence[Guard]:
-        """None: a graph does not branch on sizes without an operator that says so."""
+        """None: what a graph asks of sizes stands in its operators; see `file_sizes`."""
         del axes, sizes
         return ()
 

@@ -61,9 +61,9 @@ def trials(base: Sizes, guards: Sequence[Guard] = ()) -> tuple[list[Trial], list
     for guard in guards:
         sides = guard_sides.broken(base, guard)
         light = [sizes for sizes in sides if bearable(sizes, base)]
-        if not sides:
+        if not sides and guard_sides.may_break_unseen(guard):
             untried.append(Untried(guard, f"no size up to {guard_sides.FARTHEST} was found at which it does not hold"))
-        elif not light:
+        elif sides and not light:
             untried.append(Untried(guard, "it takes too much memory"))
         for sizes in light:
             trial = Trial(sizes, (guard,))

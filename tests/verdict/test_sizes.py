@@ -94,6 +94,10 @@ def test_a_guard_that_nothing_breaks_is_said():
     assert [each.why for each in untried] == ["no size up to 65536 was found at which it does not hold"]
 
 
+def test_an_inequality_that_torch_notes_of_every_network_is_not_said():
+    assert trials(BASE, [guard("height * width * 3 > 1")])[1] == []
+
+
 def test_guards_are_broken_together_too():
     both = [guard("height <= 40"), guard("width <= 50"), guard("Ne(Mod(width, 5), 1)")]
     found = {(t.sizes["height"], t.sizes["width"]): t.guards for t in trials(BASE, both)[0] if t.guards}
