@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from deploykit.errors import InputError
@@ -119,6 +120,18 @@ def bind(module: nn.Module, call: Call) -> None:
         inspect.Parameter(name if name.isidentifier() else f"input_{n}", by_position) for n, name in enumerate(call.names)
     ]
     forward.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    forward.__wrapped__ = inner  # type: ignore[attr-defined]
+    module.forward = forward
+
+
+def bind_types(module: nn.Module, types: Sequence[torch.dtype]) -> None:
+    """Let `module.forward` take its tensors, given by position, in any type: it gets them in `types`, one for each."""
+    inner = module.forward
+
+    def forward(*tensors: Tensor) -> Any:
+        return inner(*(tensor.to(dtype) for tensor, dtype in zip(tensors, types, strict=True)))
+
+    forward.__signature__ = inspect.signature(inner)  # type: ignore[attr-defined]
     forward.__wrapped__ = inner  # type: ignore[attr-defined]
     module.forward = forward
 

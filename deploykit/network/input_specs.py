@@ -143,6 +143,7 @@ def of_module(
     not fit together.
     """
     known = _from_examples(module, values, target)
+    fallback = _in_order(module, fallback)
     if not known and shapes:
         known = _from_shapes(module, shapes, dtypes, target)
     if not known or (not shapes and [spec.name for spec in known] == [spec.name for spec in fallback]):
@@ -156,6 +157,24 @@ def of_module(
             f"give --input-shape 3x224x224 (without the batch), or {EXAMPLES}",
         )
     return _bounded(module, changed(known, shapes, dtypes, target))
+
+
+def examples_or_zeros(specs: Sequence[InputSpec]) -> list[Tensor]:
+    """One tensor per input, with its batch: its example, or zeros in as many rows as the examples have."""
+    rows = max((spec.example_batch for spec in specs if spec.batch_axis is not None), default=1)
+    return [given if (given := spec.given(rows)) is not None else spec.filled(0, rows) for spec in specs]
+
+
+def _in_order(module: nn.Module, fallback: Sequence[InputSpec]) -> Sequence[InputSpec]:
+    """The inputs of a file in the order of `forward`, where they have the names of its parameters."""
+    names = calling.parameters(module)
+    found = [spec.name for spec in fallback]
+    return sorted(fallback, key=lambda spec: names.index(spec.name)) if set(found) <= set(names) else fallback
+
+
+def in_type(spec: InputSpec, dtype: torch.dtype) -> InputSpec:
+    """The same input in another type."""
+    return replace(spec, dtype=dtype, example=None if spec.example is None else spec.example.to(dtype))
 
 
 def changed(
@@ -195,8 +214,7 @@ def _with_value(spec: InputSpec, array: NDArray[Any], target: str) -> InputSpec:
 def _of_type(spec: InputSpec, dtype: torch.dtype) -> InputSpec:
     if spec.dtype == dtype:
         return spec
-    example = None if spec.example is None else spec.example.to(dtype)
-    return replace(spec, dtype=dtype, below=BYTES.get(dtype, 2), example=example)
+    return replace(in_type(spec, dtype), below=BYTES.get(dtype, 2))
 
 
 def _dtype(name: str) -> torch.dtype:
@@ -321,7 +339,7 @@ def _index(module: nn.Module, specs: Sequence[InputSpec], place: int, rows: int)
 def _takes(module: nn.Module, specs: Sequence[InputSpec], place: int, value: int) -> bool:
     """Whether the network takes `value` in one input, beside the examples of the others or zeros."""
     try:
-        inputs = [given if (given := spec.given()) is not None else spec.filled(0, 1) for spec in specs]
+        inputs = examples_or_zeros(specs)
         inputs[place] = torch.full_like(inputs[place], value)
         run(module, inputs)
     except Exception:  # an index out of range, or whatever else the network says of it

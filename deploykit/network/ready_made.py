@@ -40,9 +40,10 @@ def unwrapped(module: nn.Module, target: str) -> nn.Module:
         module = inner
 
 
-def apart(module: nn.Module, target: str) -> tuple[nn.Module, tuple[str, ...]]:
+def apart(module: nn.Module, target: str, own_types: bool = False) -> tuple[nn.Module, tuple[str, ...]]:
     """A copy on the CPU in eval mode, with float32 in place of narrower weights; and what is to be said of it.
 
+    `own_types`: narrower weights stay what they are, for a network that does not run otherwise.
     Raises `InputError` for a module that cannot be copied, and for one whose weights have no values.
     """
     inner = unwrapped(module, target)
@@ -58,6 +59,8 @@ def apart(module: nn.Module, target: str) -> tuple[nn.Module, tuple[str, ...]]:
         ) from error
     narrow = {p.dtype for p in found.parameters() if p.dtype in _NARROW}
     if not narrow:
+        return found.eval(), ()
+    if own_types:
         return found.eval(), ()
     types = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in narrow))
     return found.float().eval(), (f"the module's weights are {types}; float32 holds the same values, and is what was taken",)

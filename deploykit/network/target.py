@@ -5,11 +5,11 @@ An ONNX file is a TARGET too, but no PyTorch network: the stages that take one r
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from deploykit.network import checkpoint, checkpoint_kind, input_specs, ready_ma
 from deploykit.network import torchvision as torchvision_zoo
 from deploykit.network.input_specs import InputSpec
 from deploykit.network.request import Request, Target
+from deploykit.network.running import run
 from deploykit.runtime import values
 from deploykit.runtime.contract import ArrayInput, ImageInput, Output
 
@@ -89,7 +90,7 @@ def resolve(asked: Request | str, *, fallback: Sequence[InputSpec] = (), **keywo
     return replace(network, inputs=specs, rules=rules, seed=made, arguments=tuple(sorted(request.arguments or {})))
 
 
-@contextmanager
+@contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Torch's random numbers begin at `seed` within the block; afterwards the caller's go on as if nothing had been."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
@@ -98,7 +99,7 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-@contextmanager
+@contextlib.contextmanager
 def _current_folder_importable() -> Iterator[None]:
     """Modules in the current folder come before all others within the block.
 
@@ -228,12 +229,39 @@ def _from_module(request: Request, module: nn.Module, fallback: Sequence[InputSp
     """A network that the caller has in memory; a copy of it is worked on."""
     if request.arguments:
         raise InputError(f"{request.target} is a network already: arguments have nothing to go to", "leave out arguments")
+    return _ready_made(request, module, request.target, ready_made.OWN_WEIGHTS, fallback)
+
+
+def _ready_made(request: Request, module: nn.Module, name: str, note: str, fallback: Sequence[InputSpec]) -> Network:
+    """A copy of `module`, with float32 in place of narrower weights; in its own types where it runs in those alone."""
     own, notes = ready_made.apart(module, request.target)
-    return _of_users(request, own, request.target, (ready_made.OWN_WEIGHTS, *notes), fallback)
+    try:
+        network = _of_users(request, own, name, (note, *notes), fallback)
+        if notes:
+            require_runs(network)
+    except InputError:
+        if not notes:
+            raise
+        with contextlib.suppress(InputError):
+            own, _ = ready_made.apart(module, request.target, own_types=True)
+            network = _of_users(request, own, name, (note,), fallback)
+            require_runs(network)
+            return network
+        raise
+    return network
+
+
+def require_runs(network: Network) -> None:
+    """Raise `InputError` where the network does not take its own inputs: its examples, zeros for those that have none."""
+    run(network.module.eval(), input_specs.examples_or_zeros(network.inputs), network.target)
 
 
 def _from_callable(request: Request, factory: Any, name: str, fallback: Sequence[InputSpec]) -> Network:
     """`factory`: what makes the network. Without a checkpoint its own weights are taken as they are: it may have loaded them."""
+    if isinstance(factory, nn.Module):
+        if request.arguments:
+            raise InputError(f"{request.target} is a network already: --arg has nothing to go to", "drop --arg")
+        return _ready_made(request, factory, name, OWN_WEIGHTS, fallback)
     module = _call(factory, request.arguments or {}, request.target)
     return _of_users(request, module, name, (OWN_WEIGHTS,), fallback)
 
@@ -271,10 +299,6 @@ def _import(found: Target, target: str) -> Any:
 
 
 def _call(factory: Any, arguments: Mapping[str, Any], target: str) -> nn.Module:
-    if isinstance(factory, nn.Module):
-        if arguments:
-            raise InputError(f"{target} is a network already: --arg has nothing to go to", "drop --arg")
-        return ready_made.apart(factory, target)[0]
     if not callable(factory):
         raise InputError(
             f"{target} is no callable but a {type(factory).__name__}", "name a class or function that returns a module"

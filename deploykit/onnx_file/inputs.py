@@ -52,6 +52,20 @@ def of_graph(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     return inputs
 
 
+def put_in_order(graph: onnx.GraphProto, names: Sequence[str]) -> None:
+    """Let the graph list its inputs in the order of `names` where they are called so; else nothing is changed.
+
+    Both orders are the same model: inputs are given by name.
+    """
+    own = {value.name: value for value in of_graph(graph)}
+    if set(own) != set(names) or list(own) == list(names):
+        return
+    listed = [own[name] for name in names] + [value for value in graph.input if value.name not in own]
+    copies = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in listed]
+    del graph.input[:]
+    graph.input.extend(copies)
+
+
 def axes_of(value: onnx.ValueInfoProto) -> Axes | None:
     """The axes of a tensor; `None` where the file does not say how many there are."""
     tensor = value.type.tensor_type

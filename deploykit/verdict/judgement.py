@@ -122,7 +122,15 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
     layer = original.culprit(deployed, first.path) if first else wrong_weight
     made_by = [(name, Deployed(part, deployed.folder)) for name, part in ask.steps] or [("export", deployed)]
     absent = None if ask.labelled else absent_dataset(original)
-    remarks = [*original.weights_notes, original.note, made_up, refused, legal.traces(deployed.model), absent]
+    remarks = [
+        *original.weights_notes,
+        original.note,
+        made_up,
+        refused,
+        legal.traces(deployed.model),
+        legal.own_operators(deployed.model),
+        absent,
+    ]
     return Verdict(
         file=ask.file,
         against=original.name,

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import onnx
 
 from deploykit import files, onnx_file
 from deploykit.errors import ExportError, ModelFileError, OutputError, counted, first_line
-from deploykit.onnx_file import external_data
+from deploykit.onnx_file import external_data, walk
 from deploykit.runtime.isolation import isolated
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.result import Check
 
+_APART = "deploykit.apart"
 _MULTIPLYING = frozenset({"BatchNormalization", "Conv", "ConvTranspose", "Einsum", "Gemm", "LayerNormalization", "MatMul", "Mul"})
 
 
@@ -34,15 +36,58 @@ def traces(model: onnx.ModelProto) -> str:
 
 
 def _structure(deployed: Deployed) -> Check:
-    """The check "legal". Raises `OutputError` where there is no room to look at a file with weights outside the message."""
+    """The check "legal". Raises `OutputError` where there is no room to look at a file with weights outside the message.
+
+    Operators that the file's opset does not have, but onnxruntime does, are left out of it: its own optimizer writes them.
+    """
+    illegal = _illegal(deployed)
+    if illegal and own_operators(deployed.model) and _loads(deployed).passed:
+        with _set_apart(deployed.model):
+            illegal = _illegal(deployed)
+    if illegal:
+        return Check("legal", False, illegal)
+    return Check("legal", True, f"onnx checker and strict shape inference, opset {onnx_file.opset(deployed.model)}")
+
+
+def _illegal(deployed: Deployed) -> str:
+    """What ONNX's checker and shape inference say against the file; empty for nothing."""
     try:
         if deployed.folder is None:
             onnx.checker.check_model(onnx_file.to_bytes(deployed.model), full_check=True)
         else:
             _check_without_weights(deployed.model)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ExportError, ValueError) as error:
-        return Check("legal", False, first_line(error))
-    return Check("legal", True, f"onnx checker and strict shape inference, opset {onnx_file.opset(deployed.model)}")
+        return first_line(error)
+    return ""
+
+
+def own_operators(model: onnx.ModelProto) -> str:
+    """A remark that names operators of ONNX's own domain that the file's opset does not have; empty for none."""
+    names = list(dict.fromkeys(node.op_type for node in _beyond(model)))
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"opset {onnx_file.opset(model)} has no {shown}: onnxruntime runs this file, other runtimes may not" if names else ""
+
+
+def _beyond(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    opset = onnx_file.opset(model)
+    return [node for node in walk.nodes(model) if node.domain in walk.STANDARD and not onnx.defs.has(node.op_type, opset)]
+
+
+@contextmanager
+def _set_apart(model: onnx.ModelProto) -> Iterator[None]:
+    """Operators that the opset does not have are in a domain of their own within the block, which no checker knows."""
+    beyond = [(node, node.HasField("domain"), node.domain) for node in _beyond(model)]
+    model.opset_import.append(onnx.helper.make_opsetid(_APART, 1))
+    try:
+        for node, _, _ in beyond:
+            node.domain = _APART
+        yield
+    finally:
+        for node, said, domain in beyond:
+            node.domain = domain
+            if not said:
+                node.ClearField("domain")
+        del model.opset_import[-1]
 
 
 def _check_without_weights(model: onnx.ModelProto) -> None:

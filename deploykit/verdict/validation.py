@@ -8,16 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from deploykit import architectures, files, onnx_file
 from deploykit import arguments as read
 from deploykit.arguments import Shapes, StrPath, Texts
 from deploykit.errors import ContractError, InputError
+from deploykit.network import calling, input_specs
 from deploykit.network import checkpoint as checkpoints
 from deploykit.network import target as targets
 from deploykit.network.input_specs import InputSpec
 from deploykit.network.request import Asked, Inputs, Request, Target
 from deploykit.network.target import Network
+from deploykit.onnx_file import inputs as graph_inputs
 from deploykit.runtime import values
+from deploykit.runtime.contract import ArrayInput
 from deploykit.verdict import preprocessing
 from deploykit.verdict.batches import BATCHES
 from deploykit.verdict.deployed import Deployed
@@ -71,6 +77,9 @@ def validate(
         files.writable_file(shows)
     model, folder = onnx_file.read_whole(file)
     network = _original(file, Deployed(model, folder), asked, against is not None)
+    graph_inputs.put_in_order(model.graph, [spec.name for spec in network.inputs])
+    if isinstance(network, Network):
+        network = _in_types_of(Deployed(model, folder), network)
     found = judge(model, network, file=str(file), folder=folder, data=samples, sizes=sizes, rtol=rtol, atol=atol, device=device)
     if shows is not None and found.witness is not None:
         values.write(shows, found.witness)
@@ -86,12 +95,54 @@ def _original(file: Path, deployed: Deployed, asked: Request, named: bool) -> Ne
         candidate = preprocessing.network_in(deployed)
         given = values.of_inputs(asked.inputs)
         return OnnxOriginal(asked.target, _network_in(Path(asked.target)), candidate, asked.input_shapes, given)
-    network = targets.resolve(asked, fallback=_inputs_in(deployed))
+    network = _resolved(asked, _inputs_in(deployed))
     with contextlib.suppress(ContractError):  # the verdict's own check of the contract says why
         provenance = _provenance(file)
         if provenance.get("network") == network.name:
             _require_same_inputs(file, provenance, network, asked)
     return network
+
+
+def _resolved(asked: Request, fallback: tuple[InputSpec, ...]) -> Network:
+    """The network, with inputs like those of the file where nobody names them; in float32 where it refuses the file's float16."""
+    if any(spec.dtype == torch.float16 for spec in fallback):
+        try:
+            network = targets.resolve(asked, fallback=fallback)
+            targets.require_runs(network)
+            return network
+        except InputError:
+            wide = {torch.float16: torch.float32}
+            fallback = tuple(input_specs.in_type(spec, wide.get(spec.dtype, spec.dtype)) for spec in fallback)
+    return targets.resolve(asked, fallback=fallback)
+
+
+def _in_types_of(deployed: Deployed, network: Network) -> Network:
+    """The network with its floating inputs in the file's types where those are narrower, such as float16.
+
+    Both then get the same values, which the narrower type can hold, and the network turns them into its own type.
+    """
+    own = [spec.dtype for spec in network.inputs]
+    inner = preprocessing.network_in(deployed)
+    types = [entry.dtype for entry in graph_inputs.described(inner.model.graph)]
+    if len(types) != len(own):
+        return network
+    narrow = [_narrower(mine, theirs) for mine, theirs in zip(own, types, strict=True)]
+    if narrow == own:
+        return network
+    calling.bind_types(network.module, own)
+    specs = tuple(input_specs.in_type(spec, dtype) for spec, dtype in zip(network.inputs, narrow, strict=True))
+    rules = network.rules
+    if isinstance(rules, ArrayInput):
+        rules = replace(rules, dtype=str(narrow[0]).removeprefix("torch."))
+    return replace(network, inputs=specs, rules=rules)
+
+
+def _narrower(own: torch.dtype, of_file: np.dtype[Any] | None) -> torch.dtype:
+    """The floating type of a file's input where it holds fewer bits than the network's own type, else that."""
+    if of_file is None or of_file.kind != "f" or not own.is_floating_point:
+        return own
+    found: torch.dtype = getattr(torch, of_file.name)
+    return found if found.itemsize < own.itemsize else own
 
 
 def _network_in(file: Path) -> Deployed:

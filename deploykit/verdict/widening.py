@@ -16,6 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from deploykit.network import control_flow
 
+_NARROW = (torch.float32, torch.float16, torch.bfloat16)
+
 # Layers whose weights are most of a large network. Exactly these types: who derives from them may use the weights elsewhere.
 _HEAVY = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -53,15 +55,19 @@ def _set_dtype(parameter: nn.Parameter, dtype: torch.dtype) -> None:
 
 
 class _Widening(TorchDispatchMode):
-    """What the network itself makes or turns into float32, such as ``x.float()`` of bytes, is float64."""
+    """What the network itself makes or turns into a narrower type, such as ``x.float()`` of bytes, is float64."""
 
     supports_higher_order_operators = True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         if isinstance(func, HigherOrderOperator):
             return control_flow.follow(self, func, args, kwargs or {})
-        wide = {key: torch.float64 if value is torch.float32 else value for key, value in (kwargs or {}).items()}
-        return func(*(torch.float64 if value is torch.float32 else value for value in args), **wide)
+        return func(*map(_wide, args), **{key: _wide(value) for key, value in (kwargs or {}).items()})
+
+
+def _wide(value: Any) -> Any:
+    """Float64 for a narrower floating type, and anything else as it is."""
+    return torch.float64 if isinstance(value, torch.dtype) and value in _NARROW else value
 
 
 def _heavy(module: nn.Module) -> list[nn.Module]:
