@@ -24,6 +24,10 @@ STARTUP = 60.0  # seconds that importing torch may take on a busy machine, besid
 GIVEN_UP = 3  # so many tests may fail without the change, too, before a mutant is given up
 
 
+class Stopped(Exception):
+    """The command is being stopped, and what a run of tests gave since then says nothing about a mutant."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One call of pytest: `status` as it exits, `None` where it was ended after its time; test -> (seconds, outcome)."""
@@ -65,7 +69,10 @@ def copy_tracked(root: Path, folder: Path) -> Path:
 def run_tests(
     folder: Path, tests: Sequence[str], limit: float, environment: Mapping[str, str] | None = None, flags: Sequence[str] = ("-x",)
 ) -> Run:
-    """Run tests in the copy `folder`, for at most `limit` seconds; nothing that they started or put aside stays."""
+    """Run tests in the copy `folder`, for at most `limit` seconds; nothing that they started or put aside stays.
+
+    Raises `Stopped` where `end_all` ended them: they did not fail by themselves.
+    """
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "_outcomes", *flags, "--", *tests]
     with tempfile.TemporaryDirectory(prefix="mutation-") as scratch, _marked() as mark:
         outcomes = Path(scratch) / "outcomes.json"
@@ -87,6 +94,8 @@ def run_tests(
             finally:
                 end(mark)
                 process.wait()
+            if mark in _stopped:
+                raise Stopped
             output.seek(0)
             return Run(status, json.loads(outcomes.read_text()) if outcomes.exists() else {}, output.read()[-4000:])
 
@@ -142,6 +151,7 @@ class Workplace:
 
 
 _running: set[str] = set()
+_stopped: set[str] = set()  # the marks of the runs that `end_all` ended
 _lock = threading.Lock()
 
 
@@ -182,5 +192,6 @@ def end_all() -> None:
     """Kill what all runs have started: the command is being stopped."""
     with _lock:
         marks = set(_running)
+        _stopped.update(marks)
     for mark in marks:
         end(mark)
