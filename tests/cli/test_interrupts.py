@@ -26,7 +26,7 @@ def test_ctrl_c_within_a_command_ends_it_without_a_line(monkeypatch, capsys, deb
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.count("Traceback") == traces
-    assert told.err.count("KeyboardInterrupt") == traces
+    assert told.err.endswith("KeyboardInterrupt\n" if debug else "")
 
 
 @pytest.mark.parametrize(
