@@ -16,13 +16,14 @@ from deploykit.errors import InputError, ModelFileError, counted
 from deploykit.onnx_file import sessions
 from deploykit.verdict import evidence, moved_names
 from deploykit.verdict.batches import Batch
-from deploykit.verdict.comparison import TOLERANCE_FLOOR, Difference, compare, distance, finite_scale
+from deploykit.verdict.comparison import TOLERANCE_FLOOR, Difference, compare, distance
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.layers import LayerDifference, compare_layers, first_divergent
 from deploykit.verdict.originals import Original
 from deploykit.verdict.precision import Precision
 from deploykit.verdict.reference import Observation
 from deploykit.verdict.result import Check, Errors
+from deploykit.verdict.scales import by_sample, finite_scale, of_samples
 
 
 @dataclass(frozen=True)
@@ -180,9 +181,10 @@ class Case:
             return False
         if not expected.size:
             return True
-        scale = finite_scale(expected) or 1.0
-        apart = distance(*(array.astype(np.float64) for array in (found, expected)))
-        return bool(np.max(apart) <= TOLERANCE_FLOOR[self.precision] * scale)
+        ref, ort = (by_sample(array).astype(np.float64) for array in (expected, found))
+        scale = of_samples(ref.reshape(1, -1))
+        apart = distance(ort, ref) / np.maximum(scale.of(ref), np.finfo(np.float64).tiny)
+        return bool(np.max(apart) <= TOLERANCE_FLOOR[self.precision])
 
     def _summed_up(self, found: Sequence[tuple[str, Difference, Batch]], tolerance: float) -> OutputComparison:
         if not found:

@@ -16,18 +16,15 @@ number is NaN apart, which is never within a tolerance, whichever side it is on 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deploykit.verdict.precision import Precision
+from deploykit.verdict.scales import Float64, blocks, by_sample, finite_size, of_samples
 
-_Float64 = NDArray[np.float64]
-
-BLOCK_ELEMENTS = 1 << 20  # compared at once; an activation of a large network has hundreds of millions
 TOLERANCE_FACTOR = 8.0  # tolerance / PyTorch's own error
 # The least tolerance, relative to the scale of a sample: so many units in the last place. Rounding to float16 dwarfs everything
 # else, so that an error of zero by luck is rarer there.
@@ -69,8 +66,8 @@ def compare(
     """Compare onnxruntime's result with PyTorch's in float64 and float32, (batch, ...) each.
 
     1. Shapes: other ones are infinitely far apart; no elements prove nothing.
-    2. The scale of every sample: the largest finite absolute value of its reference; that of the batch, or `typical_scale`, where
-       the sample is zero but for rounding.
+    2. The scale of every sample, see `scales`: the largest finite absolute value of its reference; that of the batch, or
+       `typical_scale`, where the sample is zero but for rounding. What a mask filled in is measured against itself.
     3. Block by block, the largest distance from the reference relative to that scale, for each of the results.
     4. The tolerance: `TOLERANCE_FACTOR` times the distance of `tolerance_reference`, no less than the floor of `precision`.
 
@@ -83,15 +80,16 @@ def compare(
         return Difference(0.0, float("inf"), float("inf"), 0.0, 0.0, (0, 0), False)
     if reference.size == 0:
         return Difference(0.0, 0.0, 0.0, 0.0, 1.0, (0, 0), True)
-    ref, t32, ort = (_by_sample(a) for a in (reference, torch32, onnx))
-    own = t32 if tolerance_reference is None or tolerance_reference is torch32 else _by_sample(tolerance_reference)
-    scale = np.max([np.max(_finite_size(r), axis=1) for (r,) in _blocks(ref)], axis=0)[:, None]
-    whole = float(np.max(scale))
-    scale = np.where(scale > NEGLIGIBLE_SCALE * typical_scale, scale, max(whole, typical_scale) or 1.0)
+    ref, t32, ort = (by_sample(a) for a in (reference, torch32, onnx))
+    own = t32 if tolerance_reference is None or tolerance_reference is torch32 else by_sample(tolerance_reference)
+    scales = of_samples(ref)
+    whole = float(np.max(scales.usual))
+    usual = np.where(scales.usual > NEGLIGIBLE_SCALE * typical_scale, scales.usual, max(whole, typical_scale) or 1.0)
+    scales = replace(scales, usual=usual)
     seen = _Seen()
-    for r, t, o, n in _blocks(ref, t32, ort, own):
-        allowed = None if rtol is None and atol is None else (atol or 0.0) + (rtol or 0.0) * _finite_size(r)
-        seen.add(r, t, o, n, scale, allowed)
+    for r, t, o, n in blocks(ref, t32, ort, own):
+        allowed = None if rtol is None and atol is None else (atol or 0.0) + (rtol or 0.0) * finite_size(r)
+        seen.add(r, t, o, n, scales.of(r), allowed)
     derived = max(TOLERANCE_FACTOR * seen.own_error, TOLERANCE_FLOOR[precision]) if np.isfinite(seen.own_error) else float("inf")
     given = rtol is not None or atol is not None
     return Difference(
@@ -115,16 +113,6 @@ def distance(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
     return apart
 
 
-def finite_scale(array: NDArray[Any]) -> float:
-    """The largest absolute value among the finite ones; 0 for none."""
-    return float(np.max(_finite_size(array), initial=0))
-
-
-def _finite_size(array: NDArray[Any]) -> NDArray[Any]:
-    """Absolute values, with 0 for what is not finite."""
-    return np.abs(np.nan_to_num(array, nan=0, posinf=0, neginf=0))
-
-
 class _Seen:
     """Largest errors and sums over the blocks so far; NaN stays NaN, as in numpy."""
 
@@ -135,9 +123,7 @@ class _Seen:
         self._columns = 0
         self._dot = self._left = self._right = 0.0
 
-    def add(
-        self, ref: _Float64, torch32: _Float64, onnx: _Float64, own: _Float64, scale: _Float64, allowed: _Float64 | None
-    ) -> None:
+    def add(self, ref: Float64, torch32: Float64, onnx: Float64, own: Float64, scale: Float64, allowed: Float64 | None) -> None:
         apart = distance(onnx, ref)
         self._add_to_cosine(ref, onnx, apart)
         if allowed is not None:
@@ -150,7 +136,7 @@ class _Seen:
         self.own_error = self.torch_error if own is torch32 else _larger(self.own_error, distance(own, ref) / scale)
         self.onnx_vs_torch = _larger(self.onnx_vs_torch, distance(onnx, torch32) / scale)
 
-    def _add_to_cosine(self, ref: _Float64, onnx: _Float64, apart: _Float64) -> None:
+    def _add_to_cosine(self, ref: Float64, onnx: Float64, apart: Float64) -> None:
         shared = ~np.isfinite(ref) & (apart == 0)
         if shared.any():
             ref, onnx = np.where(shared, 0.0, ref), np.where(shared, 0.0, onnx)
@@ -165,7 +151,7 @@ class _Seen:
         norms = math.sqrt(self._left) * math.sqrt(self._right)
         return self._dot / norms if norms else 1.0
 
-    def _place(self, apart: _Float64) -> None:
+    def _place(self, apart: Float64) -> None:
         sample, column = np.unravel_index(int(np.argmax(apart)), apart.shape)
         if apart[sample, column] > self._farthest:
             self._farthest = float(apart[sample, column])
@@ -173,17 +159,5 @@ class _Seen:
         self._columns += apart.shape[1]
 
 
-def _larger(so_far: float, values: _Float64) -> float:
+def _larger(so_far: float, values: Float64) -> float:
     return float(np.maximum(so_far, np.max(values)))
-
-
-def _by_sample(values: NDArray[Any]) -> NDArray[Any]:
-    return values.reshape(1, -1) if values.ndim == 0 else values.reshape(values.shape[0], -1)
-
-
-def _blocks(*arrays: NDArray[Any]) -> Iterator[tuple[_Float64, ...]]:
-    """Columns of arrays (batch, elements) in float64, so many at once that the copies are small; equal arrays stay one."""
-    step = max(1, BLOCK_ELEMENTS // arrays[0].shape[0])
-    for start in range(0, arrays[0].shape[1], step):
-        converted = {id(array): np.asarray(array[:, start : start + step], np.float64) for array in arrays}
-        yield tuple(converted[id(array)] for array in arrays)

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 
 from deploykit.errors import counted
 from deploykit.verdict.batches import WITH_LARGE_VALUES
-from deploykit.verdict.comparison import NEGLIGIBLE_SCALE, TOLERANCE_FACTOR, finite_scale
+from deploykit.verdict.comparison import NEGLIGIBLE_SCALE, TOLERANCE_FACTOR
 from deploykit.verdict.layers import LayerDifference
 from deploykit.verdict.precision import Precision
 from deploykit.verdict.reference import Observation, has_numbers
 from deploykit.verdict.result import Check
+from deploykit.verdict.scales import finite_scale
 
 # Largest tolerance, relative to the scale of an output or layer, at which being within it says something.
 MAX_TELLING_TOLERANCE = 0.5

@@ -16,7 +16,7 @@ from deploykit.network.capturing import Guard
 from deploykit.network.target import Network
 from deploykit.onnx_file import sessions
 from deploykit.runtime.contract import ArrayInput, Contract, ImageInput
-from deploykit.verdict import batches, blame, evidence, hints, legal, open_sizes, preprocessing, uniform
+from deploykit.verdict import batches, blame, evidence, hints, legal, open_sizes, preprocessing, rare_values, uniform
 from deploykit.verdict.batches import BATCHES, Batch
 from deploykit.verdict.case import Case, OutputComparison
 from deploykit.verdict.decisions import decide
@@ -85,7 +85,7 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
     2. Does it take as many inputs as the network? Else it is "different", and nothing more is asked.
     3. Both get the same batches; every output is compared on each.
     4. Every layer's own output is compared on some; on all where the outputs differ and no layer was seen to.
-    5. Other sizes of open axes, uniform masks, the stored weights, the contract, and whether all this proves anything.
+    5. Other sizes of open axes, uniform masks, rare values, the stored weights, the contract, and whether all this proves anything.
     6. On labelled samples, whether both decide alike.
     7. "same" if every check passed; else the step is looked for that broke the file, and the first module that differs.
     """
@@ -108,8 +108,8 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
     layers = [layer for layer in layers if not layer.moved]
     weights, wrong_weight = original.weights(deployed, right - moved, moved)
     sized, ranges, wrong_batch = _sizes(deployed, original, case, ask) if outputs.check.passed else (None, {}, outputs.batch)
-    masked, wrong_mask = _uniform(original, case) if outputs.check.passed else (None, None)
-    extra = filter(None, [sized, masked])
+    asked, odd_batch = _odd_values(original, case) if outputs.check.passed else ([], None)
+    extra = [*filter(None, [sized]), *asked]
     found += [outputs.check, _layers(layers), weights, *extra, _contract(deployed, original)]
     found.append(_evidence(outputs, layers, case))
     decisions = None
@@ -117,7 +117,7 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
         decisions = decide(deployed, ask.device, original.logits, original.rules, ask.labelled[0])
         found.append(_decisions(decisions))
     word = _word(found, outputs)
-    witness = wrong_batch or wrong_mask
+    witness = wrong_batch or odd_batch
     first = first_divergent(layers)
     layer = original.culprit(deployed, first.path) if first else wrong_weight
     made_by = [(name, Deployed(part, deployed.folder)) for name, part in ask.steps] or [("export", deployed)]
@@ -139,7 +139,7 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
         errors=outputs.errors,
         decisions=decisions,
         layers_compared=len({layer.path for layer in layers}),
-        blamed_step=_blamed(made_by, case, sized, ask) if word == "different" else None,
+        blamed_step=_blamed(made_by, case, extra, ask) if word == "different" else None,
         first_divergent_layer=layer if word == "different" else None,
         notes=tuple(filter(None, remarks)),
         sizes=ranges,
@@ -156,9 +156,11 @@ def _word(checks: Sequence[Check], outputs: OutputComparison) -> Word:
     return "not proven" if failed <= silent else "different"
 
 
-def _blamed(steps: Sequence[tuple[str, Deployed]], case: Case, sized: Check | None, ask: _Questions) -> str:
-    """A branch on a size is frozen by the export; anything else is found by trying the steps, and last by their weights."""
-    if sized is not None and not sized.passed:
+def _blamed(steps: Sequence[tuple[str, Deployed]], case: Case, extra: Sequence[Check], ask: _Questions) -> str:
+    """A branch on a size or a value is frozen by the export (`extra` failed); anything else is found by trying the steps, and last
+    by their weights.
+    """
+    if not all(check.passed for check in extra):
         return steps[0][0]
     found = blame.blamed_step(steps, case.agrees, ask.device)
     if found != "unknown":
@@ -223,10 +225,17 @@ def _sizes(
     return open_sizes.check(original, deployed.inputs, ask.guards, case.differs_on, rows, (deployed, *original.files))
 
 
-def _uniform(original: Original, case: Case) -> tuple[Check | None, Batch | None]:
-    """The file where masks hold one number alone; see `uniform.check`."""
-    plain = [o.batch for o in case.comparable if o.batch.name not in batches.WITH_LARGE_VALUES]
-    return uniform.check(original.inputs, plain[0], case.differs_on) if plain else (None, None)
+def _odd_values(original: Original, case: Case) -> tuple[list[Check], Batch | None]:
+    """The file where masks hold one number alone, and at rare values; see `uniform` and `rare_values`."""
+    plain = [o for o in case.comparable if o.batch.name not in batches.WITH_LARGE_VALUES]
+    if not plain:
+        return [], None
+    usual = plain[-1].batch
+    masked, wrong_mask = uniform.check(original.inputs, usual, case.differs_on)
+    constants = rare_values.compared_with(case.deployed.model)
+    is_float = all(array.dtype.kind == "f" for array in plain[-1].float32.outputs)
+    rare, wrong_value = rare_values.check(original.inputs, usual, case.differs_on, constants, with_nan=is_float)
+    return list(filter(None, [masked, rare])), wrong_mask or wrong_value
 
 
 def _inputs(deployed: Deployed, original: Original) -> Check:

@@ -22,7 +22,7 @@ from deploykit.network.target import Network
 from deploykit.onnx_file import external_data, sessions, walk
 from deploykit.runtime.contract import ArrayInput, ImageInput, Output
 from deploykit.runtime.values import Values as InputValues
-from deploykit.verdict import blame, moved_names, open_sizes
+from deploykit.verdict import blame, moved_names, open_sizes, twins
 from deploykit.verdict.batches import Batch
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.guard_sides import Sizes
@@ -205,23 +205,37 @@ class OnnxOriginal:
         return Naming({name: name for name in deployed.values()}, True, suspects=suspects)
 
     def weights(self, deployed: Deployed, proven: Container[str], moved: AbstractSet[str]) -> tuple[Check, str | None]:
-        """Constants that have the same name and shape in both files; one that makes nothing but moved values may differ."""
+        """Constants of one name and shape in both files, then those of other names, see `twins`.
+
+        One that makes nothing but moved values may differ.
+        """
         own = {tensor.name: tensor for tensor in self.deployed.model.graph.initializer}
         compared = 0
+        renamed: dict[str, NDArray[Any]] = {}
         for tensor in deployed.model.graph.initializer:
+            right = external_data.array(tensor, deployed.folder)
             other = own.get(tensor.name)
+            if right is None:
+                continue
             if other is None or list(other.dims) != list(tensor.dims) or other.data_type != tensor.data_type:
+                renamed[tensor.name] = right
                 continue
-            left, right = external_data.array(other, self.deployed.folder), external_data.array(tensor, deployed.folder)
-            if left is None or right is None:
+            del own[tensor.name]
+            left = external_data.array(other, self.deployed.folder)
+            if left is None:
                 continue
-            if not np.array_equal(left, right) and tensor.name.rpartition(".")[0] not in proven:
+            owner = tensor.name.rpartition(".")[0]
+            if not np.array_equal(left, right) and owner not in proven:
                 if moved and _made_with(tensor.name, deployed) <= moved:
                     continue
-                owner = tensor.name.rpartition(".")[0] or tensor.name
-                return Check("weights", False, f"{tensor.name} differs between the files"), owner
+                return Check("weights", False, f"{tensor.name} differs between the files"), owner or tensor.name
             compared += 1
-        return Check("weights", True, f"{compared} of {len(own)} tensors compared with the other file's"), None
+        rest = {name: array for name, t in own.items() if (array := external_data.array(t, self.deployed.folder)) is not None}
+        equal, changed = twins.compare(renamed, rest)
+        if changed is not None:
+            return Check("weights", False, changed.told("the other file's")), changed.own.rpartition(".")[0] or changed.own
+        count = len(self.deployed.model.graph.initializer)
+        return Check("weights", True, f"{compared + equal} of {count} tensors compared with the other file's"), None
 
     def culprit(self, deployed: Deployed, path: str) -> str:
         """The value's own name: both files call it so."""

@@ -24,10 +24,11 @@ from deploykit.onnx_file.preprocessing import Parts
 from deploykit.runtime.contract import ImageInput
 from deploykit.runtime.preprocessing import flatten, preprocess
 from deploykit.verdict import legal
-from deploykit.verdict.comparison import distance, finite_scale
+from deploykit.verdict.comparison import distance
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.originals import Original
 from deploykit.verdict.result import Check, Verdict
+from deploykit.verdict.scales import finite_scale
 
 NAME = "preprocessing"
 MAX_SAMPLES = 200

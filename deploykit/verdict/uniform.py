@@ -28,18 +28,21 @@ def check(specs: Sequence[InputSpec], noise: Batch, compared: Compared) -> tuple
     `noise`: values for all inputs; one input after the other is made uniform. `compared` gives "" where the file agrees on a batch,
     else how it differs; it raises `InputError` where the network refuses the batch or answers NaN, which is no evidence.
 
-    A file that differs at one of the two uniform masks and agrees at the other is right wherever something is left: the check
-    passes and says where the file differs. One that differs wherever the network answers is wrong. `None` without such inputs.
+    A file that differs where everything is hidden is right wherever something is left: the check passes and says where the file
+    differs. Everything is hidden where one of the two uniform masks makes the file answer NaN and the other does not, or where
+    it is 0, as in a mask of ones for what is there; one that differs at both is wrong. `None` without such inputs.
     """
-    right, wrong, limits = 0, [], []
+    right = 0
+    wrong: list[tuple[Batch, str]] = []
+    limits: list[tuple[Batch, str]] = []
     places = [place for place, spec in enumerate(specs) if (spec.mask or spec.is_sequence) and spec.shape]
     for place in places:
         agreed, differing = _tried(specs[place], place, noise, compared)
         right += agreed
-        if specs[place].mask and differing and not agreed:
-            wrong += differing
-        else:
-            limits += differing
+        for batch, how in differing:
+            hides = "nan" in how or not batch.tensors[place].any()
+            excused = not specs[place].mask or (agreed and hides)
+            (limits if excused else wrong).append((batch, how))
     if wrong:
         batch, how = wrong[0]
         return Check(NAME, False, f"{batch.name}: {how}"), batch

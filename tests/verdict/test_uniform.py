@@ -35,6 +35,8 @@ def answers(**by_value):
         ({}, True, "3 tried"),
         ({"m1": "nan"}, True, "where mask is 1 throughout"),
         ({"m0": "nan"}, True, "where mask is 0 throughout"),
+        ({"m0": "far"}, True, "where mask is 0 throughout"),
+        ({"m1": "far"}, False, "where mask is 1 throughout: far"),
         ({"i0": "nan"}, True, "where ids is 0 throughout"),
         ({"m0": "far", "m1": "far"}, False, "where mask is 0 throughout: far"),
         ({"m0": None, "m1": "far"}, False, "where mask is 1 throughout: far"),

@@ -1,0 +1,102 @@
+"""Values that made-up inputs hardly hold: every row of a table, whole numbers of all sizes, NaN."""
+
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from deploykit.errors import InputError
+from deploykit.network.input_specs import InputSpec
+from deploykit.verdict import rare_values
+from deploykit.verdict.batches import Batch
+
+IDS = InputSpec("ids", (6,), torch.int64, below=50)
+AGE = InputSpec("age", (), torch.int64)
+NUMBERS = InputSpec("x", (4,))
+
+
+def usual(*specs):
+    return Batch("noise", tuple(spec.random(2, torch.Generator().manual_seed(0)) for spec in specs))
+
+
+def asked(*specs, wrong=lambda *tensors: False, refuses=lambda *tensors: False, **options):
+    """The check, and all that was asked, where a file is wrong or a network refuses as told."""
+    seen = []
+
+    def compared(batch):
+        if refuses(*batch.tensors):
+            raise InputError("no")
+        seen.append(batch)
+        return "far" if wrong(*batch.tensors) else ""
+
+    return rare_values.check(specs, usual(*specs), compared, **options), seen
+
+
+def test_every_row_of_a_table_is_asked_for_once_at_least():
+    (check, batch), seen = asked(IDS)
+    assert check.passed
+    assert batch is None
+    assert set(torch.cat([each.tensors[0] for each in seen]).flatten().tolist()) == set(range(50))
+    assert all(each.tensors[0].shape == (2, 6) for each in seen)
+
+
+@pytest.mark.parametrize("row", [0, 33, 49])
+def test_a_row_at_which_the_file_is_wrong_is_found(row):
+    (check, batch), _ = asked(IDS, wrong=lambda ids: (ids == row).any())
+    assert not check.passed
+    assert "every row of the table in ids: far" in check.detail
+    assert (batch.tensors[0] == row).any()
+
+
+def test_a_table_that_is_too_large_is_left_alone():
+    assert asked(InputSpec("ids", (6,), torch.int64, below=1000)) == ((None, None), [])
+
+
+@pytest.mark.parametrize("odd", [3, 66, -2])
+def test_whole_numbers_of_all_sizes_are_asked_about(odd):
+    (check, batch), _ = asked(AGE, wrong=lambda age: (age == odd).any(), constants=(64, 65, 66, -2))
+    assert not check.passed
+    assert (batch.tensors[0] == odd).any()
+
+
+def test_what_the_network_refuses_is_no_evidence():
+    (check, _), seen = asked(AGE, refuses=lambda age: (age < 0).any())
+    assert check.passed
+    assert seen
+    assert asked(AGE, refuses=lambda age: True) == ((None, None), [])
+
+
+def test_nan_is_asked_about_in_one_element_and_not_where_outputs_are_whole_numbers():
+    (check, batch), seen = asked(NUMBERS, wrong=lambda x: x.isnan().any())
+    assert not check.passed
+    assert int(batch.tensors[0].isnan().sum()) == 1
+    assert len(seen) == 1
+    assert asked(NUMBERS, with_nan=False) == ((None, None), [])
+
+
+def test_the_other_inputs_stay_as_they_are():
+    (check, _), seen = asked(IDS, AGE, NUMBERS)
+    assert check.passed
+    plain = usual(IDS, AGE, NUMBERS)
+    for batch in seen:
+        assert (
+            sum(
+                not torch.equal(a.nan_to_num(), b.nan_to_num()) or a.isnan().any()
+                for a, b in zip(batch.tensors, plain.tensors, strict=True)
+            )
+            <= 1
+        )
+
+
+def test_the_numbers_that_a_file_compares_with():
+    nodes = [
+        helper.make_node("Constant", [], ["six"], value=helper.make_tensor("v", TensorProto.INT64, [], [6])),
+        helper.make_node("Greater", ["n", "limit"], ["old"]),
+        helper.make_node("Equal", ["n", "six"], ["sunday"]),
+        helper.make_node("Add", ["n", "other"], ["sum"]),
+    ]
+    stored = [helper.make_tensor(name, TensorProto.INT64, [1], [value]) for name, value in (("limit", 65), ("other", 1234))]
+    value = helper.make_tensor_value_info("n", TensorProto.INT64, [1])
+    model = helper.make_model(helper.make_graph(nodes, "g", [value], [value], stored))
+    assert rare_values.compared_with(model) == (64, 65, 66, 5, 6, 7)
+    assert rare_values.compared_with(onnx.ModelProto()) == ()
