@@ -16,7 +16,7 @@ from deploykit.errors import InputError, ModelFileError, counted
 from deploykit.onnx_file import sessions
 from deploykit.verdict import evidence, moved_names
 from deploykit.verdict.batches import Batch
-from deploykit.verdict.comparison import TOLERANCE_FLOOR, Difference, compare, distance
+from deploykit.verdict.comparison import Difference, compare, distance, floor_of
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.layers import LayerDifference, compare_layers, first_divergent
 from deploykit.verdict.originals import Original
@@ -62,6 +62,7 @@ class Case:
         self.device = device
         # Two files are no nearer to each other than the coarser one can be.
         self.precision: Precision = "fp16" if "fp16" in (deployed.precision, original.precision) else "fp32"
+        self._floor = floor_of(self.precision, deployed.operators)
         self._layer_batches = {batches[min(1, len(batches) - 1)].name, "real samples"}
         self.observations = original.observe(batches, self._layer_batches)
         self.comparable = [o for o in self.observations if evidence.comparable(o)]
@@ -139,6 +140,7 @@ class Case:
                     self.atol,
                     tolerance_reference=reference[place],
                     precision=self.precision,
+                    floor=self._floor,
                     typical_scale=self._typical_scales[place],
                 )
                 found.append((f"{label} on {name}", difference, o.batch))
@@ -184,7 +186,7 @@ class Case:
         ref, ort = (by_sample(array).astype(np.float64) for array in (expected, found))
         scale = of_samples(ref.reshape(1, -1))
         apart = distance(ort, ref) / np.maximum(scale.of(ref), np.finfo(np.float64).tiny)
-        return bool(np.max(apart) <= TOLERANCE_FLOOR[self.precision])
+        return bool(np.max(apart) <= self._floor)
 
     def _summed_up(self, found: Sequence[tuple[str, Difference, Batch]], tolerance: float) -> OutputComparison:
         if not found:

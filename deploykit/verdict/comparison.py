@@ -16,6 +16,7 @@ number is NaN apart, which is never within a tolerance, whichever side it is on 
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +30,9 @@ TOLERANCE_FACTOR = 8.0  # tolerance / PyTorch's own error
 # The least tolerance, relative to the scale of a sample: so many units in the last place. Rounding to float16 dwarfs everything
 # else, so that an error of zero by luck is rarer there.
 TOLERANCE_FLOOR = {"fp32": 16.0 * float(np.finfo(np.float32).eps), "fp16": 4.0 * float(np.finfo(np.float16).eps)}
+# onnxruntime's kernels of recurrent operators compute sigmoid and tanh by polynomials, a few 1e-7 off at every step.
+RECURRENT = ("LSTM", "GRU", "RNN")
+RECURRENT_FACTOR = 4.0
 # Scale of a sample / typical scale of the output: below it the sample is a sum that cancels to zero. float64 leaves 1e-16 of such
 # a sum, float32 1e-7.
 NEGLIGIBLE_SCALE = 1e-10
@@ -62,6 +66,7 @@ def compare(
     tolerance_reference: NDArray[Any] | None = None,
     precision: Precision = "fp32",
     typical_scale: float = 0.0,
+    floor: float | None = None,
 ) -> Difference:
     """Compare onnxruntime's result with PyTorch's in float64 and float32, (batch, ...) each.
 
@@ -69,7 +74,8 @@ def compare(
     2. The scale of every sample, see `scales`: the largest finite absolute value of its reference; that of the batch, or
        `typical_scale`, where the sample is zero but for rounding. What a mask filled in is measured against itself.
     3. Block by block, the largest distance from the reference relative to that scale, for each of the results.
-    4. The tolerance: `TOLERANCE_FACTOR` times the distance of `tolerance_reference`, no less than the floor of `precision`.
+    4. The tolerance: `TOLERANCE_FACTOR` times the distance of `tolerance_reference`, no less than `floor`; by default that of
+       `precision`.
 
     `tolerance_reference`: the network's own result in the file's `precision`; `torch32` without it. `typical_scale`: the largest
     absolute value of this output over other inputs. `rtol` and `atol` replace the derived tolerance: every element must then lie
@@ -90,7 +96,8 @@ def compare(
     for r, t, o, n in blocks(ref, t32, ort, own):
         allowed = None if rtol is None and atol is None else (atol or 0.0) + (rtol or 0.0) * finite_size(r)
         seen.add(r, t, o, n, scales.of(r), allowed)
-    derived = max(TOLERANCE_FACTOR * seen.own_error, TOLERANCE_FLOOR[precision]) if np.isfinite(seen.own_error) else float("inf")
+    least = TOLERANCE_FLOOR[precision] if floor is None else floor
+    derived = max(TOLERANCE_FACTOR * seen.own_error, least) if np.isfinite(seen.own_error) else float("inf")
     given = rtol is not None or atol is not None
     return Difference(
         torch_error=seen.torch_error,
@@ -101,6 +108,12 @@ def compare(
         worst=seen.worst,
         empty=whole == 0.0,
     )
+
+
+def floor_of(precision: Precision, operators: Container[str]) -> float:
+    """The least tolerance for a file in a precision with these operators."""
+    recurrent = any(operator in operators for operator in RECURRENT)
+    return TOLERANCE_FLOOR[precision] * (RECURRENT_FACTOR if recurrent else 1.0)
 
 
 def distance(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:

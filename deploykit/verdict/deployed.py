@@ -13,7 +13,7 @@ import onnx
 import onnxruntime
 
 from deploykit import onnx_file
-from deploykit.onnx_file import external_data, inputs, sessions
+from deploykit.onnx_file import external_data, inputs, sessions, walk
 from deploykit.verdict.precision import Precision
 
 
@@ -50,6 +50,11 @@ class Deployed:
         for tensor in self.model.graph.initializer:
             counts[tensor.data_type] += external_data.elements(tensor)
         return "fp16" if counts[onnx.TensorProto.FLOAT16] > counts[onnx.TensorProto.FLOAT] else "fp32"
+
+    @cached_property
+    def operators(self) -> frozenset[str]:
+        """The kinds of its nodes, also inside of bodies and functions."""
+        return frozenset(node.op_type for node in walk.nodes(self.model))
 
     def values(self) -> dict[str, str]:
         """The values between inputs and outputs of the main graph -> the operator that makes them, in order."""

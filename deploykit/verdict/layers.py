@@ -15,7 +15,7 @@ import onnxruntime
 
 from deploykit.errors import ModelFileError
 from deploykit.onnx_file import sessions
-from deploykit.verdict.comparison import Difference, compare
+from deploykit.verdict.comparison import Difference, compare, floor_of
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.naming import Naming
 from deploykit.verdict.precision import Precision
@@ -55,7 +55,8 @@ def compare_layers(
         return []
     found: list[LayerDifference] = []
     for group in _groups(paths, observations):
-        found += _compared(group, naming, observations, precision, partial(deployed.session, level, device))
+        floor = floor_of(precision, deployed.operators)
+        found += _compared(group, naming, observations, precision, floor, partial(deployed.session, level, device))
     # A value of another shape is not this layer's output but, say, a recurrent layer's before it is turned; the outputs judge it.
     alike = [layer for layer in found if layer.difference.tolerance > 0]
     return alike if naming.trusted else _believable(alike)
@@ -85,6 +86,7 @@ def _compared(
     naming: Naming,
     observations: Sequence[Observation],
     precision: Precision,
+    floor: float,
     session_with: Callable[[Sequence[str]], onnxruntime.InferenceSession],
 ) -> list[LayerDifference]:
     """With a session of their own, which is gone before the next one is made: it holds all the weights."""
@@ -103,7 +105,7 @@ def _compared(
             float64, float32, reference = (
                 answers.layers[path] for answers in (observation.float64, observation.float32, observation.tolerance_reference)
             )
-            difference = compare(float64, float32, value, tolerance_reference=reference, precision=precision)
+            difference = compare(float64, float32, value, tolerance_reference=reference, precision=precision, floor=floor)
             found.append(LayerDifference(path, observation.batch.name, difference))
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploykit.verdict.comparison import compare, distance
+from deploykit.verdict.comparison import TOLERANCE_FLOOR, compare, distance, floor_of
 
 INF, NAN = np.inf, np.nan
 
@@ -82,3 +82,12 @@ def test_distance_keeps_the_type_and_the_shape():
     left, right = np.array([[1, -INF], [NAN, NAN]]), np.array([[3, -INF], [NAN, 0]])
     np.testing.assert_array_equal(distance(left, right), [[2, 0], [0, NAN]])
     assert distance(left, right).shape == (2, 2)
+
+
+def test_recurrent_operators_are_given_more_room_than_others():
+    assert floor_of("fp32", {"Conv", "Gemm"}) == TOLERANCE_FLOOR["fp32"]
+    assert floor_of("fp32", {"LSTM", "Gemm"}) > TOLERANCE_FLOOR["fp32"]
+    right = array([1.0, 0.5])
+    off = right + np.float32(4e-6)
+    assert not compare(right.astype(np.float64), right, off).within
+    assert compare(right.astype(np.float64), right, off, floor=floor_of("fp32", {"GRU"})).within
