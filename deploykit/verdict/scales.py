@@ -50,7 +50,7 @@ def of_samples(values: NDArray[Any]) -> Scales:
         rest = np.maximum(rest, np.max(np.where(is_top, 0, size), axis=1, keepdims=True))
     repeated = (count + [[np.sum(top == each) - 1] for each in top[:, 0]]) > 1
     usual = np.isin(top.astype(np.float32), np.array(USUAL_FILLS, np.float32))
-    is_fill = (rest > 0) & (top >= FILL) & (top >= FILL * rest) & (repeated | usual)
+    is_fill = (rest > 0) & (top >= FILL) & (top / FILL >= rest) & (repeated | usual)
     known = np.unique(top[is_fill])
     is_fill |= (rest == 0) & np.isin(top, known)  # a sample of which everything is hidden
     return Scales(np.where(is_fill, rest, top), np.where(is_fill, top, fill))

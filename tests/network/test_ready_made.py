@@ -224,7 +224,7 @@ EXPORT = {
 }  # fmt: skip
 PROFILE = {
     "batch": [0, True, "2"], "convention": [3, "x"], "depth": ["deep", -1, True], "backends": [3, ["x"], []], "latency": [None],
-    "against": [3], "device": [3], "threads": [0, True], "seconds": [-1, "6"], "progress": [print],
+    "against": [3], "device": [3], "threads": [0, True], "seconds": [-1, "6"], "tree": ["yes"], "progress": [print],
 }  # fmt: skip
 VALIDATE = {
     "batches": ["1,2", [], [0]], "rtol": [-1, True], "atol": ["x"], "device": [None], "data": [3], "witness": [3, True], "against": [3],

@@ -120,13 +120,13 @@ def test_the_step_that_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     ask = SimpleNamespace(provider="cpu", device="cpu")
     monkeypatch.setattr(judgement.blame, "blamed_step", lambda *_: "optimizer:all")
-    assert judgement._blamed(steps, case, Check("sizes", False, ""), ask) == "export"
-    assert judgement._blamed(steps, case, Check("sizes", True, ""), ask) == "optimizer:all"
-    assert judgement._blamed(steps, case, None, ask) == "optimizer:all"
+    assert judgement._blamed(steps, case, [Check("sizes", False, "")], ask) == "export"
+    assert judgement._blamed(steps, case, [Check("sizes", True, "")], ask) == "optimizer:all"
+    assert judgement._blamed(steps, case, [], ask) == "optimizer:all"
     monkeypatch.setattr(judgement.blame, "blamed_step", lambda *_: "unknown")
-    assert judgement._blamed(steps, case, None, ask) == "simplify"
+    assert judgement._blamed(steps, case, [], ask) == "simplify"
     case.original.weights = lambda *_: (Check("weights", True, ""), None)
-    assert judgement._blamed(steps, case, None, ask) == "unknown"
+    assert judgement._blamed(steps, case, [], ask) == "unknown"
 
 
 def test_the_first_step_that_made_the_file_illegal(monkeypatch: pytest.MonkeyPatch) -> None:
