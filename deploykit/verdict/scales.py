@@ -49,7 +49,7 @@ def of_samples(values: NDArray[Any]) -> Scales:
         count += np.sum(is_top, axis=1, keepdims=True)
         rest = np.maximum(rest, np.max(np.where(is_top, 0, size), axis=1, keepdims=True))
     repeated = (count + [[np.sum(top == each) - 1] for each in top[:, 0]]) > 1
-    usual = np.isin(top.astype(np.float32), np.array(USUAL_FILLS, np.float32))
+    usual = np.isin(_rounded(top), np.array(USUAL_FILLS, np.float32))
     is_fill = (rest > 0) & (top >= FILL) & (top / FILL >= rest) & (repeated | usual)
     known = np.unique(top[is_fill])
     is_fill |= (rest == 0) & np.isin(top, known)  # a sample of which everything is hidden
@@ -83,6 +83,10 @@ def blocks(*arrays: NDArray[Any]) -> Iterator[tuple[Float64, ...]]:
 
 def _equals(left: Float64, right: Float64) -> NDArray[np.bool_]:
     """Whether two are one number in float32, which is as near as a fill value and a sum with it are."""
-    with np.errstate(over="ignore"):
-        equal: NDArray[np.bool_] = left.astype(np.float32) == right.astype(np.float32)
+    equal: NDArray[np.bool_] = _rounded(left) == _rounded(right)
     return equal
+
+
+def _rounded(values: Float64) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
