@@ -117,6 +117,8 @@ def _run(call: Any) -> int:
     except (KeyboardInterrupt, click.Abort):
         _debug_traceback()
         return INTERRUPTED
+    except SystemExit as error:
+        return _fail(f"the network's own code called sys.exit({error.code!r}); let it raise an error instead", 2)
     except BrokenPipeError:
         # The reader went away (`deploykit list | head -1`): not our failure; keep Python from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -143,7 +145,8 @@ def _without_remarks() -> Iterator[None]:
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     with warnings.catch_warnings():
         for library in ("PIL", "torch", "deploykit"):
-            warnings.filterwarnings("ignore", category=UserWarning, module=rf"{library}\.")
+            for category in (UserWarning, FutureWarning):
+                warnings.filterwarnings("ignore", category=category, module=rf"{library}\.")
         yield
 
 

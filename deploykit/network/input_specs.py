@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -195,8 +196,11 @@ def changed(
 def with_values(specs: Sequence[InputSpec], values: Mapping[str, NDArray[Any]], target: str) -> tuple[InputSpec, ...]:
     """`specs` with arrays as they occur for examples, whose sizes become theirs.
 
-    Raises `InputError` for an array that belongs to no input, for one that is missing, and for another rank or type.
+    The only input takes a lone array under any name. Raises `InputError` for an array that belongs to no input, for one that is
+    missing, and for another rank or type.
     """
+    if len(values) == len(specs) == 1:
+        values = {specs[0].name: next(iter(values.values()))}
     require_names(values, [spec.name for spec in specs], target)
     return tuple(_with_value(spec, values[spec.name], target) for spec in specs)
 
@@ -245,9 +249,11 @@ def _at_home(module: nn.Module, examples: Any, arrays: Mapping[str, Tensor], tar
     Raises `InputError` for an array that belongs nowhere, and for one that is missing.
     """
     if examples is None:
-        needed = calling.required(module)
-        if set(arrays) & {*needed, *calling.parameters(module)}:  # else the array of its only input, under any name
+        needed, places = calling.required(module), calling.parameters(module)
+        if set(arrays) & {*needed, *places}:
             require_names(arrays, list(dict.fromkeys([*needed, *arrays])), target)
+        elif len(needed or places[:1]) == 1:
+            return _of_one_parameter(module, arrays, target)
         return arrays
     call, tensors = calling.call_of(module, examples, target)
     names = call.names if len(call.names) > 1 else (*arrays,)[:1]
@@ -260,13 +266,30 @@ def _at_home(module: nn.Module, examples: Any, arrays: Mapping[str, Tensor], tar
     return {**dict(zip(calling.parameters(module), args, strict=False)), **kwargs} if kwargs else list(args)
 
 
+def _of_one_parameter(module: nn.Module, arrays: Mapping[str, Tensor], target: str) -> Any:
+    """What a `forward` of one parameter takes of arrays that have other names: the only one itself, else all of them as a dict.
+
+    Raises `InputError` with what it says of the only one, or with the names of several.
+    """
+    lone = next(iter(arrays.values()))
+    for given in (lone, arrays) if len(arrays) == 1 else (arrays,):
+        with contextlib.suppress(Exception, SystemExit), torch.no_grad():  # whatever the network says of what it does not take
+            module(given)
+            return given
+    if len(arrays) == 1:
+        return lone  # what the network says of it is said where it is called
+    name = (calling.parameters(module) or [calling.LONE])[0]
+    shown = ", ".join(repr(each[:60]) for each in list(arrays)[:4])
+    raise InputError(f"{target} has one input, {name!r}: the given values name {shown}", "give one array alone")
+
+
 def _own_examples(module: nn.Module, target: str) -> Any:
     """What the module says of itself in `example_inputs`, called where it is a function; `None` where it says nothing."""
     examples = getattr(module, "example_inputs", None)
     if callable(examples):
         try:
             return examples()
-        except Exception as error:  # whatever the user's code raises
+        except (Exception, SystemExit) as error:  # whatever the user's code raises
             raise InputError(f"`example_inputs` of {target} raised {type(error).__name__}: {first_line(error)}") from error
     return examples
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -32,8 +33,13 @@ def named(outputs: Any) -> dict[str, Tensor]:
 
 
 def names(outputs: Any, inputs: Collection[str]) -> list[str]:
-    """Those of `named`, beside the `inputs`, with which they share one name space: a `state` comes out as `state_out`."""
-    found = list(named(outputs))
+    """Those of `named`, beside the `inputs`, with which they share one name space: a `state` comes out as `state_out`.
+
+    Raises `InputError` also for complex numbers.
+    """
+    tensors = named(outputs)
+    require_real(tensors)
+    found = list(tensors)
     for place in range(len(found)):
         while found[place] in inputs or found.count(found[place]) > 1:
             found[place] += "_out"
@@ -43,6 +49,17 @@ def names(outputs: Any, inputs: Collection[str]) -> list[str]:
 def arrays(outputs: Any) -> list[NDArray[Any]]:
     """The values, in the order of `named`; bfloat16, which numpy does not have, as float32."""
     return [to_numpy(tensor) for tensor in named(outputs).values()]
+
+
+def require_real(tensors: Mapping[str, Tensor]) -> None:
+    """Raise `InputError` for a complex output."""
+    for place, (name, tensor) in enumerate(tensors.items()):
+        if tensor.is_complex():
+            called = f"output {place}" if name == LONE else f"output {place}, {name!r}"
+            raise InputError(
+                f"the network returns complex numbers ({called}), ONNX has none",
+                "return torch.view_as_real(...) of them, or their abs() and angle()",
+            )
 
 
 def to_numpy(tensor: Tensor) -> NDArray[Any]:
@@ -63,7 +80,18 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Tensor]]:
             start = key if isinstance(key, str) else f"output_{key}"
             yield from _leaves(inner, f"{path}.{key}" if path else start)
     elif value is not None:
-        raise InputError(
-            f"the network returns a {type(value).__name__}{f' in {path}' if path else ''}",
-            "return a tensor, or lists and dicts of tensors",
-        )
+        raise _no_tensor(value, f" in {path}" if path else "")
+
+
+def _no_tensor(value: object, where: str) -> InputError:
+    kind = type(value).__name__
+    if dataclasses.is_dataclass(value):
+        names = ", ".join(field.name for field in dataclasses.fields(value))[:200]
+        problem = f"the network returns a dataclass, {kind}{where}"
+        return InputError(problem, f"return a dict or a named tuple of its fields ({names})")
+    if isinstance(value, (bool, int, float)):
+        hint = "return it as a tensor, or leave it out"
+    else:
+        hint = "return a tensor, or lists and dicts of tensors"
+    article = "an" if kind[:1].lower() in "aeiou" else "a"
+    return InputError(f"the network returns {article} {kind}{where}", hint)

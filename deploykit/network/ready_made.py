@@ -47,8 +47,7 @@ def apart(module: nn.Module, target: str, own_types: bool = False) -> tuple[nn.M
     Raises `InputError` for a module that cannot be copied, and for one whose weights have no values.
     """
     inner = unwrapped(module, target)
-    if any(tensor.is_meta for tensor in _tensors(inner)):
-        raise InputError(f"the weights of {target} have no values: they are on the meta device", "give it values first")
+    require_values(inner, target)
     memo: dict[int, object] = {id(t): _moved(t) for t in _tensors(inner) if t.device.type != "cpu" or not t.is_leaf}
     try:
         found = copy.deepcopy(inner, memo)
@@ -64,6 +63,12 @@ def apart(module: nn.Module, target: str, own_types: bool = False) -> tuple[nn.M
         return found.eval(), ()
     types = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in narrow))
     return found.float().eval(), (f"the module's weights are {types}; float32 holds the same values, and is what was taken",)
+
+
+def require_values(module: nn.Module, target: str) -> None:
+    """Raise `InputError` for a network with weights on the meta device."""
+    if any(tensor.is_meta for tensor in _tensors(module)):
+        raise InputError(f"the weights of {target} have no values: they are on the meta device", "give it values first")
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:

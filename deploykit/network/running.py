@@ -53,16 +53,21 @@ def run(module: nn.Module, inputs: Sequence[Tensor], name: str = "the network") 
     with torch.no_grad(), plain_attention(), control_flow.uncompiled():
         try:
             return module(*inputs)
-        except Exception as error:  # whatever the network's own code raises
+        except (Exception, SystemExit) as error:  # whatever the network's own code raises
             raise refusal(error, module, [tensor.shape for tensor in inputs], name) from error
 
 
-def refusal(error: Exception, module: nn.Module, shapes: Sequence[Sequence[int]], name: str = "the network") -> InputError:
+def refusal(
+    error: Exception | SystemExit, module: nn.Module, shapes: Sequence[Sequence[int]], name: str = "the network"
+) -> InputError:
     """What to say of a `module` that raised `error` on inputs of these whole shapes.
 
     Names the shapes, the innermost module that was running, what was raised, and what helps against that. `name`: of the network.
     """
     where = failing_module(error, module)
+    if isinstance(error, SystemExit):
+        hint = "its code would end the process: let it raise an error instead"
+        return InputError.of_shapes(name, shapes, f"it called sys.exit({error.code!r})", hint, where)
     return InputError.of_shapes(name, shapes, first_line(error), _hint(error, where), where)
 
 

@@ -273,6 +273,7 @@ def _of_users(request: Request, module: nn.Module, name: str, notes: tuple[str, 
         name = f"{type(module).__module__}.{name}"
     if weights is not None:
         notes = checkpoint.load_file(module, weights)
+    ready_made.require_values(module, target)
     given = values.of_inputs(request.inputs)
     specs = input_specs.of_module(module.eval(), request.input_shapes, request.input_dtypes, fallback, target, given)
     rules = ArrayInput(specs[0].shape, str(specs[0].dtype).removeprefix("torch."))
@@ -289,7 +290,7 @@ def _import(found: Target, target: str) -> Any:
         if missing == module_name or module_name.startswith(f"{missing}."):
             raise InputError(f"cannot import {module_name!r} for {target}", "is the file in this folder or installed?") from error
         raise InputError(f"{target} needs the package {missing!r}, which is not installed", f"pip install {missing}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"importing {module_name!r} for {target} raised {type(error).__name__}: {error}") from error
     if not hasattr(module, attribute):
         public = [n for n in vars(module) if not n.startswith("_")]
@@ -305,7 +306,7 @@ def _call(factory: Any, arguments: Mapping[str, Any], target: str) -> nn.Module:
         )
     try:
         module = factory(**arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"calling {target} raised {type(error).__name__}: {error}", "pass arguments with --arg key=value"
         ) from error

@@ -93,7 +93,7 @@ def train(
             f"{name} has BatchNorm, which cannot learn from a batch of one", "use 2 samples or more, and --batch-size 2 or more"
         )
     if init is not None:
-        initialize(network, init, plan)
+        plan = replace(plan, notes=(*plan.notes, *initialize(network, init, plan)))
     files.writable_file(folder / checkpoint.NAME)
     state = State.load(plan, network) if resume else State()
     if state.finished is not None:

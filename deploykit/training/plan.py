@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from deploykit.architectures import Architecture, ImageInput, Recipe
 from deploykit.datasets import Dataset, in_colour
@@ -157,11 +157,21 @@ def fit_colours(
     )
 
 
-def initialize(network: nn.Module, path: Path, plan: Plan) -> None:
-    """Weights to start from; where the number of classes differs, the tensors that have one row per class start fresh."""
-    wanted = network.state_dict()
-    given = dict(checkpoint.spelled_like(checkpoint.read_weights(path), wanted))
-    classes = plan.arguments.get("classes")
+def initialize(network: nn.Module, path: Path, plan: Plan) -> tuple[str, ...]:
+    """Weights to start from, and what of the file is left over, as remarks.
+
+    Where the number of classes differs, the tensors that have one row per class start fresh.
+    """
+
+    def fitted(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return _with_fresh_head(tensors, wanted, path, plan.arguments.get("classes"))
+
+    return checkpoint.load_part(network, checkpoint.read_all(path), str(path), fitted)
+
+
+def _with_fresh_head(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path, classes: object) -> dict[str, Tensor]:
+    """`tensors`, with the network's own in place of those that have one row per class where there are other `classes`."""
+    given = dict(tensors)
     for name, tensor in wanted.items():
         found = given.get(name)
         if (
@@ -176,7 +186,7 @@ def initialize(network: nn.Module, path: Path, plan: Plan) -> None:
                 f"{path} has {name!r} for {counted(found.shape[1], 'channel')}, the network takes {tensor.shape[1]}",
                 f"add --arg in_channels={found.shape[1]}",
             )
-    checkpoint.load_weights(network, given, str(path))
+    return given
 
 
 def checkpoint_of(plan: Plan, network: nn.Module, metrics: Mapping[str, Any]) -> checkpoint.Checkpoint:

@@ -153,6 +153,7 @@ class Reference:
             outputs = run(self.module, tensors)
         after = _versions(self.module)
         self.changed |= {name for name, version in after.items() if before.get(name) != version}
+        network_outputs.require_real(network_outputs.named(outputs))
         return Answers(network_outputs.arrays(outputs), found)
 
 

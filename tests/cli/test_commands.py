@@ -295,3 +295,25 @@ def test_validate_wants_again_what_the_file_was_exported_with(cli):
     refused = cli("validate", "edges.onnx", "--against", "seven.onnx", "--checkpoint", "x.pt")
     assert refused.exit_code == 2
     one_line(refused, "--checkpoint does not go with it")
+
+
+def test_a_network_that_ends_the_process_is_one_line(capsys):
+    from deploykit.cli import _run
+
+    assert _run(lambda: sys.exit(0)) == 2
+    assert capsys.readouterr().err == "error: the network's own code called sys.exit(0); let it raise an error instead\n"
+
+
+def test_what_torch_announces_of_its_future_is_not_on_stderr():
+    import warnings
+
+    from deploykit.cli import _without_remarks
+
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        with _without_remarks():
+            warnings.warn_explicit(
+                "`torch.jit.script` is deprecated", FutureWarning, "_script.py", 1491, module="torch.jit._script"
+            )
+            warnings.warn_explicit("the user's own", FutureWarning, "mynets.py", 1, module="mynets")
+    assert [str(each.message) for each in heard] == ["the user's own"]

@@ -261,3 +261,15 @@ def test_a_wrong_value_is_one_line(verb, name, value, workdir):
         getattr(deploykit, verb)(first, **{name: value})
     assert "\n" not in str(caught.value)
     assert not list(workdir.iterdir())
+
+
+def test_a_network_without_values_is_refused_as_a_target_too(workdir):
+    Path("metanet.py").write_text("from torch import nn\nmake = lambda: nn.Linear(4, 4, device='meta')\n")
+    with pytest.raises(InputError, match="the weights of metanet:make have no values: they are on the meta device"):
+        targets.resolve("metanet:make", input_shapes=[(4,)])
+
+
+def test_code_that_ends_the_process_is_refused(workdir):
+    Path("exitnet.py").write_text("def make(): raise SystemExit(7)\n")
+    with pytest.raises(InputError, match="calling exitnet:make raised SystemExit: 7"):
+        targets.resolve("exitnet:make", input_shapes=[(4,)])

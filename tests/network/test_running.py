@@ -58,6 +58,7 @@ CASES = {
         "no index of its tables were tried; give values as they occur: --inputs FILE.npz, or `example_inputs`",
     ),
     "own code": (Raising(KeyError("gain")), (2, 3), r"of 2x3: 'gain'; its own code raised KeyError: call it in Python"),
+    "exit": (Raising(SystemExit(7)), (2,), r"of 2: it called sys.exit\(7\); its code would end the process"),
     "long": (Raising(ValueError("first line\nsecond line")), (2,), r"of 2: first line; choose"),
     "scalar": (Raising(ValueError()), (), r"of a scalar: ValueError; choose"),
 }

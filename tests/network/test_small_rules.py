@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -47,10 +48,20 @@ def test_outputs_and_inputs_share_one_name_space(returned, inputs, found):
     assert outputs.names(tensors(returned), inputs) == found
 
 
+@dataclass
+class Answer:
+    logits: torch.Tensor
+    hidden: torch.Tensor
+
+
 def test_what_is_no_tensor_cannot_be_an_output():
-    for value, said in ((3, "returns a int"), ({"a": ["b"]}, "returns a str in a.0"), ([], "no tensor"), ({}, "no tensor")):
+    for value, said in ((3, "returns an int"), ({"a": ["b"]}, "returns a str in a.0"), ([], "no tensor"), ({}, "no tensor")):
         with pytest.raises(InputError, match=said):
             outputs.named(value)
+    with pytest.raises(InputError, match=r"returns a dataclass, Answer in 0; return a dict .* of its fields \(logits, hidden\)"):
+        outputs.named({"0": Answer(torch.zeros(1), torch.zeros(1))})
+    with pytest.raises(InputError, match=r"returns complex numbers \(output 1, 'b'\), ONNX has none; return torch.view_as_real"):
+        outputs.names({"a": torch.zeros(1), "b": torch.zeros(1, dtype=torch.complex64)}, ())
     with pytest.raises(InputError, match="two outputs called 'a.b'"):
         outputs.named({"a": {"b": torch.zeros(1)}, "a.b": torch.zeros(1)})
     assert outputs.to_numpy(torch.ones(2, dtype=torch.bfloat16)).dtype == np.float32

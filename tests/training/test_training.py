@@ -368,6 +368,15 @@ def test_the_head_follows_the_dataset_and_init_starts_from_other_classes(tmp_pat
     assert loaded.tensors["linear7.weight"].shape == (3, 84)
 
 
+def test_init_leaves_out_what_the_network_does_not_have(tmp_path):
+    quick(tmp_path / "first", epochs=0, limit=2)
+    weights = load_checkpoint(tmp_path / "first" / "model.safetensors").tensors
+    torch.save({"model": {**weights, "teacher.weight": torch.zeros(2)}, "epoch": 3}, tmp_path / "w.pt")
+    result = quick(tmp_path / "second", epochs=0, limit=2, init=tmp_path / "w.pt")
+    assert any("the checkpoint also holds 'model.teacher.weight': left over" in note for note in result.notes), result.notes
+    assert torch.equal(load_checkpoint(result.checkpoint).tensors["linear7.weight"], weights["linear7.weight"])
+
+
 def test_init_with_weights_that_do_not_fit_names_the_first_tensor(tmp_path):
     train("resnet18", epochs=0, limit=2, out=tmp_path / "r", device="cpu")
     with pytest.raises(CheckpointError, match=r"'conv1.weight' of shape \[64, 1, 7, 7\], the network needs \[6, 1, 5, 5\]"):

@@ -65,7 +65,7 @@ def trace(network: nn.Module, inputs: Sequence[Tensor]) -> Trace:
         # What needs values fails on meta in its own way; the real run decides. A network that makes tensors on its way needs
         # the meta device as its default, which costs time.
         for device in (None, torch.device("meta")):
-            with contextlib.suppress(Exception), device or contextlib.nullcontext(), control_flow.uncompiled():
+            with contextlib.suppress(Exception, SystemExit), device or contextlib.nullcontext(), control_flow.uncompiled():
                 return _watch(network, [tensor.to("meta") for tensor in inputs], on_meta=True)
         with control_flow.uncompiled():
             return _watch(network, inputs, on_meta=False)
@@ -90,7 +90,7 @@ def _watch(network: nn.Module, inputs: Sequence[Tensor], on_meta: bool) -> Trace
             output = torch.func.functional_call(network, stored, tuple(inputs)) if on_meta else network(*inputs)
             if _compiled(network):
                 watcher.leave(output)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise refusal(error, network, [tensor.shape for tensor in inputs]) from error
     return Trace(tuple(watcher.calls), watcher.users, on_meta)
 

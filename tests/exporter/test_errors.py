@@ -1,0 +1,53 @@
+"""What is said of a network that torch cannot export: the part of it that is at fault, and what to use instead."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from deploykit.errors import ExportError
+from deploykit.exporter import errors, to_onnx
+from deploykit.network import target as targets
+from deploykit.network.request import Request
+
+
+class Packed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(3, 4, batch_first=True)
+        self.example_inputs = (torch.randn(2, 5, 3), torch.tensor([5, 2]))
+
+    def forward(self, x, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0]
+
+
+class Scripted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.part = torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
+
+    def forward(self, x):
+        return self.part(x)
+
+
+def test_packed_sequences_are_named():
+    network = targets.resolve(Request.of(Packed()))
+    with pytest.raises(ExportError, match=r"uses packed sequences \(pack_padded_sequence\) in 'rnn'.*give padded tensors"):
+        to_onnx(network)
+    assert not network.module.rnn._forward_pre_hooks
+
+
+def test_a_torchscript_part_is_named():
+    module = Scripted().eval()
+    network = targets.resolve(Request("scripted", module=nn.Linear(4, 4), input_shapes=[(4,)]))
+    object.__setattr__(network, "module", module)
+    said = str(errors.of_export(TypeError("Sequential.forward() takes 2 positional arguments"), network))
+    assert said == (
+        "scripted cannot be exported to ONNX: its layer 'part' is a TorchScript module; use the module that it was made from"
+    )
