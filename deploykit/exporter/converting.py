@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ from deploykit.exporter import errors as export_errors
 from deploykit.exporter import names as onnx_names
 from deploykit.network import capturing, running
 from deploykit.network import outputs as network_outputs
-from deploykit.network.batch_axes import BATCH
+from deploykit.network.batch_axes import BATCH, with_rows
 from deploykit.network.capturing import Captured
 from deploykit.network.target import Network
 from deploykit.onnx_file import external_data
@@ -97,10 +99,38 @@ def require_second_size(
         if own and not any(all(guard.holds({**sizes, name: other}) for guard in own) for other in others):
             guard = next((guard for guard in own if not guard.holds({**sizes, name: size + 1})), own[0])
             why = ", ".join(filter(None, (guard.text, capturing.line_of(guard, module, examples, axes))))
+            another = taken_size(module, examples, axes, name, size)
+            if another is None:
+                raise ExportError(
+                    f"{target} cannot be exported with a dynamic {name}: it takes {size} alone ({why})",
+                    "leave it out of --dynamic, or write the forward pass without int() and comparisons of sizes",
+                )
             raise ExportError(
-                f"{target} cannot be exported with a dynamic {name}: it takes {size} alone ({why})",
-                "leave it out of --dynamic, or write the forward pass without int() and comparisons of sizes",
+                f"{target} cannot be exported with a dynamic {name}: the network takes {another} too, but torch traces its Python "
+                f"for one {name}, and the file would take {size} alone ({why})",
+                "leave it out of --dynamic, one file for each size; or write the forward pass without loops over a size, int() and "
+                "comparisons of sizes",
             )
+
+
+def taken_size(
+    module: nn.Module, examples: Sequence[Tensor], axes: Sequence[Mapping[int, str]], name: str, size: int
+) -> int | None:
+    """A second size of the axis `name`, beside `size`, that the network itself answers; `None` where it refused all it was asked.
+
+    Neighbours, doubles and squares: a network that makes a grid of a sequence takes squares alone. Not 1, which is broadcast.
+    """
+    root = math.isqrt(size)
+    for other in (size + 1, size - 1, 2 * size, (root + 1) ** 2, max(root - 1, 0) ** 2, 4 * size):
+        tensors = list(examples)
+        for place, each in enumerate(axes):
+            for axis in (axis for axis, called in each.items() if called == name):
+                tensors[place] = with_rows(tensors[place], axis, other)
+        if other > 1 and other != size:
+            with contextlib.suppress(Exception):  # whatever the network raises of a size that it refuses
+                running.run(module, tensors, "the network")
+                return other
+    return None
 
 
 def examples_of(network: Network, axes: Sequence[Mapping[int, str]]) -> list[Tensor]:

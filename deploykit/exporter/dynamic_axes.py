@@ -44,7 +44,8 @@ def of_inputs(wanted: Sequence[str], specs: Sequence[InputSpec]) -> list[dict[in
 def with_batches(wanted: Sequence[str], specs: Sequence[InputSpec]) -> tuple[InputSpec, ...]:
     """The inputs with the batch where ``batch=INPUT:AXIS`` says; the shape of an input that had none loses that axis.
 
-    Raises `InputError` for an axis that the input does not have.
+    Where `batch` itself is not wanted, an axis of an example that gets another name is no batch, such as the nodes of a graph: its
+    size belongs to the shape. Raises `InputError` for an axis that the input does not have.
     """
     found = list(specs)
     for entry in wanted:
@@ -54,7 +55,22 @@ def with_batches(wanted: Sequence[str], specs: Sequence[InputSpec]) -> tuple[Inp
         for place, spec in enumerate(found):
             if only in ("", spec.name):
                 found[place] = _moved(spec, axis, entry)
-    return tuple(found)
+    if BATCH in wanted:
+        return tuple(found)
+    return tuple(_without_batch(spec) if _renamed(spec, wanted, specs) else spec for spec in found)
+
+
+def _renamed(spec: InputSpec, wanted: Sequence[str], specs: Sequence[InputSpec]) -> bool:
+    """Whether the axis on which the batch was found has another name."""
+    for entry in wanted:
+        name, only, axis = _read(entry, specs)
+        if name != BATCH and only in ("", spec.name) and axis is not None and axis == spec.batch_axis:
+            return True
+    return False
+
+
+def _without_batch(spec: InputSpec) -> InputSpec:
+    return spec if spec.example is None else replace(spec, shape=tuple(spec.example.shape), batch_axis=None)
 
 
 def open_batch(wanted: Sequence[str], specs: Sequence[InputSpec]) -> bool:

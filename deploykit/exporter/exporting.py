@@ -164,7 +164,7 @@ def _export(network: Network, wanted: _Wanted, progress: Progress) -> ExportResu
     file = wanted.out or default_file(network)
     file = files.real_path(file) if file.is_symlink() else file  # weights beside the file lie where it lies
     files.writable_file(file)
-    network = replace(network, inputs=dynamic_axes.with_batches(dynamic, called(network, wanted.input_names)))
+    network = _with_inputs(network, dynamic_axes.with_batches(dynamic, called(network, wanted.input_names)))
     sizes = verdict.BATCHES if dynamic_axes.open_batch(dynamic, network.inputs) else (1,)
     seconds: dict[str, float] = {}
     progress.start(f"exporting {network.name}", 3)
@@ -195,6 +195,14 @@ def _export(network: Network, wanted: _Wanted, progress: Progress) -> ExportResu
         size = onnx_file.write(final, file, weights)
     nodes = sum(onnx_file.operators(final).values())
     return ExportResult(target, file, opset, precision, size, nodes, seconds, simplified, replace(judged, file=str(file)), contract)
+
+
+def _with_inputs(network: Network, inputs: tuple[InputSpec, ...]) -> Network:
+    """The network with other inputs; its rules for arrays follow the first one, whose batch may lie elsewhere now, or nowhere."""
+    rules = network.rules
+    if isinstance(rules, ArrayInput) and inputs[0].shape != network.inputs[0].shape:
+        rules = replace(rules, shape=inputs[0].shape)
+    return replace(network, inputs=inputs, rules=rules)
 
 
 def called(network: Network, names: Sequence[str] | None) -> tuple[InputSpec, ...]:

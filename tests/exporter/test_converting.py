@@ -26,9 +26,22 @@ def lines(monkeypatch):
     monkeypatch.setattr(converting.capturing, "line_of", lambda guard, *_: f"net.py:{len(guard.text)}")
 
 
-def require(*guards, axes=({1: "length"},)):
+class Fixed(torch.nn.Module):
+    """Takes sizes of `allowed` alone."""
+
+    def __init__(self, *allowed):
+        super().__init__()
+        self.allowed = allowed or (SIZE,)
+
+    def forward(self, *inputs):
+        if inputs[-1].shape[1] not in self.allowed:
+            raise ValueError(inputs[-1].shape)
+        return inputs[0]
+
+
+def require(*guards, axes=({1: "length"},), module=None):
     examples = [torch.zeros(2, SIZE)] * len(axes)
-    converting.require_second_size(SimpleNamespace(guards=guards), torch.nn.Identity(), examples, axes, "net")
+    converting.require_second_size(SimpleNamespace(guards=guards), module or Fixed(), examples, axes, "net")
 
 
 def test_the_condition_that_refuses_the_next_size_is_told():
@@ -66,3 +79,16 @@ def test_an_axis_that_is_not_open_is_not_asked_about():
     require(only, axes=({},))
     with pytest.raises(ExportError, match="takes 6 alone"):
         require(only, axes=({0: "batch"}, {1: "length"}))
+
+
+@pytest.mark.parametrize("other", [SIZE + 1, SIZE - 1, 2 * SIZE, 9])
+def test_a_network_that_takes_other_sizes_is_not_said_to_take_one_alone(other):
+    at_most = guard("length <= 6", lambda size: size == SIZE)
+    words = rf"network takes {other} too, but torch traces its Python for one length, and the file would take 6 alone \(length <= 6"
+    with pytest.raises(ExportError, match=words):
+        require(at_most, module=Fixed(SIZE, other))
+
+
+def test_a_size_of_one_is_no_second_size():
+    with pytest.raises(ExportError, match="it takes 6 alone"):
+        require(guard("length <= 6", lambda size: size == SIZE), module=Fixed(SIZE, 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
 from deploykit.errors import InputError
 from deploykit.exporter import dynamic_axes
@@ -64,3 +65,13 @@ def test_where_the_batch_lies_can_be_said():
     assert dynamic_axes.with_batches(("batch", "length=1"), (IMAGE, ROW)) == (IMAGE, ROW)
     lone = dynamic_axes.with_batches(("batch=lone:0",), (LONE,))[0]
     assert (lone.batch_axis, lone.shape) == (0, ())
+
+
+def test_an_axis_of_another_name_is_no_batch():
+    nodes = InputSpec("x", (4,), example=torch.zeros(5, 4))
+    edges = InputSpec("edge", (2, 6), batch_axis=None)
+    found = dynamic_axes.with_batches(("nodes=x:0", "edges=edge:1"), (nodes, edges))
+    assert [(spec.shape, spec.batch_axis) for spec in found] == [((5, 4), None), ((2, 6), None)]
+    assert not dynamic_axes.open_batch(("nodes=x:0", "edges=edge:1"), found)
+    assert dynamic_axes.with_batches(("features=x:1",), (nodes, edges)) == (nodes, edges)
+    assert dynamic_axes.with_batches(("batch", "nodes=x:0"), (nodes, edges)) == (nodes, edges), "two names, which is refused"

@@ -8,6 +8,7 @@ import textwrap
 
 import pytest
 import sympy
+import torch
 
 from deploykit.exporter import export
 from deploykit.network.capturing import Guard
@@ -330,3 +331,28 @@ def test_corners_that_take_too_long_are_said():
     assert any(
         remark.startswith("all at their largest at once (batch 5, height 2001, width 3001) was not") for remark in found.undecided
     )
+
+
+class Graph(torch.nn.Module):
+    """Sums over the edges of a graph: neither its nodes nor its edges are a batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 4)
+        self.example_inputs = (torch.randn(5, 4), torch.tensor([[0, 1, 2, 3, 4, 0], [1, 2, 3, 4, 0, 2]]))
+
+    def forward(self, x, edge):
+        h = self.linear(x)
+        return torch.zeros_like(h).index_add(0, edge[1], h[edge[0]])
+
+
+@pytest.mark.slow
+def test_nodes_and_edges_of_a_graph_are_no_batch(tmp_path):
+    graph = Graph()
+    verdict = export(graph, dynamic=("nodes=x:0", "edges=edge:1"), out=tmp_path / "m.onnx", simplify=False).verdict
+    assert verdict.same, verdict.checks
+    assert verdict.sizes["nodes"][1] > 5
+    assert verdict.sizes["edges"][0] < 6 < verdict.sizes["edges"][1]
+    again = validate(tmp_path / "m.onnx", against=graph)
+    assert again.same, again.checks
+    assert again.sizes == verdict.sizes
