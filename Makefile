@@ -25,7 +25,7 @@ check: $(VENV)/.dev
 
 # The site, in build/docs; a warning is an error. Open build/docs/index.html: it needs no server and no network.
 docs: $(VENV)/.dev
-	$(BIN)/python -m sphinx -W --keep-going --quiet --doctree-dir build/doctrees docs build/docs
+	$(BIN)/python -m sphinx -W --keep-going --quiet --fresh-env --write-all --doctree-dir build/doctrees docs build/docs
 
 # Names and versions of everything that is installed now, and the other engine in the same version; run after the suite has passed with new versions.
 constraints: $(VENV)/.dev

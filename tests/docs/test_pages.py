@@ -50,6 +50,8 @@ def test_every_block_is_of_a_kind_that_is_run_or_known_not_to_be(name):
         )
         if block.info == "bash norun":
             pages.Session({}).run(block)
+        for line in block.text.splitlines() if block.word != "have" else ():
+            assert len(line) <= 92, f"a page has no room for {line!r}"
 
 
 @pytest.mark.parametrize("name", PAGES)
