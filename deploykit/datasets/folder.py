@@ -67,7 +67,13 @@ def load(folder: Path | None = None) -> Dataset:
             train, parts[name] = train.divided(share, SEED + index)
         else:
             parts[name] = _read(place, classes)
-    return Dataset("folder", train.mixed().split(), parts["validation"].split(), parts["test"].split(), classes)
+    return Dataset(_name(folder), train.mixed().split(), parts["validation"].split(), parts["test"].split(), classes)
+
+
+def _name(folder: Path) -> str:
+    """What the folder is called, without where it lies: "folder crops". No dataset of deploykit has a name like that."""
+    name = "".join(c if c.isprintable() else "?" for c in folder.resolve().name)
+    return f"folder {name[:60]}".strip()
 
 
 class ImageFiles(Sequence[Image.Image]):

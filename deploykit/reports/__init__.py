@@ -5,15 +5,16 @@ A new format is one new file here with ``render(report: Report) -> str``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from deploykit import plugins
-from deploykit.reports._types import Bars, Column, Kind, Report, Spread, Table, Tile
+from deploykit.reports._types import Bars, Column, Kind, Lines, Report, Spread, Table, Tile
 from deploykit.reports._values import human_bytes, printable, show
 
 __all__ = [
-    "Bars", "Column", "Kind", "Report", "Spread", "Table", "Tile", "check_picture", "draw", "fragment", "human_bytes", "names",
-    "printable", "render", "show",
+    "Bars", "Column", "Kind", "Lines", "Report", "Spread", "Table", "Tile", "check_picture", "curves", "draw", "fragment",
+    "human_bytes", "names", "printable", "render", "show",
 ]  # fmt: skip
 
 
@@ -40,6 +41,13 @@ def check_picture(path: Path) -> None:
     from deploykit.reports import _picture
 
     _picture.check_picture(path)
+
+
+def curves(title: str, panels: Sequence[Lines], best: int = 0) -> bytes:
+    """Values per epoch as a PNG file, the epoch `best` marked (0: none). Raises `DependencyMissing` without matplotlib."""
+    from deploykit.reports import _curves
+
+    return _curves.png(title, panels, best)
 
 
 def draw(report: Report, path: Path) -> None:

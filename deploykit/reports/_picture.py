@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from deploykit import files
-from deploykit.errors import DependencyMissing, InputError
+from deploykit.errors import InputError
+from deploykit.reports import _style
 from deploykit.reports._types import Bars, Report, Spread
-from deploykit.reports._values import printable, show
+from deploykit.reports._values import short, show, with_unit
 
 FORMATS = (".png", ".svg", ".pdf")
-COLOURS = ("#2f6fb3", "#d0762a", "#4a9a5b", "#9a5bb0")
 PANEL_INCHES = 6.0  # the width of one chart
-ROW_INCHES = 0.22  # the height of one label of a bar chart
+SPREAD_INCHES = 2.0  # the height of a histogram
+ROW_INCHES = 0.2  # the height of one label of a bar chart with one series
 LONGEST_LABEL = 40  # characters; of a longer one the end is shown
 BINS = 60
 
@@ -31,54 +32,59 @@ def check_picture(path: Path) -> None:
 
 
 def draw(report: Report, path: Path) -> None:
-    """Write the report's charts side by side, under its title.
+    """Write the report's charts under its title: histograms in its whole width, bars side by side below them.
 
     Raises `InputError` for the suffix, `OutputError`, and `DependencyMissing` without matplotlib.
     """
     check_picture(path)
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise DependencyMissing.of("matplotlib", "export") from error
-
     charts = [chart for chart in report.charts if chart.series]
-    rows = max((len(chart.labels) for chart in charts if isinstance(chart, Bars)), default=0)
-    size = (PANEL_INCHES * max(1, len(charts)), max(3.0, ROW_INCHES * rows + 1.6))
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(_text(report.title))
-    if charts:
-        for axes, chart in zip(np.atleast_1d(figure.subplots(1, len(charts))), charts, strict=True):
-            _bars(axes, chart) if isinstance(chart, Bars) else _spread(axes, chart)
-            axes.set_title(_text(chart.title), fontsize=10)
+    spreads = [chart for chart in charts if isinstance(chart, Spread)]
+    bars = [chart for chart in charts if isinstance(chart, Bars)]
+    rows = max((len(chart.labels) for chart in bars), default=0)
+    series = max((len(chart.series) for chart in bars), default=1)
+    heights = [SPREAD_INCHES] * len(spreads) + [max(1.5, ROW_INCHES * rows * (0.5 + series / 2) + 0.7)] * bool(bars)
+    figure = _style.figure(PANEL_INCHES * max(1, len(bars)), max(1.5, sum(heights) + 0.6), report.title)
+    if heights:
+        grid = figure.add_gridspec(len(heights), max(1, len(bars)), height_ratios=heights)
+        for row, chart in enumerate(spreads):
+            _spread(figure.add_subplot(grid[row, :]), chart)
+        for column, bar in enumerate(bars):
+            _bars(figure.add_subplot(grid[-1, column]), bar)
     with files.replacing(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=120)
+        _style.save(figure, temporary, path.suffix[1:].lower())
 
 
 def _bars(axes: Any, chart: Bars) -> None:
-    """Horizontal bars, the first label on top; the bars of several series share the row of their label."""
+    """Horizontal bars with their values, the first label on top; the bars of several series share the row of their label."""
+    _style.tidy(axes, chart.title)
     places, thickness = np.arange(len(chart.labels)), 0.8 / len(chart.series)
     for index, (name, values) in enumerate(chart.series.items()):
         offset = thickness * (index - (len(chart.series) - 1) / 2)
-        colour = COLOURS[index % len(COLOURS)]
-        axes.barh(places + offset, [value or 0.0 for value in values], thickness, label=_text(name), color=colour)
-    axes.set_yticks(places, [_text(label[-LONGEST_LABEL:]) for label in chart.labels])
-    axes.tick_params(axis="y", labelsize=8)
-    axes.invert_yaxis()
+        drawn = axes.barh(
+            places + offset, [value or 0.0 for value in values], thickness, label=_style.text(name), color=_colour(index)
+        )
+        texts = ["" if value is None else short(value, chart.kind) for value in values]
+        axes.bar_label(drawn, texts, padding=3, fontsize=_style.SMALL - 1, color=_style.SOFT)
+    axes.set_yticks(places, [_style.text(label[-LONGEST_LABEL:]) for label in chart.labels], color=_style.INK)
+    axes.set_ylim(len(chart.labels) - 0.4, -0.6)
+    axes.margins(x=0.14)  # room for the values
+    _style.readable(axes.xaxis, chart.kind)
     if len(chart.series) > 1:
-        axes.legend()
+        _style.legend(axes)
 
 
 def _spread(axes: Any, chart: Spread) -> None:
     """One histogram per series, over each other, on the axis that `Spread.shown` gives."""
+    _style.tidy(axes, chart.title)
     shown = chart.shown()
     for index, (name, values) in enumerate(chart.series.items()):
-        middle = _text(f"{name}: {show(float(np.median(values)), chart.kind)}" if values else name)
-        axes.hist(values, bins=BINS, range=shown, alpha=0.6, label=middle, color=COLOURS[index % len(COLOURS)])
-    axes.legend()
+        middle = with_unit(show(float(np.median(values)), chart.kind), chart.kind) if values else ""
+        label = _style.text(f"{name}: {middle}" if values else name)
+        axes.hist(values, bins=BINS, range=shown, alpha=0.75, label=label, color=_colour(index))
+    _style.readable(axes.xaxis, chart.kind)
+    axes.set_yticks([])
+    _style.legend(axes, title="median", title_fontsize=_style.SMALL, alignment="left")
 
 
-def _text(text: str) -> str:
-    """Without control characters, and with dollar signs that start no formula."""
-    return printable(text).replace("$", r"\$")
+def _colour(index: int) -> str:
+    return _style.COLOURS[index % len(_style.COLOURS)]

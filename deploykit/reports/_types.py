@@ -84,6 +84,18 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Lines:
+    """A chart: values per epoch. `series`: name -> one value per epoch. `from_zero`: whether the axis begins at 0."""
+
+    title: str
+    epochs: Sequence[int]
+    series: Mapping[str, Sequence[float | None]]
+    kind: Kind = "number"
+    from_zero: bool = False
+    first_colour: int = 0
+
+
+@dataclass(frozen=True)
 class Report:
     """All that a command has to say.
 

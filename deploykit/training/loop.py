@@ -27,13 +27,15 @@ from deploykit.arguments import StrPath
 from deploykit.errors import DatasetError, TrainingDiverged
 from deploykit.network import checkpoint
 from deploykit.progress import Progress
-from deploykit.training import record
+from deploykit.training import record, score
 from deploykit.training.augment import augment
 from deploykit.training.batches import Batches
+from deploykit.training.card import Background
 from deploykit.training.optimization import Optimization, Order, mix, optimizer_of, schedule
 from deploykit.training.plan import Plan, checkpoint_of, fit_arguments, fit_colours, initialize, plain
 from deploykit.training.processes import Deterministic, Interruptible, Processes, processes_for, together, world_size
 from deploykit.training.result import TrainingResult
+from deploykit.training.score import Score
 from deploykit.training.state import State
 
 CHECK_LOSS_EVERY = 25  # steps; reading the loss makes a GPU wait
@@ -84,7 +86,8 @@ def train(
     given, notes = fit_colours(architecture, dataset if source is not None else None, plain(arguments or {}), init)
     arguments = fit_arguments(architecture, dataset, given)
     folder = home or checkpoint.folder_of(name)
-    plan = Plan(architecture, recipe, dataset, arguments, plain(seed), precision, plain(limit), plain(patience), folder, notes)
+    limits = (plain(limit), plain(patience))
+    plan = Plan(architecture, recipe, dataset, arguments, plain(seed), precision, *limits, folder, notes, init)
     plan.check()
     torch.manual_seed(plan.seed)
     network = architecture.create(arguments)
@@ -126,15 +129,16 @@ def _run(plan: Plan, network: nn.Module, state: State, processes: Processes, pro
                 loss = _train_epoch(model, loader, optimization, plan, processes, progress, interrupt)
                 processes.agree(network)
                 validation = _evaluate(network, batches["validation"], "validation", plan, processes)
-                state.record(epoch, loss, validation, network, time.perf_counter() - began, plan)
+                seconds = time.perf_counter() - began
+                state.record(epoch, loss, validation.value, network, seconds, plan, validation.loss)
                 if processes.is_main:
                     state.save(plan, network, optimization)
                 processes.wait()
     if state.best is not None:
         network.load_state_dict(state.best)
     processes.agree(network)
-    metrics = {name: _evaluate(network, batches[name], name, plan, processes) for name in ("train", "validation", "test")}
-    return _finish(plan, network, state, metrics, time.perf_counter() - began, processes)
+    scores = {name: _evaluate(network, batches[name], name, plan, processes) for name in ("train", "validation", "test")}
+    return _finish(plan, network, state, scores, time.perf_counter() - began, processes)
 
 
 def _train_epoch(
@@ -182,32 +186,40 @@ def _loss(outputs: Tensor, targets: Tensor, plan: Plan) -> Tensor:
 
 
 @torch.no_grad()
-def _evaluate(network: nn.Module, batches: Batches, split: str, plan: Plan, processes: Processes) -> float:
-    """Accuracy (0..1) or mean squared error over a split; every sample is counted once, in whatever process it lands.
+def _evaluate(network: nn.Module, batches: Batches, split: str, plan: Plan, processes: Processes) -> Score:
+    """Accuracy or mean squared error over a split; every sample is counted once, in whatever process it lands.
 
     In float32, which is how the weights are kept and exported. Raises `TrainingDiverged` where an output is NaN, which
     `argmax` would take for a class, or the error is not finite.
     """
     network.eval()
-    scores = []
+    sums: list[Tensor] = []
+    pairs: list[Tensor] = []
+    classes = 0
     for indices in processes.shard(len(batches)):
         inputs, targets = (tensor.to(processes.device) for tensor in batches.__getitems__(indices))
         outputs = network(inputs).float()
         if plan.classification:
-            right = (outputs.argmax(dim=1) == targets).sum().float()
-            scores.append(torch.where(outputs.isnan().any(), torch.nan, right))
+            classes, answers = outputs.shape[1], outputs.argmax(dim=1)
+            right = torch.where(outputs.isnan().any(), torch.nan, (answers == targets).sum().float())
+            sums.append(torch.stack([right, F.cross_entropy(outputs, targets, reduction="sum")]))
+            pairs.append(score.pairs(targets, answers, classes))
         else:
-            scores.append(((outputs - targets.reshape(outputs.shape)) ** 2).mean(dim=tuple(range(1, outputs.ndim))).sum())
-    score, count = processes.total(sum(torch.stack(scores).tolist()) if scores else 0.0, len(batches) / processes.world_size)
-    value = score / max(round(count), 1)
-    _require_finite(value, f"{split} {plan.metric}", plan)
-    return value
+            error = ((outputs - targets.reshape(outputs.shape)) ** 2).mean(dim=tuple(range(1, outputs.ndim))).sum()
+            sums.append(torch.stack([error, error]))
+    mine = torch.stack(sums).double().sum(dim=0).tolist() if sums else [0.0, 0.0]
+    total, loss, samples = processes.total(*mine, len(batches) / processes.world_size)
+    count = max(round(samples), 1)
+    _require_finite(total / count, f"{split} {plan.metric}", plan)
+    counts = processes.total(*torch.stack(pairs).sum(dim=0).tolist()) if pairs and split == "test" else []
+    return Score(total / count, loss / count, score.confusion(counts, classes) if counts else ())
 
 
 def _finish(
-    plan: Plan, network: nn.Module, state: State, metrics: dict[str, float], seconds: float, processes: Processes
+    plan: Plan, network: nn.Module, state: State, scores: dict[str, Score], seconds: float, processes: Processes
 ) -> TrainingResult:
     path = plan.folder / checkpoint.NAME
+    metrics = {name: found.value for name, found in scores.items()}
     if processes.is_main:
         state.begin(plan.folder)
     previous = Path(state.previous) if state.previous else None
@@ -217,7 +229,8 @@ def _finish(
     if processes.is_main:
         weights = checkpoint_of(plan, network, {**metrics, "metric": plan.metric, "epoch": state.best_epoch})
         checkpoint.save_checkpoint(weights, path)
-        record.write(plan.folder, result.document(), plan.fingerprint(), weights.versions)
+        told = Background(plan.dataset.name, plan.dataset.classes or (), plan.init, state.best_epoch, scores["test"].confusion)
+        record.write(plan.folder, result.document(), plan.fingerprint(), weights.versions, told)
         (plan.folder / State.FILE).unlink(missing_ok=True)
     processes.wait()
     return result

@@ -33,6 +33,7 @@ class Plan:
     patience: int | None
     folder: Path
     notes: tuple[str, ...] = ()
+    init: Path | None = None
 
     @property
     def input(self) -> Any:

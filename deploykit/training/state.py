@@ -79,10 +79,25 @@ class State:
             network.load_state_dict(self.tensors["network"])
             optimization.load_state_dict(self.tensors)
 
-    def record(self, epoch: int, loss: float, validation: float, network: nn.Module, seconds: float, plan: Plan) -> None:
-        """Take in an epoch's result; keep its weights if they are the best so far (on a tie the later ones: lower loss)."""
+    def record(
+        self,
+        epoch: int,
+        loss: float,
+        validation: float,
+        network: nn.Module,
+        seconds: float,
+        plan: Plan,
+        validation_loss: float | None = None,
+    ) -> None:
+        """Take in an epoch's result; keep its weights if they are the best so far (on a tie the later ones: lower loss).
+
+        `validation_loss` is kept where it is another number than the metric, `validation`: for classifiers.
+        """
         self.epoch, self.seconds = epoch + 1, seconds
-        self.history.append({"epoch": epoch + 1, "loss": loss, f"validation_{plan.metric}": validation, "seconds": seconds})
+        row = {"epoch": epoch + 1, "loss": loss, f"validation_{plan.metric}": validation, "seconds": seconds}
+        if plan.classification and validation_loss is not None and math.isfinite(validation_loss):
+            row["validation_loss"] = validation_loss
+        self.history.append(row)
         better = math.isnan(self.best_value) or no_worse(validation, self.best_value, plan.classification)
         self.stale = 0 if better and validation != self.best_value else self.stale + 1
         if better:

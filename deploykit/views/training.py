@@ -26,7 +26,7 @@ def report(result: TrainingResult) -> Report:
         Column("seconds", "time", "seconds"),
     ]
     if result.history:
-        metric = next(key for key in result.history[0] if key.startswith("validation_"))
+        metric = f"validation_{result.metric}"
         columns.insert(2, Column(metric, metric.replace("_", " "), kind))  # type: ignore[arg-type]
     rows = result.history[-LAST_EPOCHS:]
     title = "" if len(rows) == len(result.history) else f"the last {len(rows)} epochs of {len(result.history)}"

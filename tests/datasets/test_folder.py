@@ -29,7 +29,7 @@ def refused(path, match):
 
 def test_classes_are_folders_and_every_split_has_some_of_each(tmp_path, write_images):
     data = datasets.load(str(write_images(tmp_path, PETS, count=20)))
-    assert (data.name, data.classes) == ("folder", ("cats", "dogs", "mice"))
+    assert (data.name, data.classes) == (f"folder {tmp_path.name}", ("cats", "dogs", "mice"))
     parts = [data.train, data.validation, data.test]
     assert [np.bincount(part.targets).tolist() for part in parts] == [[16] * 3, [2] * 3, [2] * 3]
     assert len(set.union(*map(files, parts))) == 60, "no image is in two splits, none is lost"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
 from deploykit import reports
 from deploykit.errors import InputError, OutputError
-from deploykit.reports import Bars, Report, Spread
+from deploykit.reports import Bars, Lines, Report, Spread, _style
+from deploykit.reports._style import COLOURS, INK, LINE, SOFT
 
 LAYERS = Bars(
     "ms per layer", ["conv1", "cost$of$x", "bell\a"], {"PyTorch": [1.0, None, 3.0], "ONNX Runtime": [0.5, 0.2, None]}, "ms"
@@ -23,10 +27,10 @@ def test_every_format_is_written(tmp_path, suffix):
     assert file.read_bytes().startswith({"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[suffix])
 
 
-def test_charts_stand_side_by_side(tmp_path):
+def test_bars_stand_side_by_side(tmp_path):
     one, two, none = (tmp_path / f"{name}.png" for name in ("one", "two", "none"))
-    reports.draw(Report("one", {}, charts=(LAYERS,)), one)
-    reports.draw(REPORT, two)
+    reports.draw(REPORT, one)
+    reports.draw(Report("two", {}, charts=(LAYERS, RUNS, LAYERS)), two)
     reports.draw(Report("nothing to draw", {}), none)
     widths = []
     for file in (one, two, none):
@@ -47,10 +51,53 @@ def test_a_picture_shows_the_charts_of_the_report(tmp_path):
         "PyTorch",
         "ONNX Runtime",
         "latency",
-        "torch: 1.1",
+        "torch: 1.1 ms",
+        "0.2",  # on its bar
         "bell\\x07",
     ):
         assert shown in text, shown
+
+
+def test_large_numbers_are_short_on_bars_and_axes(tmp_path):
+    file = tmp_path / "picture.svg"
+    reports.draw(Report("t", {}, charts=(Bars("MACs", ["a", "b"], {"MACs": [11_175_434, 5_120]}, "count"),)), file)
+    texts = re.findall(r"<!-- (.*?) -->", file.read_text())
+    assert {"11.2 M", "5,120", "0"} <= set(texts), texts
+    assert sum(text.endswith(" M") for text in texts) >= 3, "the axis, too"
+    assert not any("e" in text.replace("t", "") for text in texts if text[0].isdigit()), texts
+
+
+def test_pictures_have_the_colours_of_the_page():
+    page = (Path(reports.__file__).parent / "_page.css").read_text().split("@media")[0]
+    for name, colour in zip(("one", "two", "three", "four", "ink", "soft", "line"), (*COLOURS, INK, SOFT, LINE), strict=True):
+        assert f"--{name}: {colour};" in page
+
+
+def axes_of(monkeypatch, panels, best):
+    """What matplotlib was told to draw."""
+    figures = []
+    monkeypatch.setattr(_style, "written", lambda figure, form: figures.append(figure) or b"")
+    reports.curves("net on data", panels, best)
+    figures[0].draw_without_rendering()
+    return figures[0].axes
+
+
+def test_curves_have_whole_epochs_both_losses_and_the_best_epoch(monkeypatch):
+    losses = Lines("loss", [1, 2, 3], {"training": [2.0, 1.0, 0.5], "validation": [None, 1.2, 0.9]}, from_zero=True)
+    reached = Lines("validation accuracy", [1, 2, 3], {"validation": [0.1, 0.9, 0.8]}, "percent", first_colour=1)
+    left, right = axes_of(monkeypatch, [losses, reached], 2)
+    for axes in (left, right):
+        ticks = [text.get_text() for text in axes.get_xticklabels()]
+        assert set(ticks) <= {"", "0", "1", "2", "3", "4"}
+        assert "2" in axes.get_xlabel()
+        assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"] == [2], "the best epoch"
+    drawn = {line.get_label(): list(line.get_ydata()) for line in left.lines if not line.get_label().startswith("_")}
+    assert drawn == {"training": [2.0, 1.0, 0.5], "validation": [1.2, 0.9]}
+    assert left.get_ylim()[0] == 0
+    assert all(text.get_text().endswith(" %") for text in right.get_yticklabels())
+    (one,) = axes_of(monkeypatch, [Lines("loss", [1], {"training": [0.0]}, from_zero=True)], 0)
+    assert one.get_xlabel() == "epoch"
+    assert {text.get_text() for text in one.get_xticklabels()} <= {"", "0", "1", "2"}
 
 
 def test_the_axis_leaves_out_the_slowest_hundredth():

@@ -35,7 +35,7 @@ def test_the_folder_is_found_again_and_decisions_are_compared(trained_on_a_folde
     result = export("lenet5")
     assert result.verdict.same, result.verdict
     assert result.verdict.decisions.samples == 2
-    assert result.contract.provenance["dataset"] == "folder", "the file names no path"
+    assert result.contract.provenance["dataset"] == "folder pets", "its name, and no path"
     assert result.contract.output.labels == ("cats", "dogs")
 
 
@@ -44,11 +44,13 @@ def test_without_the_folder_the_export_says_what_it_could_not_compare(trained_on
     result = export("lenet5")
     assert result.verdict.same, result.verdict
     assert result.verdict.decisions is None
-    assert any("the dataset it was trained on (folder) is not here" in note for note in result.verdict.notes)
+    assert any("the dataset it was trained on (folder pets) is not here" in note for note in result.verdict.notes)
     split, _ = labelled_split(targets.resolve("lenet5"), "elsewhere")
     assert len(split) == 2
     with pytest.raises(DatasetError):
         labelled_split(targets.resolve("lenet5"), "folder")
+    card = (trained_on_a_folder / "trained" / "lenet5" / "card.md").read_text()
+    assert "Trained on `folder pets` (16 samples) for 1 epoch," in card
 
 
 def test_a_folder_of_other_classes_at_the_same_place_is_not_taken_for_the_dataset(trained_on_a_folder):
