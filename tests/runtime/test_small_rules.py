@@ -112,3 +112,10 @@ def test_a_file_of_one_input_without_rows_is_warm_after_a_run_of_zeros(tmp_path:
     file.write_bytes(with_contract(linear(), Contract(ArrayInput((1, 8, 8)), Output())).SerializeToString())
     with Predictor(file, device="cpu", warm_up=2) as model:
         assert {name: array.shape for name, array in model._zeros(2).items()} == {"input": (2, 1, 8, 8)}
+
+
+def test_a_jpeg_may_have_so_many_segments() -> None:
+    comment = b"\xff\xfe\x00\x02"
+    images._check_scans(b"\xff\xd8" + comment * 65_536, "x.jpg")
+    with pytest.raises(ImageError, match="x.jpg has more than 65,536 segments"):
+        images._check_scans(b"\xff\xd8" + comment * 65_537, "x.jpg")
