@@ -60,3 +60,22 @@ def test_what_the_network_itself_refuses_is_told():
         lazy = Plain()
         lazy.line = nn.LazyLinear(4)
         trace(lazy, [torch.ones(2, 4)])
+
+
+def test_a_module_that_is_there_twice_keeps_its_weights():
+    """And so do weights that two modules share, and a buffer that has two names."""
+    shared = nn.Linear(4, 4)
+    network = nn.Sequential(nn.BatchNorm1d(4), shared, nn.Sequential(shared), nn.Linear(4, 4), nn.Linear(4, 2)).eval()
+    network[3].weight = shared.weight
+    network[0].register_buffer("again", network[0].running_mean)
+    kept = {name: (tensor, tensor.clone()) for name, tensor in network.state_dict(keep_vars=True).items()}
+    found = trace(network, [torch.zeros(2, 4)])
+    assert found.on_meta
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        assert tensor is kept[name][0], name
+        assert torch.equal(tensor, kept[name][1]), name
+    assert shared.weight.requires_grad
+    assert network(torch.zeros(2, 4)).shape == (2, 2)
+    assert found.users.keys() == {name for name, _ in (*network.named_parameters(), *network.named_buffers())} - {
+        "0.num_batches_tracked"
+    }

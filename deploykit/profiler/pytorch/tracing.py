@@ -87,12 +87,30 @@ def _watch(network: nn.Module, inputs: Sequence[Tensor], on_meta: bool) -> Trace
         with watcher.hooks(network), watcher:
             if _compiled(network):
                 watcher.enter("", network, inputs)
-            output = torch.func.functional_call(network, stored, tuple(inputs)) if on_meta else network(*inputs)
+            output = _called_with(network, stored, inputs) if on_meta else network(*inputs)
             if _compiled(network):
                 watcher.leave(output)
     except (Exception, SystemExit) as error:
         raise refusal(error, network, [tensor.shape for tensor in inputs]) from error
     return Trace(tuple(watcher.calls), watcher.users, on_meta)
+
+
+def _called_with(network: nn.Module, stored: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> Any:
+    """What `network` gives with `stored` in place of its parameters and buffers, which are put back.
+
+    Every place that holds a tensor is named once: torch itself would name those of a module that is there twice twice, and put back
+    the stand-ins of its first name.
+    """
+    first = {id(tensor): name for name, tensor in reversed((*network.named_parameters(), *network.named_buffers()))}
+    places: dict[str, Tensor] = {}
+    for path, module in network.named_modules():
+        prefix = f"{path}." if path else ""
+        for name, tensor in (
+            *module.named_parameters(recurse=False, remove_duplicate=False),
+            *module.named_buffers(recurse=False, remove_duplicate=False),
+        ):
+            places[prefix + name] = stored[first[id(tensor)]]
+    return torch.func.functional_call(network, places, tuple(inputs), tie_weights=False)
 
 
 class _Watcher(TorchDispatchMode):
