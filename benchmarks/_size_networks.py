@@ -91,6 +91,7 @@ def _condition(chance: random.Random) -> tuple[Condition, str]:
     k, t = chance.choice([2, 3, 4, 5, 7, 8, 16]), chance.randrange(3, 90)
     r, area = chance.randrange(k), chance.randrange(20, 4000)
     some = chance.choice([2, 3, 4, 6, 9, 17])
+    alone, other, many = chance.randrange(100, 400), chance.randrange(3, 90), chance.choice([64, 100, 128])
     kinds: list[tuple[Condition, str]] = [
         (lambda b, h, w: h % k == r, f"h % {k} == {r}"),
         (lambda b, h, w: w % k != r, f"w % {k} != {r}"),
@@ -107,6 +108,13 @@ def _condition(chance: random.Random) -> tuple[Condition, str]:
         (lambda b, h, w: b * h > t, f"b * h > {t}"),
         (lambda b, h, w: h // k == r + 1, f"h // {k} == {r + 1}"),
         (lambda b, h, w: max(h, w) > t, f"max(h, w) > {t}"),
+        (lambda b, h, w: h == alone, f"h == {alone}"),
+        (lambda b, h, w: w in (alone, 2 * alone), f"w in ({alone}, {2 * alone})"),
+        (lambda b, h, w: h % alone == 0, f"h % {alone} == 0"),
+        (lambda b, h, w: b % many == 0, f"b % {many} == 0"),
+        (lambda b, h, w: b == many, f"b == {many}"),
+        (lambda b, h, w: (2 if h > t else 1) * (2 if w > other else 1) == 4, f"(h > {t}) * (w > {other})"),
+        (lambda b, h, w: (2 if h > t else 1) * (2 if b > some else 1) == 4, f"(h > {t}) * (b > {some})"),
     ]
     first = chance.choice(kinds)
     if chance.random() < 0.2:
