@@ -152,6 +152,7 @@ def of_module(
             replace(spec, shape=other.shape, batch_axis=other.batch_axis)
             for spec, other in zip(known or fallback, fallback, strict=True)
         )
+        _bind_by_name(module, known, target)
     if not known:
         raise InputError(
             f"the input of {target} is not known",
@@ -171,6 +172,13 @@ def _in_order(module: nn.Module, fallback: Sequence[InputSpec]) -> Sequence[Inpu
     names = calling.parameters(module)
     found = [spec.name for spec in fallback]
     return sorted(fallback, key=lambda spec: names.index(spec.name)) if set(found) <= set(names) else fallback
+
+
+def _bind_by_name(module: nn.Module, specs: Sequence[InputSpec], target: str) -> None:
+    """Let `forward` take inputs that have the names of its parameters where others, which are optional, lie between them."""
+    names, places = [spec.name for spec in specs], calling.parameters(module)
+    if len(specs) > 1 and set(names) <= set(places) and names != places[: len(names)]:
+        calling.bind(module, calling.call_of(module, {spec.name: spec.filled(0, 1) for spec in specs}, target)[0])
 
 
 def in_type(spec: InputSpec, dtype: torch.dtype) -> InputSpec:

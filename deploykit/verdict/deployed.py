@@ -45,10 +45,16 @@ class Deployed:
 
     @cached_property
     def precision(self) -> Precision:
-        """What most of the weights are stored in, counted by their number; a few in another type change nothing."""
+        """What most of the weights are stored in, counted by their number; a few in another type change nothing.
+
+        Of a file without floating weights: what its inputs are.
+        """
         counts: Counter[int] = Counter()
         for tensor in self.model.graph.initializer:
             counts[tensor.data_type] += external_data.elements(tensor)
+        if not counts[onnx.TensorProto.FLOAT16] and not counts[onnx.TensorProto.FLOAT]:
+            types = {value.type.tensor_type.elem_type for value in self.inputs}
+            return "fp16" if onnx.TensorProto.FLOAT16 in types else "fp32"
         return "fp16" if counts[onnx.TensorProto.FLOAT16] > counts[onnx.TensorProto.FLOAT] else "fp32"
 
     @cached_property

@@ -90,6 +90,33 @@ def test_names_that_are_not_those_of_the_file_change_nothing(reordered):
         assert model.SerializeToString() == before
 
 
+class Optional(Difference):
+    def forward(self, left, scale=None, right=None):
+        return super().forward(left, right) if scale is None else left
+
+
+def test_inputs_with_an_optional_parameter_between_them_are_paired_by_name(reordered):
+    module, path = reordered
+    other = Optional()
+    other.load_state_dict(module.state_dict())
+    verdict = validate(path, other)
+    assert verdict.same, verdict.checks
+
+
+class Squares(nn.Module):
+    """No weights: only its inputs tell that its file is float16."""
+
+    def forward(self, x):
+        return (x * x + 1.1).sqrt() * x
+
+
+def test_a_file_without_weights_is_float16_by_its_inputs(tmp_path):
+    path = _file(Squares(), (torch.randn(2, 4).half(),), tmp_path / "model.onnx")
+    assert Deployed(onnx.load(path)).precision == "fp16"
+    verdict = validate(path, Squares(), input_shapes="4", input_dtypes="float32")
+    assert verdict.same, verdict.checks
+
+
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory):
     """A network, its copy in half precision, and the float16 file of the copy, whose inputs are float16."""

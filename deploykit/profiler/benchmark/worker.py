@@ -13,6 +13,7 @@ import pickle
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -169,7 +170,7 @@ def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
             answer: tuple[str, Any] = ("done", getattr(worker, name)(*arguments))
         except DeploykitError as error:
             answer = ("failed", error)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             answer = ("failed", InputError(f"{type(error).__name__} while timing: {error}"))
         pickle.dump(answer, answers)
         answers.flush()
@@ -178,6 +179,8 @@ def serve(commands: IO[bytes], answers: IO[bytes]) -> None:
 def main() -> None:
     """Keep the pipe for answers to ourselves: whatever a library prints goes to stderr. Ctrl-C is the parent's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for category in (UserWarning, FutureWarning):  # what torch remarks is nothing that the user could act on here
+        warnings.filterwarnings("ignore", category=category, module=r"torch\.")
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     serve(sys.stdin.buffer, answers)
