@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 import schemas
@@ -89,7 +90,9 @@ def test_the_two_files(trained, exported):
 @pytest.mark.slow
 def test_demo_and_with_it_train_export_and_profile(cli, monkeypatch):
     """One document holds those of four commands, with measured latencies."""
-    monkeypatch.setattr("deploykit.profiler.benchmark.latency.SECONDS", 0.5)
+    from deploykit import demonstration
+
+    monkeypatch.setattr(demonstration, "train", partial(demonstration.train, epochs=1, limit=200))
     found = cli("demo", "here", "--format", "json")
     schemas.validate("demo", json.loads(found.stdout))
 
