@@ -39,6 +39,7 @@ try {
     }
     const shown = await page.evaluate(() => ({
       shown: document.getElementById("answer").textContent,
+      heights: [...document.querySelectorAll("#bars li")].map((row) => row.getBoundingClientRect().height),
       widths: [...document.querySelectorAll("#bars .fill")].map((bar) => parseFloat(bar.style.width)),
     }));
     answers.push({ ...JSON.parse(before), ...shown });
