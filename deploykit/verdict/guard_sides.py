@@ -69,6 +69,21 @@ def broken(base: Sizes, guard: Guard) -> list[Sizes]:
     return found
 
 
+def beyond(base: Sizes, guard: Guard, side: Sizes) -> Sizes | None:
+    """Sizes farther behind a guard than `side`, which `broken` found: the nearest at which its axis is at least twice as large.
+
+    At the first multiple of 128 there is one group of 128, and much that is done with groups does nothing to one. `None` for an
+    inequality, behind which all that follows is alike, and where `side` changes several axes or makes one smaller.
+    """
+    changed = [name for name, size in side.items() if size != base[name]]
+    quick = _quick(base, guard)
+    if quick is None or len(changed) != 1 or side[changed[0]] < base[changed[0]] or not may_break_unseen(guard):
+        return None
+    first = 2 * side[changed[0]]
+    sizes = ({**base, changed[0]: size} for size in range(first, min(2 * first, FARTHEST) + 1))
+    return next((each for each in sizes if not quick(each) and not guard.holds(each)), None)
+
+
 def may_break_unseen(guard: Guard) -> bool:
     """Whether a guard that `broken` found nothing for may break all the same.
 

@@ -68,8 +68,13 @@ def trials(base: Sizes, guards: Sequence[Guard] = ()) -> tuple[list[Trial], list
         for sizes in light:
             trial = Trial(sizes, (guard,))
             found.setdefault(trial.key, trial)
-    for trial in _together(base, list(found.values())):
+    single = list(found.values())
+    for trial in _together(base, single):
         found.setdefault(trial.key, trial)
+    for trial in single:
+        farther = guard_sides.beyond(base, trial.guards[0], trial.sizes)
+        if farther is not None and bearable(farther, base):
+            found.setdefault(tuple(farther.values()), Trial(farther, trial.guards))
     by_guard = list(found.values())
     for sizes in _kinds(base):
         if sizes != base:

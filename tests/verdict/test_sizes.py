@@ -68,7 +68,7 @@ def test_the_other_side_of_a_guard_is_tried(expression):
 def test_both_sides_of_a_size_between_two_guards():
     found = trials(BASE, [guard("Eq(height // 4, 4)")])[0]
     heights = {trial.sizes["height"] for trial in found if trial.guards}
-    assert heights == {15, 20}
+    assert heights == {15, 20, 40}
 
 
 def test_a_guard_far_away_is_found_by_doubling_and_to_the_unit():
@@ -85,13 +85,18 @@ def test_what_takes_too_much_memory_is_said():
 
 def test_without_an_open_axis_but_the_batch_guards_alone_are_tried():
     assert trials({"batch": 2})[0] == []
-    assert [trial.sizes for trial in trials({"batch": 2}, [guard("Ne(Mod(batch, 3), 0)")])[0]] == [{"batch": 3}]
+    assert [trial.sizes for trial in trials({"batch": 2}, [guard("Ne(Mod(batch, 3), 0)")])[0]] == [{"batch": 3}, {"batch": 6}]
 
 
 def test_a_guard_that_nothing_breaks_is_said():
     found, untried = trials({"height": 16}, [guard("Ne(height, 70000)")])
     assert not any(trial.guards for trial in found)
     assert [each.why for each in untried] == ["no size up to 65536 was found at which it does not hold"]
+
+
+def test_two_groups_are_tried_as_well_as_one():
+    groups = guard("Ne(Mod(height, 128), 0)")
+    assert {128, 256} <= {trial.sizes["height"] for trial in trials(BASE, [groups])[0] if trial.guards}
 
 
 def test_an_inequality_that_torch_notes_of_every_network_is_not_said():
