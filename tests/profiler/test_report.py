@@ -60,7 +60,9 @@ class Cells(HTMLParser):
 
 def of_html(text):
     cells = Cells()
-    cells.feed(text)
+    tree, _, layers = text.rpartition("<table ")  # the layers come after the tree
+    assert tree.count("<table ") <= 1
+    cells.feed(layers)
     params = cells.rows[0].index("params")
     body = cells.rows[1:-1]
     found = [(number(row[params]), number(row[params + 1])) for row in body]
