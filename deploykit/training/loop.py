@@ -211,8 +211,12 @@ def _evaluate(network: nn.Module, batches: Batches, split: str, plan: Plan, proc
     total, loss, samples = processes.total(*mine, len(batches) / processes.world_size)
     count = max(round(samples), 1)
     _require_finite(total / count, f"{split} {plan.metric}", plan)
-    counts = processes.total(*torch.stack(pairs).sum(dim=0).tolist()) if pairs and split == "test" else []
-    return Score(total / count, loss / count, score.confusion(counts, classes) if counts else ())
+    if split != "test" or not plan.classification:
+        return Score(total / count, loss / count)
+    known, by = processes.total(classes, bool(classes))  # a process without samples does not know how many classes there are
+    classes = round(known / max(by, 1))
+    counts = processes.total(*(torch.stack(pairs).sum(dim=0).tolist() if pairs else [0.0] * classes**2))
+    return Score(total / count, loss / count, score.confusion(counts, classes))
 
 
 def _finish(
