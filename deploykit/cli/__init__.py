@@ -25,6 +25,7 @@ from deploykit.errors import DependencyMissing, DeploykitError
 
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h: a fault of deploykit's own
 INTERRUPTED = 130
+COMPLETION = "_DEPLOYKIT_COMPLETE"  # set by the shell that asks click for completions
 
 # The module that an import misses -> the extra that brings it. Applications install without most of them.
 _EXTRA_OF = {"onnxruntime": "cpu", "rich": "cli"} | dict.fromkeys(
@@ -93,7 +94,7 @@ class Commands(click.Group):
             finally:
                 _progress.end()
 
-        if not standalone_mode:
+        if not standalone_mode or COMPLETION in os.environ:  # click answers the shell, and exits
             return call()
         sys.exit(_run(call))
 
