@@ -161,8 +161,10 @@ class Case:
             return error.problem
         if len(values) == len(expected) and all(map(self._near, expected, values)):
             return ""
-        check = self.outputs(observations=self.original.observe([batch], ())).check
-        return "" if check.passed else check.detail
+        compared = self.outputs(observations=self.original.observe([batch], ()))
+        if compared.errors is not None and not np.isfinite(compared.errors.tolerance):
+            raise InputError(f"the network itself overflows on {batch.name}")
+        return "" if compared.check.passed else compared.check.detail
 
     @cached_property
     def _session(self) -> onnxruntime.InferenceSession:

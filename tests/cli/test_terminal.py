@@ -26,7 +26,7 @@ def test_no_report_shares_a_line_with_a_bar(on_terminal, exported, trained, digi
         assert shown.status == 0, shown.text
         assert BAR in shown.raw, "no bar was shown: this test sees nothing"
         assert BAR not in shown.text, shown.text
-        assert shown.lines[0].startswith(first), shown.text
+        assert shown.lines[0].startswith(first.rstrip()), shown.text  # a long path goes below
 
 
 @pytest.mark.parametrize("ending", [KeyboardInterrupt, ValueError, InputError])

@@ -147,7 +147,7 @@ def test_a_batch_ends_early_at_its_most_bytes(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("batch_size", [0, -3, 1.5, True, 10**9])
 def test_unusable_batch_sizes_are_refused_at_once(model: Predictor, batch_size: object) -> None:
-    with pytest.raises(InputError, match="batch size"):
+    with pytest.raises(InputError, match="batch_size cannot be"):
         model.predict_many([], batch_size=batch_size)  # type: ignore[arg-type]
 
 

@@ -32,7 +32,7 @@ def app(wheel, tmp_path_factory):
     venv.create(folder / "venv", with_pip=True)
     python = folder / "venv" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--constraint", ROOT / "constraints.txt"]
-    done = subprocess.run([*install, f"{wheel}[cpu]"], capture_output=True, text=True, timeout=600, env=clean())
+    done = subprocess.run([*install, f"{wheel}[cpu,cli]"], capture_output=True, text=True, timeout=600, env=clean())
     if done.returncode and "No matching distribution found" in done.stderr:
         pytest.skip("no package registry can be reached")
     assert done.returncode == 0, done.stderr[-2000:]
