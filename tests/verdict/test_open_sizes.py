@@ -224,6 +224,7 @@ def test_a_file_that_is_right_at_every_size_is_the_same(nets, tmp_path, name):
     low, high = verdict.sizes["height"]
     assert low < 16 < high
     check = next(check for check in verdict.checks if check.name == "sizes")
+    assert "proven for batch 1.." in check.detail
     assert f", height {low}..{high}" in check.detail
     assert verdict.document()["sizes"]["height"] == [low, high]
     again = validate(file, against=f"open_size_networks:{name}")
