@@ -13,6 +13,7 @@
     ├── ExportError                 2   the network cannot be expressed in ONNX as asked
     ├── OutputError                 2   a result cannot be written; nothing half-written was left
     ├── DependencyMissing           2   an optional package is not installed (the extra is named)
+    ├── Unavailable                 2   too much is asked at the moment, or it is being closed; the same may work later
     ├── TrainingDiverged            1   the loss became NaN or infinite
     ├── VerdictNo                   1   the deployed file is not the same network
     └── DeviceUnavailable           3   the device that was asked for is not there
@@ -130,6 +131,20 @@ class DependencyMissing(DeploykitError):
     def of(cls, package: str, extra: str) -> DependencyMissing:
         """The error for a missing `package`, naming the extra that brings it."""
         return cls(f"this needs the package {package!r}, which is not installed", f"pip install 'deploykit[{extra}]'")
+
+
+class Unavailable(DeploykitError):
+    """Nothing is wrong with what was asked, but it is not done now.
+
+    `reason`: "full" (too many wait), "late" (the deadline is over) or "stopping".
+    """
+
+    def __init__(self, reason: str, problem: str, hint: str = "try again later") -> None:
+        self.reason = reason
+        super().__init__(problem, hint)
+
+    def __reduce__(self) -> tuple[type[DeploykitError], tuple[str, ...]]:
+        return type(self), (self.reason, self.problem, self.hint)
 
 
 class TrainingDiverged(DeploykitError):

@@ -22,6 +22,7 @@ from deploykit.lazy import attach
 
 if TYPE_CHECKING:
     from deploykit.runtime.batch import predict as predict
+    from deploykit.runtime.batching import Batcher as Batcher
     from deploykit.runtime.diagnosis import Diagnosis as Diagnosis
     from deploykit.runtime.diagnosis import Provider as Provider
     from deploykit.runtime.diagnosis import doctor as doctor
@@ -30,14 +31,17 @@ if TYPE_CHECKING:
     from deploykit.runtime.prediction import Prediction as Prediction
     from deploykit.runtime.prediction import Predictions as Predictions
     from deploykit.runtime.predictor import Predictor as Predictor
+    from deploykit.runtime.waiting import Answer as Answer
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "batch": ["predict"],
+        "batching": ["Batcher"],
         "diagnosis": ["Diagnosis", "Provider", "doctor"],
         "paths": ["expand"],
         "prediction": ["Candidate", "Prediction", "Predictions"],
         "predictor": ["Predictor"],
+        "waiting": ["Answer"],
     },
 )

@@ -113,6 +113,11 @@ class Predictor:
         """The names of the classes, in the order of the output; `None` where the file names none."""
         return None if self.contract is None else self.contract.output.labels
 
+    @property
+    def axes(self) -> Mapping[str, open_axes.Axes]:
+        """The axes of each input: a fixed size, the name of an open axis, or `None` for one without a name."""
+        return self._axes
+
     def predict(self, source: Any, top: int = 1) -> Prediction:
         """The answer for one input, with the `top` best labels.
 
