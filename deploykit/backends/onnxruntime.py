@@ -14,26 +14,26 @@ from deploykit.backends._types import Arrays, Engine, Source, own
 from deploykit.errors import InputError, ModelFileError
 from deploykit.runtime.cores import cores
 from deploykit.runtime.onnx_bytes import check_external_data, read_model
-from deploykit.runtime.session import SPIN_MICROSECONDS, SessionSettings, open_session, reason, specs
+from deploykit.runtime.session import SPIN_MICROSECONDS, Level, SessionSettings, open_session, reason, specs
 
 SOURCE: Source = "onnx"
 
 
-def start(file: Path, device: str, threads: int | None) -> Engine:
-    """See `deploykit.backends.start`."""
+def start(file: Path, device: str, threads: int | None, level: Level = "all") -> Engine:
+    """See `deploykit.backends.start`. `level`: how much onnxruntime may rewrite the graph."""
     model = read_model(file)
     check_external_data(model, file)
-    return OnnxRuntimeEngine(model, file, device, threads or cores().usable)
+    return OnnxRuntimeEngine(model, file, device, threads or cores().usable, level)
 
 
 class OnnxRuntimeEngine(Engine):
     """One session; its threads end with it."""
 
-    def __init__(self, model: bytes, file: Path, device: str, threads: int) -> None:
+    def __init__(self, model: bytes, file: Path, device: str, threads: int, level: Level = "all") -> None:
         # As `Predictor` runs it. Its threads rest soon enough after a run to leave the cores to the engine whose turn it is.
-        opened = open_session(model, file.name, file.resolve().parent, SessionSettings(device, threads))
+        opened = open_session(model, file.name, file.resolve().parent, SessionSettings(device, threads, level=level))
         self._session: onnxruntime.InferenceSession | None = opened.session
-        settings = {"version": onnxruntime.__version__, "optimization": "all", "spinning": f"{SPIN_MICROSECONDS} us"}
+        settings = {"version": onnxruntime.__version__, "optimization": level, "spinning": f"{SPIN_MICROSECONDS} us"}
         if opened.device != "cpu":
             settings["tf32"] = "off"
         device = f"cuda:{opened.number}" if opened.number else opened.device

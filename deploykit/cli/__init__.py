@@ -28,7 +28,7 @@ INTERRUPTED = 130
 COMPLETION = "_DEPLOYKIT_COMPLETE"  # set by the shell that asks click for completions
 
 # The module that an import misses -> the extra that brings it. Applications install without most of them.
-_EXTRA_OF = {"onnxruntime": "cpu", "rich": "cli"} | dict.fromkeys(
+_EXTRA_OF = {"onnxruntime": "cpu", "openvino": "openvino", "rich": "cli"} | dict.fromkeys(
     (
         "google",
         "matplotlib",

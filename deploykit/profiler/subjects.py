@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +26,13 @@ class Subject(Request):
     """What is timed: a network or file as it is asked for, on a backend.
 
     `backend`: `None` is "onnxruntime" for an ONNX file and "torch" for anything else. `label`: how the report calls it.
+    `threads`: of its own, where it does not have those of all. `options`: of the backend, see `backends.start`.
     """
 
     backend: str | None = None
     label: str = ""
+    threads: int | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def engine(self) -> str:

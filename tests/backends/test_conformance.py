@@ -13,13 +13,13 @@ from deploykit.backends import Engine
 from deploykit.errors import DeviceUnavailable, InputError, UnknownName
 from deploykit.network import target
 from deploykit.network.input_specs import InputSpec
+from deploykit.runtime import openvino
 
-NAMES = [
-    pytest.param(name, marks=[pytest.mark.slow, pytest.mark.skipif(not shutil.which("c++"), reason="no C++ compiler")])
-    if name == "torch-compile"
-    else name
-    for name in backends.names()
-]
+MARKS = {
+    "torch-compile": [pytest.mark.slow, pytest.mark.skipif(not shutil.which("c++"), reason="no C++ compiler")],
+    "openvino": [pytest.mark.skipif(not openvino.installed(), reason="OpenVINO is not installed")],
+}
+NAMES = [pytest.param(name, marks=MARKS.get(name, [])) for name in backends.names()]
 
 
 @pytest.fixture(scope="module")

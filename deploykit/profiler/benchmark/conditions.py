@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deploykit.runtime.cores import cores
 
-PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "onnx", "numpy")
+PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "openvino", "onnx", "numpy")
 
 
 def of_machine(busy: str | None = None) -> dict[str, str]:

@@ -40,15 +40,16 @@ def start(subject: Subject, device: str, threads: int | None) -> tuple[Engine, i
 
     Raises what `resolve` and `backends.start` raise.
     """
-    backend = subject.engine
+    backend, options = subject.engine, subject.options
+    threads = subject.threads or threads
     if (backends.source_of(backend) == "onnx") != subject.is_file:
         raise InputError(f"{subject.target} cannot run on {backend!r}", "onnxruntime takes .onnx files, the others take networks")
     if subject.is_file:
-        return backends.start(backend, Path(subject.target), device=device, threads=threads), None
+        return backends.start(backend, Path(subject.target), device=device, threads=threads, options=options), None
     make_importable(subject)
     network = subjects.network(subject)
     size = sum(tensor.nbytes for tensor in {id(t): t for t in network.module.state_dict(keep_vars=True).values()}.values())
-    return backends.start(backend, network, device=device, threads=threads), size
+    return backends.start(backend, network, device=device, threads=threads, options=options), size
 
 
 class Worker:

@@ -1,0 +1,87 @@
+"""An ONNX file run by OpenVINO on the CPU. The library is loaded when the first file is opened, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from deploykit.errors import DependencyMissing, ModelFileError, first_line
+from deploykit.runtime.cores import cores
+
+PACKAGE = "openvino"
+Precision = Literal["f32", "bf16", "f16"]  # in which OpenVINO may compute what the file has in float32
+
+
+def installed() -> bool:
+    """Whether OpenVINO is there; it is not loaded."""
+    return find_spec(PACKAGE) is not None
+
+
+class OpenVinoModel:
+    """A compiled file. Any number of threads may run it: each run takes a request of its own.
+
+    `model`: a path, or the bytes of a file whose weights are inside. `threads`: within one run, `None` for as many as the process
+    may use. `precision`: "f32" computes in float32; "bf16" and "f16" where the machine does (elsewhere they mean "f32").
+    Raises `DependencyMissing`, `ModelFileError`.
+    """
+
+    def __init__(self, model: Path | bytes, name: str, threads: int | None = None, precision: Precision = "f32") -> None:
+        if not installed():
+            raise DependencyMissing.of(PACKAGE, PACKAGE)
+        import openvino
+
+        self.version: str = openvino.get_version().split("-")[0]
+        self.threads = threads or cores().usable
+        config = {
+            "INFERENCE_NUM_THREADS": self.threads,
+            "INFERENCE_PRECISION_HINT": precision,
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+        }
+        try:
+            core = openvino.Core()
+            read = core.read_model(str(model)) if isinstance(model, Path) else core.read_model(model, b"")
+            self._compiled = core.compile_model(read, "CPU", config)
+        except Exception as error:  # OpenVINO's exceptions are RuntimeErrors of many lines
+            raise ModelFileError(f"OpenVINO cannot load {name}: {reason(error)}", "choose another engine") from error
+        self.precision = str(self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
+        self.inputs = tuple((port.get_any_name(), _sizes(port), _dtype(port)) for port in self._compiled.inputs)
+        self._outputs = {name: place for place, port in enumerate(self._compiled.outputs) for name in port.get_names()}
+        self._free: list[Any] = []
+
+    def run(self, names: Sequence[str] | None, feeds: Mapping[str, Any]) -> list[Any]:
+        """The outputs called `names` (all for `None`), arrays of their own, as `onnxruntime.InferenceSession.run` gives them."""
+        try:
+            request = self._free.pop()
+        except IndexError:
+            request = self._compiled.create_infer_request()
+        found = request.infer(dict(feeds), share_inputs=True, share_outputs=False)
+        places = range(len(self._compiled.outputs)) if names is None else [self._outputs[name] for name in names]
+        arrays = [np.asarray(found[place]) for place in places]
+        self._free.append(request)
+        return arrays
+
+
+def reason(error: BaseException) -> str:
+    """What OpenVINO says: the last line of its message that is no place in its source."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.lstrip().startswith("Exception from ")]
+    return " ".join(lines[-1].split())[:300] if lines else first_line(error)
+
+
+def _sizes(port: Any) -> tuple[int | None, ...] | None:
+    shape = port.get_partial_shape()
+    if shape.rank.is_dynamic:
+        return None
+    return tuple(None if size.is_dynamic else int(size.get_length()) for size in shape)
+
+
+def _dtype(port: Any) -> np.dtype[Any] | None:
+    try:
+        found = np.dtype(port.get_element_type().to_dtype())
+    except (RuntimeError, TypeError):
+        return None
+    return found if found.kind in "fiub" else None
