@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from deploykit.errors import CheckpointError, ContractError, InputError
 from deploykit.network import checkpoint_fit, checkpoint_guard, checkpoint_kind, checkpoint_pickle
 from deploykit.network.places import NAME as NAME
 from deploykit.network.places import folder_of as folder_of
-from deploykit.runtime.contract import ArrayInput, ImageInput, input_from_dict
+from deploykit.runtime.contract import ArrayInput, ImageInput, input_from_dict, input_to_dict
 
 KEY = "deploykit"
 FORMAT = 1
@@ -80,7 +80,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: StrPath) -> None:
     if not isinstance(checkpoint, Checkpoint):
         raise InputError(f"a checkpoint cannot be a {type(checkpoint).__name__}", "give a deploykit.Checkpoint")
     header = {k: v for k, v in vars(checkpoint).items() if k != "tensors"}
-    header = {"format": FORMAT, **header, "input": asdict(checkpoint.input)}
+    header = {"format": FORMAT, **header, "input": input_to_dict(checkpoint.input)}
     text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
     tensors = {name: _own_memory(tensor) for name, tensor in checkpoint.tensors.items()}
     files.write_bytes(read.path(path, "path"), serialize(tensors, metadata={KEY: text}))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deploykit.errors import ContractError, InputError
-from deploykit.runtime.contract import Contract, ImageInput
+from deploykit.runtime.contract import ArrayInput, Contract, ImageInput
+from deploykit.runtime.output_checks import at_odds, check_output
 from deploykit.runtime.session import TensorSpec, dtype_of
 
 if TYPE_CHECKING:
@@ -70,57 +71,54 @@ def check_finite(array: NDArray[Any], what: str) -> None:
 
 def check_contract(contract: Contract, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
     """Raise `ContractError` where the contract and the graph are at odds."""
-    if not inputs or (len(inputs) > 1 and isinstance(contract.input, ImageInput)):
-        _at_odds("one input", f"{len(inputs)} inputs")
+    if not contract.inputs and (not inputs or (len(inputs) > 1 and isinstance(contract.input, ImageInput))):
+        at_odds("one input", f"{len(inputs)} inputs")
     if not outputs:
-        _at_odds("an output", "none")
-    _check_input(contract, inputs[0])
-    _check_output(contract, outputs[0])
+        at_odds("an output", "none")
+    known = {spec.name: spec for spec in inputs}
+    if contract.inputs and set(contract.inputs) != set(known):
+        at_odds(f"the inputs {', '.join(contract.inputs)[:200]}", ", ".join(map(str, inputs)) or "none")
+    sizes = contract.example_sizes()
+    for name, rules in contract.rules().items():
+        spec = inputs[0] if name is None else known[name]
+        whole = sizes.get(name or "")
+        place = 0 if whole is None or isinstance(rules, ImageInput) else whole.index(None) if None in whole else None
+        _check_input(rules, spec, contract.preprocessing_in_graph, 0 if name is None else place)
+    check_output(contract.output, outputs)
+    for name in contract.meanings:
+        if all(spec.name != name for spec in outputs):
+            at_odds(f"an output {name!r:.80}", ", ".join(spec.name for spec in outputs)[:200])
 
 
-def _check_input(contract: Contract, spec: TensorSpec) -> None:
-    rules = contract.input
+def _check_input(rules: ImageInput | ArrayInput, spec: TensorSpec, embedded: bool, batch: int | None) -> None:
+    """`batch`: where the batch lies in the whole array, `None` for an input without one."""
     if isinstance(rules, ImageInput):
-        if contract.preprocessing_in_graph:
-            wanted: tuple[int | None, ...] = (None, None, None, rules.channels)
-            kinds = "u"
-        else:
-            wanted = (None, rules.channels, rules.height, rules.width)
-            kinds = "f"
+        wanted: tuple[int | None, ...] = (rules.channels, rules.height, rules.width)
+        if embedded:
+            wanted = (None, None, rules.channels)
+        kinds = "u" if embedded else "f"
     else:
-        if contract.preprocessing_in_graph:
-            _at_odds("preprocessing in the graph", "an input that is no image")
-        wanted = (None, *rules.shape)
+        if embedded:
+            at_odds("preprocessing in the graph", "an input that is no image")
+        wanted = rules.shape
         kinds = _kind_of(rules.dtype)
-    if (
-        spec.dtype is None
-        or spec.dtype.kind != kinds
-        or (kinds == "u" and contract.preprocessing_in_graph and spec.dtype != np.uint8)
-    ):
-        _at_odds({"u": "uint8", "f": "floating point"}.get(kinds, "another type of") + " input", f"{spec}")
-    if spec.shape is None:
-        return
-    if len(spec.shape) != len(wanted):
-        _at_odds(f"an input of {len(wanted)} axes", f"{spec}")
-    for axis, (have, want) in enumerate(zip(spec.shape, wanted, strict=True)):
-        if axis and want is not None and have is not None and have != want:
-            _at_odds(f"{want} along axis {axis} of the input", f"{spec}")
-        if axis and want is None and have is not None and contract.preprocessing_in_graph:
-            _at_odds("images of any size", f"{spec}")
+    if spec.dtype is None or spec.dtype.kind != kinds or (embedded and spec.dtype != np.uint8):
+        at_odds({"u": "uint8", "f": "floating point"}.get(kinds, "another type of") + " input", f"{spec}")
+    if spec.shape is not None:
+        _check_sizes(wanted if batch is None else (*wanted[:batch], None, *wanted[batch:]), spec.shape, f"{spec}", embedded, batch)
 
 
-def _check_output(contract: Contract, spec: TensorSpec) -> None:
-    labels, activation = contract.output.labels, contract.output.activation
-    if labels is None and activation == "none":
-        return
-    if spec.dtype is None or spec.dtype.kind != "f":
-        _at_odds("scores as output", f"{spec}")
-    if spec.shape is None:
-        return
-    if len(spec.shape) != 2:
-        _at_odds("one row of scores per sample", f"{spec}")
-    if labels is not None and spec.shape[1] not in (None, len(labels)):
-        _at_odds(f"{len(labels)} labels", f"{spec}")
+def _check_sizes(
+    wanted: tuple[int | None, ...], found: tuple[int | None, ...], what: str, embedded: bool, batch: int | None
+) -> None:
+    """Whole shapes, `None` for the batch and for what may have any size."""
+    if len(found) != len(wanted):
+        at_odds(f"an input of {len(wanted)} axes", what)
+    for axis, (have, want) in enumerate(zip(found, wanted, strict=True)):
+        if axis != batch and want is not None and have is not None and have != want:
+            at_odds(f"{want} along axis {axis} of the input", what)
+        if axis != batch and want is None and have is not None and embedded:
+            at_odds("images of any size", what)
 
 
 def _kind_of(dtype: str) -> str:
@@ -131,9 +129,3 @@ def _kind_of(dtype: str) -> str:
     if kind not in "fiub":
         raise ContractError(f"the contract's dtype {dtype!r} is no type of number", "export the file again")
     return kind
-
-
-def _at_odds(contract: str, graph: str) -> NoReturn:
-    raise ContractError(
-        f"the contract and the graph are at odds: the contract says {contract}, the graph has {graph}", "export the file again"
-    )

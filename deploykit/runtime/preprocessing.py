@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from deploykit.errors import ImageError
-from deploykit.runtime.contract import MAX_AREA, ImageInput
+from deploykit.runtime.contract import ImageInput
+from deploykit.runtime.geometry import placed
 
 _ORIENTATION = 0x0112  # the EXIF tag; PIL.ExifTags is slow to import
 _FILTERS = {
@@ -27,14 +28,27 @@ def preprocess(image: Image.Image, rules: ImageInput) -> NDArray[np.float32]:
 
 
 def to_pixels(image: Image.Image, rules: ImageInput) -> NDArray[np.uint8]:
-    """Turn, flatten, convert, resize and crop -> uint8 (height, width, channels)."""
+    """Turn, flatten, convert, resize, crop or pad -> uint8 (height, width, channels), the colours in the network's order."""
     image = flatten(image, rules.channels, rules.background)
-    resample = _FILTERS[rules.interpolation]
-    fitted = (
-        resize(image, (rules.width, rules.height), resample) if rules.fit == "stretch" else _center_crop(image, rules, resample)
-    )
-    pixels = np.asarray(fitted, dtype=np.uint8)
-    return pixels.reshape(rules.height, rules.width, rules.channels)
+    fitted = _fitted(image, rules, _FILTERS[rules.interpolation])
+    pixels = np.asarray(fitted, dtype=np.uint8).reshape(rules.height, rules.width, rules.channels)
+    return pixels[:, :, ::-1] if rules.order == "bgr" else pixels
+
+
+def _fitted(image: Image.Image, rules: ImageInput, resample: Image.Resampling) -> Image.Image:
+    """Resized, then cut or padded; what a center-crop has beyond the resized image is black, as in torchvision."""
+    place = placed(image.size, rules)
+    image = resize(image, place.resized, resample)
+    if place.first == (0, 0) and place.resized == place.input:
+        return image
+    left, top = place.first
+    if rules.fit == "center-crop":
+        return image.crop((left, top, left + rules.width, top + rules.height))
+    padding = rules.padding * rules.channels if len(rules.padding) == 1 else rules.padding
+    colour = padding[::-1] if rules.order == "bgr" else padding
+    whole = Image.new(image.mode, place.input, colour if rules.channels == 3 else colour[0])
+    whole.paste(image, (-left, -top))
+    return whole
 
 
 def resize(image: Image.Image, size: tuple[int, int], resample: Image.Resampling) -> Image.Image:
@@ -94,30 +108,3 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     # A table: in floating point a scan of a hundred megapixels would need gigabytes.
     eight = np.floor(np.arange(65_536) / 257 + 0.5).astype(np.uint8)
     return Image.fromarray(eight[np.clip(values, 0, 65_535)])
-
-
-def resized_size(size: tuple[int, int], rules: ImageInput) -> tuple[int, int]:
-    """(width, height) of an image between resize and crop. Raises `ImageError` where that would be gigabytes."""
-    if rules.fit == "stretch":
-        return rules.width, rules.height
-    side = rules.resize or 0
-    width, height = size
-    found = (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
-    if found[0] * found[1] > 2 * MAX_AREA:  # a strip of one pixel by a million
-        raise ImageError(f"the image is too narrow: {width}x{height} would be resized to {found[0]}x{found[1]}", "crop it first")
-    return found
-
-
-def _center_crop(image: Image.Image, rules: ImageInput, resample: Image.Resampling) -> Image.Image:
-    """As torchvision's Resize(int) then CenterCrop: what the crop has beyond the resized image is black."""
-    size = resized_size(image.size, rules)
-    image = resize(image, size, resample)
-    left, top = _crop_start(size[0], rules.width), _crop_start(size[1], rules.height)
-    return image.crop((left, top, left + rules.width, top + rules.height))
-
-
-def _crop_start(size: int, wanted: int) -> int:
-    """The first of `wanted` pixels in the middle of `size`: half of what is left over, half to even; of what is missing, rounded
-    down, as a negative number.
-    """
-    return round((size - wanted) / 2) if size >= wanted else -((wanted - size) // 2)

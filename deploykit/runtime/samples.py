@@ -11,6 +11,7 @@ import numpy as np
 from deploykit.errors import ImageError, InputError
 from deploykit.runtime.checks import check_finite
 from deploykit.runtime.contract import ArrayInput, Contract, ImageInput
+from deploykit.runtime.geometry import resized_size
 from deploykit.runtime.reading import read_file, read_stream, shown
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def sample_of(source: Any, contract: Contract, max_pixels: int, channels: Litera
         return _array_of(source, contract.input)
     # Pillow is loaded when the first image comes, not with the package.
     from deploykit.runtime.images import open_image
-    from deploykit.runtime.preprocessing import flatten, resized_size, to_pixels
+    from deploykit.runtime.preprocessing import flatten, to_pixels
 
     image = open_image(_as_rgb(source) if channels == "bgr" else source, max_pixels)
     rules = contract.input

@@ -67,7 +67,8 @@ DOCUMENT = json.loads(Contract(IMAGE, Output()).dumps())
     ("changes", "problem"),
     [
         ({"version": True}, "has no version"),
-        ({"version": 2}, "has version 2, this deploykit reads 1"),
+        ({"version": 0}, "has version 0, this deploykit reads 1 to 2"),
+        ({"version": 3}, "has version 3, this deploykit reads 1 to 2"),
         ({"input": []}, "input is not a JSON object"),
         ({"input": {**DOCUMENT["input"], "kind": "sound"}}, "unknown kind 'sound'"),
         ({"output": None}, "output is not a JSON object"),
