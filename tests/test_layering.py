@@ -24,7 +24,7 @@ LAYERS = (
     {"architectures", "datasets", "reports"},
     {"network", "onnx_file"},
     {"backends", "simplifier"},
-    {"training", "verdict"},
+    {"training", "verdict", "serving"},
     {"exporter"},
     {"profiler"},
     {"tuner"},

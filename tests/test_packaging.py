@@ -81,7 +81,7 @@ def test_a_gpu_or_all_bring_the_one_engine_that_there_is_a_wheel_of(system, mach
     there = {"sys_platform": system, "platform_machine": machine}
     needed = [requirement for requirement in map(Requirement, extras["gpu"]) if requirement.marker.evaluate(there)]
     assert [requirement.name for requirement in needed] == [engine]
-    assert extras["all"] == ["deploykit[gpu,export]"]
+    assert extras["all"] == ["deploykit[gpu,export,serve,grpc]"]
 
 
 def test_the_command_without_its_packages_says_in_one_line_what_to_install(tmp_path):
@@ -108,10 +108,8 @@ def test_every_package_that_is_imported_is_declared():
     """Also those that come along with another one today."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    declared = {
-        canonical(r)
-        for r in (*project["dependencies"], *extras["cpu"], *extras["gpu"], *extras["cli"], *extras["export"], *extras["openvino"])
-    }
+    parts = ("cpu", "gpu", "openvino", "cli", "export", "serve", "grpc")
+    declared = {canonical(r) for r in (*project["dependencies"], *(r for part in parts for r in extras[part]))}
     of_module = metadata.packages_distributions()
     for path in (ROOT / "deploykit").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -129,10 +127,8 @@ def test_every_declared_package_has_a_version_that_ci_uses():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     pinned = {canonical(line) for line in (ROOT / "constraints.txt").read_text().splitlines()}
-    declared = {
-        canonical(r)
-        for r in (*project["dependencies"], *extras["cpu"], *extras["gpu"], *extras["cli"], *extras["export"], *extras["dev"])
-    }
+    parts = ("cpu", "gpu", "cli", "export", "serve", "grpc", "dev")
+    declared = {canonical(r) for r in (*project["dependencies"], *(r for part in parts for r in extras[part]))}
     assert declared - pinned == {"deploykit", "setuptools"}
 
 

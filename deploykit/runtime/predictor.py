@@ -13,8 +13,8 @@ import onnxruntime
 
 from deploykit import arguments as read
 from deploykit.errors import ContractError, DeploykitError, InputError, ModelFileError
+from deploykit.runtime import bfloat16, open_axes
 from deploykit.runtime import contract as contracts
-from deploykit.runtime import open_axes
 from deploykit.runtime.answering import RunWithContract, answer_all, answer_batch
 from deploykit.runtime.checks import check_contract, check_value
 from deploykit.runtime.contract import Contract
@@ -230,6 +230,8 @@ class Predictor:
         self._first = [self.outputs[0].name]
         self._axes = open_axes.of_session(session.get_inputs())
         self._session_run = session.run
+        if any(spec.type == bfloat16.TYPE for spec in (*self.inputs, *self.outputs)):
+            self._session_run = bfloat16.BitsRunner(session).run
         contract = self.contract
         self._network = None
         if contract is not None and len(self.inputs) == 1:

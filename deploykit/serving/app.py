@@ -1,0 +1,285 @@
+"""The HTTP side: routes of the Open Inference Protocol v2 and what stands beside it, as a Starlette application."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from deploykit.errors import InputError
+from deploykit.serving import description, documents, images, inference
+from deploykit.serving.bodies import Budget, Limits, deflated
+from deploykit.serving.models import Models, Served
+from deploykit.serving.refusals import RETRY_AFTER, Refusal, refusal_of
+
+T = TypeVar("T")
+Handler = Callable[[Request], Awaitable[Response]]
+
+log = logging.getLogger("deploykit.serving")
+
+LARGE = 128 << 10  # bytes of a body from which on the event loop does not do the work itself
+HEADER_LENGTH = "inference-header-content-length"
+
+
+class Service:
+    """The models behind the routes. `stopping`: it is no longer ready, and tells callers to open no more connections."""
+
+    def __init__(self, models: Models, limits: Limits | None = None, allow_reload: bool = False) -> None:
+        self.models = models
+        self.budget = Budget(limits or Limits())
+        self.allow_reload = allow_reload
+        self.stopping = False
+        self.pool = ThreadPoolExecutor(images.threads(), thread_name_prefix="images")
+        self._with_images = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model answers and none is about to go."""
+        return not self.stopping and all(self.models.model(name).versions for name in self.models.names())
+
+    def close(self) -> None:
+        """Answer what was accepted, and let go of the models."""
+        self.models.close()
+        self.pool.shutdown(cancel_futures=True)
+
+    async def about(self, _request: Request) -> Response:
+        """`GET v2`."""
+        return said(description.server())
+
+    async def is_live(self, _request: Request) -> Response:
+        """`GET v2/health/live`."""
+        return said({"live": True})
+
+    async def is_ready(self, _request: Request) -> Response:
+        """`GET v2/health/ready`."""
+        return said({"ready": self.ready}, 200 if self.ready else 503)
+
+    async def model(self, request: Request) -> Response:
+        """`GET v2/models/M`."""
+        served = self._served(request)
+        return said(description.model(served, list(self.models.model(served.name).versions)))
+
+    async def is_model_ready(self, request: Request) -> Response:
+        """`GET v2/models/M/ready`."""
+        served = self._served(request)
+        return said({"name": served.name, "ready": not self.stopping}, 503 if self.stopping else 200)
+
+    async def config(self, request: Request) -> Response:
+        """`GET v2/models/M/config`."""
+        return said(description.config(self._served(request)))
+
+    async def statistics(self, request: Request) -> Response:
+        """`GET v2/models/stats`, of one model or of all."""
+        if "model" in request.path_params:
+            name, version = request.path_params["model"], request.path_params.get("version")
+            chosen = [self.models.get(name, version)] if version else list(self.models.model(name).versions.values())
+        else:
+            chosen = self.models.loaded()
+        return said({"model_stats": [description.statistics(served) for served in chosen]})
+
+    async def infer(self, request: Request) -> Response:
+        """`POST v2/models/M/infer`."""
+        began = time.perf_counter()
+        served = self._served(request)
+        try:
+            with await self.budget.read(request) as body:
+                header = request.headers.get(HEADER_LENGTH)
+                asked = await _worked(len(body.data), inference.read_request, body.data, header, served.signature)
+                timeout = min(asked.timeout or served.settings.timeout, served.settings.timeout)
+                future = asyncio.wrap_future(self.models.submit(served, asked.inputs, timeout))
+                answer = await _while_connected(request, future, timeout)
+            size = sum(getattr(array, "nbytes", 0) for array in answer.outputs.values())
+            made = await _worked(size, _response, asked, answer.outputs, served, request.headers.get("accept-encoding", ""))
+        except Exception as error:
+            raise _counted(error, served) from error
+        served.latencies.add(time.perf_counter() - began)
+        request.scope["deploykit.log"] = {
+            "model": served.name,
+            "queued_ms": _ms(answer.queued),
+            "computed_ms": _ms(answer.computed),
+            "batch": answer.rows,
+        }
+        return made
+
+    async def predict(self, request: Request) -> Response:
+        """`POST v2/models/M/predict`."""
+        began = time.perf_counter()
+        served = self._served(request)
+        try:
+            top = images.top_of(request.query_params.get("top"))
+            if self._with_images >= served.settings.queue:
+                raise Refusal(503, f"{self._with_images} requests with images wait already; try again later", "full")
+            self._with_images += 1
+            try:
+                with await self.budget.read(request) as body:
+                    given = await images.sources(body.data, request.headers.get("content-type", ""), served)
+                    timeout = served.settings.timeout
+                    asking = images.Asking(self.models, served, top, timeout)
+                    work = asyncio.get_running_loop().run_in_executor(self.pool, asking.answers, given)
+                    try:
+                        answers = await _while_connected(request, work, timeout)
+                    except BaseException:
+                        asking.cancel()
+                        raise
+            finally:
+                self._with_images -= 1
+            if all(answer.error is not None for answer in answers):
+                raise InputError(answers[0].error or "no answer")
+        except Exception as error:
+            raise _counted(error, served) from error
+        served.latencies.add(time.perf_counter() - began)
+        request.scope["deploykit.log"] = {"model": served.name, "images": len(answers)}
+        return said(images.document(answers, served))
+
+    async def index(self, request: Request) -> Response:
+        """`POST v2/repository/index`."""
+        with await self.budget.read(request) as body:
+            asked = documents.parse(body.data) if body.data.strip() else {}
+        return said(description.index(self.models, asked.get("ready") is True))
+
+    async def load(self, request: Request) -> Response:
+        """`POST v2/repository/models/M/load`: the files as they are now; the old ones stay where that fails."""
+        return await self._change(request, self.models.load)
+
+    async def unload(self, request: Request) -> Response:
+        """`POST v2/repository/models/M/unload`."""
+        return await self._change(request, self.models.unload)
+
+    async def _change(self, request: Request, change: Callable[[str], None]) -> Response:
+        if not self.allow_reload:
+            raise Refusal(403, "models are not loaded over the network here; start with --allow-reload, or send SIGHUP")
+        with await self.budget.read(request):  # its parameters would name other files: those are not taken from outside
+            pass
+        name = request.path_params["model"]
+        self.models.model(name)
+        await asyncio.to_thread(change, name)
+        return Response(b"", 200)
+
+    def _served(self, request: Request) -> Served:
+        return self.models.get(request.path_params["model"], request.path_params.get("version"))
+
+
+def application(service: Service, more: list[Route] | None = None) -> Starlette:
+    """The application, with `more` routes beside those of the protocol."""
+    routes = list(more or ())
+
+    def add(path: str, handler: Handler, method: str = "GET") -> None:
+        routes.append(Route(path, guarded(handler), methods=[method]))
+
+    add("/v2", service.about)
+    add("/v2/health/live", service.is_live)
+    add("/v2/health/ready", service.is_ready)
+    add("/v2/models/stats", service.statistics)
+    add("/v2/repository/index", service.index, "POST")
+    add("/v2/repository/models/{model}/load", service.load, "POST")
+    add("/v2/repository/models/{model}/unload", service.unload, "POST")
+    for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+        add(prefix, service.model)
+        add(f"{prefix}/ready", service.is_model_ready)
+        add(f"{prefix}/config", service.config)
+        add(f"{prefix}/stats", service.statistics)
+        add(f"{prefix}/infer", service.infer, "POST")
+        add(f"{prefix}/predict", service.predict, "POST")
+    handlers: Any = {HTTPException: _http_error}
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    app.router.redirect_slashes = False
+    return app
+
+
+def guarded(handler: Handler) -> Handler:
+    """The handler, whose exceptions become one line of JSON; what nobody expected is logged."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except Exception as error:
+            refusal = refusal_of(error)
+            if refusal.reason == "internal" and not isinstance(error, Refusal):
+                log.error("%s %s failed", request.method, request.url.path[:200], exc_info=error)
+            request.scope["deploykit.error"] = refusal.text
+            return refused(refusal)
+
+    return answer
+
+
+def said(document: object, status: int = 200) -> Response:
+    """A response of JSON."""
+    return Response(documents.write(document), status, media_type="application/json")
+
+
+def refused(refusal: Refusal) -> Response:
+    """One line of JSON, with what the status needs beside it."""
+    headers = {"Retry-After": str(RETRY_AFTER)} if refusal.status == 503 else {}
+    if refusal.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    found = said({"error": refusal.text}, refusal.status)
+    found.headers.update(headers)
+    return found
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    if error.status_code == 404:
+        text = f"there is nothing at {request.url.path[:200]!r}"
+    elif error.status_code == 405:
+        text = f"{request.method[:20]} is not for {request.url.path[:200]!r}"
+    else:
+        text = str(error.detail)[:200]
+    found = said({"error": text}, error.status_code)
+    found.headers.update(error.headers or {})
+    return found
+
+
+def _response(asked: inference.Inference, outputs: dict[str, Any], served: Served, accepted: str) -> Response:
+    data, head = inference.write_response(asked, outputs, served.signature, served.name, served.version)
+    data, encoding = deflated(data, accepted)
+    found = Response(data, media_type="application/json" if head is None else "application/octet-stream")
+    if head is not None:
+        found.headers["Inference-Header-Content-Length"] = str(head)
+    if encoding is not None:
+        found.headers["Content-Encoding"] = encoding
+    return found
+
+
+async def _worked(size: int, work: Callable[..., T], *args: Any) -> T:
+    """`work(*args)`, in a thread where `size` bytes of it would hold up every other request."""
+    return work(*args) if size < LARGE else await asyncio.to_thread(work, *args)
+
+
+async def _while_connected(request: Request, work: asyncio.Future[T], timeout: float) -> T:
+    """The result, unless the caller goes away first or `timeout` is over: then it is given up. Raises `Refusal`."""
+    gone: asyncio.Future[Any] = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait([work, gone], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return work.result()
+        work.cancel()
+        if gone.done():
+            raise Refusal(499, "the caller went away", "cancelled")
+        raise Refusal(503, f"there was no answer within {timeout:g} seconds; try again later", "late")
+    except asyncio.CancelledError:
+        work.cancel()
+        raise
+    finally:
+        gone.cancel()
+
+
+def _counted(error: Exception, served: Served) -> Refusal:
+    """The refusal, counted for the metrics unless the line has counted it itself."""
+    refusal = refusal_of(error)
+    if refusal.reason == "internal":
+        log.error("the model %s failed", served.name, exc_info=error)
+    served.refused[refusal.reason] += 1
+    return refusal
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

@@ -1,0 +1,160 @@
+"""The body of a request -> its bytes, inflated, within limits of size and time; the body of a response, deflated if wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import zlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from starlette.requests import ClientDisconnect, Request
+
+from deploykit.serving.refusals import Refusal
+
+WORTH_IT = 1400  # bytes of a response below which nothing is gained by making it smaller
+_STEP = 1 << 20
+
+
+@dataclass
+class Limits:
+    """`body`: bytes of a request, before and after it is inflated. `held`: of all requests at a time. `seconds`: to send a body."""
+
+    body: int = 64 << 20
+    held: int = 512 << 20
+    seconds: float = 60.0
+
+
+class Budget:
+    """How many bytes of requests the server holds at a time."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.held = 0
+
+    async def read(self, request: Request) -> Body:
+        """The whole body, inflated. Raises `Refusal` for one that is too large, too slow, wrongly encoded or cut off."""
+        body = Body(self)
+        try:
+            await asyncio.wait_for(self._read_into(body, request), self.limits.seconds)
+        except TimeoutError:
+            body.release()
+            raise Refusal(408, f"the body was not there within {self.limits.seconds:g} seconds", "slow") from None
+        except BaseException:
+            body.release()
+            raise
+        return body
+
+    async def _read_into(self, body: Body, request: Request) -> None:
+        encoding = request.headers.get("content-encoding", "").strip().lower()
+        if encoding not in ("", "identity", "gzip", "deflate"):
+            raise Refusal(415, f"the content encoding {encoding!r:.40} is not known; gzip and deflate are")
+        length = request.headers.get("content-length", "")
+        if length.isascii() and length.isdecimal() and (len(length) > 18 or int(length) > self.limits.body):
+            raise self._too_large()
+        parts: list[bytes] = []
+        async for chunk in _chunks(request):
+            body.grow(len(chunk))
+            parts.append(chunk)
+        data = b"".join(parts)
+        if encoding in ("gzip", "deflate") and data:
+            data = (
+                await asyncio.to_thread(inflated, data, encoding, self.limits.body)
+                if len(data) > 4096
+                else inflated(data, encoding, self.limits.body)
+            )
+            body.set(len(data))
+        body.data = data
+
+    def _too_large(self) -> Refusal:
+        return too_large(self.limits.body)
+
+
+class Body:
+    """Bytes that count against the budget until `release`."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.data = b""
+        self._budget = budget
+        self._size = 0
+
+    def grow(self, more: int) -> None:
+        """Count `more` bytes. Raises `Refusal` where they are too many for a request, or for all of them together."""
+        self.set(self._size + more)
+
+    def set(self, size: int) -> None:
+        """Count `size` bytes instead of what was counted. Raises `Refusal`."""
+        limits = self._budget.limits
+        if size > limits.body:
+            raise too_large(limits.body)
+        if self._budget.held - self._size + size > limits.held:
+            raise Refusal(503, "too many bytes of other requests are held; try again later", "full")
+        self._budget.held += size - self._size
+        self._size = size
+
+    def release(self) -> None:
+        """Count nothing any more. Twice is fine."""
+        self._budget.held -= self._size
+        self._size = 0
+
+    def __enter__(self) -> Body:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def too_large(limit: int) -> Refusal:
+    """The refusal of a body of more than `limit` bytes."""
+    return Refusal(413, f"a request may have {limit} bytes, inflated too")
+
+
+def inflated(data: bytes, encoding: str, limit: int) -> bytes:
+    """What `data` holds. Raises `Refusal` for more than `limit` bytes of it, for damaged data and for what follows its end."""
+    stream = zlib.decompressobj(zlib.MAX_WBITS | (16 if encoding == "gzip" else 0))
+    parts, size, left = [], 0, data
+    try:
+        while left and not stream.eof:
+            part = stream.decompress(left, _STEP)
+            size += len(part)
+            if size > limit:
+                raise too_large(limit)
+            parts.append(part)
+            left = stream.unconsumed_tail
+            if not part and not left and not stream.eof:
+                break
+        while not stream.eof and (part := stream.decompress(stream.unconsumed_tail, _STEP)):
+            size += len(part)
+            if size > limit:
+                raise too_large(limit)
+            parts.append(part)
+    except zlib.error as error:
+        raise Refusal(400, f"the body is no {encoding}: {str(error)[:80]}") from error
+    if not stream.eof or stream.unused_data:
+        raise Refusal(400, f"the body is no {encoding}: it {'goes on after its end' if stream.eof else 'is cut off'}")
+    return b"".join(parts)
+
+
+def deflated(data: bytes, accepted: str) -> tuple[bytes, str | None]:
+    """`data` in an encoding that the caller accepts, and its name; as it is where that is not worth it."""
+    if not accepted or len(data) < WORTH_IT:
+        return data, None
+    wanted = [part.split(";")[0].strip().lower() for part in accepted.split(",") if not _is_refused(part)]
+    if "gzip" in wanted:
+        return gzip.compress(data, 1, mtime=0), "gzip"
+    if "deflate" in wanted:
+        return zlib.compress(data, 1), "deflate"
+    return data, None
+
+
+def _is_refused(part: str) -> bool:
+    quality = part.replace(" ", "").lower().partition(";q=")[2]
+    return quality.strip("0.") == "" and quality != ""
+
+
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in request.stream():
+            yield chunk
+    except ClientDisconnect:
+        raise Refusal(499, "the caller went away", "cancelled") from None

@@ -1,0 +1,111 @@
+"""Images through `predict`: the contract's answers, however the image came."""
+
+from __future__ import annotations
+
+import base64
+import json
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+URL = "/v2/models/digits/predict"
+
+
+@pytest.fixture
+def expected(service, digit_png):
+    answer = service.models.get("digits").predictor.predict(digit_png, top=3)
+    return [{"label": candidate.label, "score": pytest.approx(candidate.score, abs=1e-5)} for candidate in answer.top]
+
+
+def test_an_image_however_it_comes(client, digit_png, expected):
+    text = base64.b64encode(digit_png).decode()
+    pixels = np.asarray(Image.open(BytesIO(digit_png))).tolist()
+    responses = [
+        client.post(f"{URL}?top=3", content=digit_png),
+        client.post(f"{URL}?top=3", content=digit_png, headers={"Content-Type": "image/png"}),
+        client.post(f"{URL}?top=3", files={"image": ("three.png", digit_png, "image/png")}),
+        client.post(f"{URL}?top=3", json={"images": [text]}),
+        client.post(f"{URL}?top=3", json={"images": [f"data:image/png;base64,{text}"]}),
+        client.post(f"{URL}?top=3", json={"inputs": [pixels]}),
+    ]
+    for response in responses:
+        assert response.status_code == 200, response.text
+        said = response.json()
+        assert (said["model_name"], said["model_version"]) == ("digits", "2")
+        (answer,) = said["predictions"]
+        assert answer["top"] == expected
+        assert (answer["label"], answer["error"]) == (expected[0]["label"], None)
+
+
+def test_several_images_answer_in_order_and_a_bad_one_spoils_itself(client, service, digit_png):
+    files = [("a", ("1.png", digit_png)), ("a", ("2.png", b"no image")), ("b", ("3.png", digit_png))]
+    answers = client.post(URL, files=files).json()["predictions"]
+    assert [answer["error"] is None for answer in answers] == [True, False, True]
+    assert answers[0] == answers[2]
+
+
+def test_images_of_many_callers_share_runs(client, service, digit_png):
+    served = service.models.get("digits")
+    before = served.batcher.figures()
+    response = client.post(URL, json={"images": [base64.b64encode(digit_png).decode()] * 20})
+    assert len(response.json()["predictions"]) == 20
+    after = served.batcher.figures()
+    assert (after.rows - before.rows, after.executions - before.executions) == (20, 3)  # at most 8 rows a run
+
+
+def test_a_network_of_arrays(client):
+    response = client.post("/v2/models/doubling/predict", json={"inputs": [[1, 2, 3], [4.5, 5, 6]]})
+    assert [answer["values"] for answer in response.json()["predictions"]] == [[2, 4], [9, 10]]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "said"),
+    [
+        (b"", "image/png", "no image"),
+        (b"no image", "image/png", "image"),
+        (b"{}", "application/json", "either"),
+        (b'{"images": [], "inputs": []}', "application/json", "either"),
+        (b'{"images": []}', "application/json", "no image"),
+        (b'{"images": 5}', "application/json", "lists"),
+        (b'{"images": [5]}', "application/json", "base64"),
+        (b'{"images": ["%%%"]}', "application/json", "base64"),
+        (b'{"inputs": [[[1, 2], [3]]]}', "application/json", "ragged"),
+        (b'{"inputs": [["a"]]}', "application/json", "numbers"),
+        (b'{"inputs": [[[300]]]}', "application/json", "0 to 255"),
+        (b'{"inputs": [[]]}', "application/json", ""),
+        (b"x", "multipart/form-data", "boundary"),
+        (b"x", "multipart/form-data; boundary=b", ""),
+        (
+            b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\nhello\r\n--b--\r\n',
+            "multipart/form-data; boundary=b",
+            "no image",
+        ),
+        (json.dumps({"images": ["aaaa"] * 257}).encode(), "application/json", "at most 256"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_one_line(client, body, kind, said):
+    response = client.post(URL, content=body, headers={"Content-Type": kind})
+    assert response.status_code == 400, response.text
+    assert said in response.json()["error"]
+
+
+@pytest.mark.parametrize("top", ["0", "-1", "x", "", "1e3", "99999999"])
+def test_top_is_a_whole_number(client, digit_png, top):
+    response = client.post(f"{URL}?top={top}", content=digit_png)
+    assert response.status_code == 400
+    assert "top" in response.json()["error"]
+
+
+def test_a_file_without_a_contract_says_why_not(client, digit_png):
+    response = client.post("/v2/models/pair/predict", content=digit_png)
+    assert response.status_code == 400
+    assert "has no contract" in response.json()["error"]
+    response = client.post("/v2/models/doubling/predict", content=digit_png)
+    assert "takes arrays" in response.json()["error"]
+
+
+def test_too_many_requests_with_images_are_refused_at_once(client, service, monkeypatch, digit_png):
+    monkeypatch.setattr(service, "_with_images", 128)
+    assert client.post(URL, content=digit_png).status_code == 503
