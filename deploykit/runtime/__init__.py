@@ -28,9 +28,18 @@ if TYPE_CHECKING:
     from deploykit.runtime.diagnosis import doctor as doctor
     from deploykit.runtime.paths import expand as expand
     from deploykit.runtime.prediction import Candidate as Candidate
+    from deploykit.runtime.prediction import Classification as Classification
     from deploykit.runtime.prediction import Prediction as Prediction
     from deploykit.runtime.prediction import Predictions as Predictions
     from deploykit.runtime.predictor import Predictor as Predictor
+    from deploykit.runtime.results import Area as Area
+    from deploykit.runtime.results import Detection as Detection
+    from deploykit.runtime.results import Detections as Detections
+    from deploykit.runtime.results import Embedding as Embedding
+    from deploykit.runtime.results import MultiLabel as MultiLabel
+    from deploykit.runtime.results import Quantity as Quantity
+    from deploykit.runtime.results import Regression as Regression
+    from deploykit.runtime.results import Segmentation as Segmentation
     from deploykit.runtime.waiting import Answer as Answer
 
 __getattr__, __dir__, __all__ = attach(
@@ -40,8 +49,9 @@ __getattr__, __dir__, __all__ = attach(
         "batching": ["Batcher"],
         "diagnosis": ["Diagnosis", "Provider", "doctor"],
         "paths": ["expand"],
-        "prediction": ["Candidate", "Prediction", "Predictions"],
+        "prediction": ["Candidate", "Classification", "Prediction", "Predictions"],
         "predictor": ["Predictor"],
+        "results": ["Area", "Detection", "Detections", "Embedding", "MultiLabel", "Quantity", "Regression", "Segmentation"],
         "waiting": ["Answer"],
     },
 )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from deploykit.errors import ImageError
 from deploykit.runtime.contract import MAX_AREA, ImageInput
 
 Size = tuple[int, int]  # (width, height)
+Number = TypeVar("Number", bound=Any)
 
 
 @dataclass(frozen=True)
@@ -22,9 +24,10 @@ class Placed:
     first: tuple[int, int]
     input: Size
 
-    def to_image(self, place: float, axis: int) -> float:
-        """A place in the input, in pixels along `axis` (0 for x, 1 for y), as one in the image. Works on arrays too."""
-        return (place + self.first[axis]) * (self.image[axis] / self.resized[axis])
+    def to_image(self, place: Number, axis: int) -> Number:
+        """Places in the input, in pixels along `axis` (0 for x, 1 for y), as places in the image; a number or an array of them."""
+        found: Number = (place + self.first[axis]) * (self.image[axis] / self.resized[axis])
+        return found
 
 
 def placed(size: Size, rules: ImageInput) -> Placed:

@@ -107,13 +107,17 @@ def contract_sizes(inputs: Mapping[str, Axes], contract: Contract | None) -> dic
     """What the contract says: the images that the first input takes, and the shapes that the network was exported with."""
     if contract is None or not inputs:
         return {}
-    first, rules = next(iter(inputs)), contract.input
-    if isinstance(rules, ImageInput):
-        image: Sizes = (None, rules.channels, rules.height, rules.width)
-        if contract.preprocessing_in_graph:
-            image = (None, rules.height, rules.width, rules.channels)
-        return {**contract.example_sizes(), first: image}
-    return {first: (None, *rules.shape), **contract.example_sizes()}
+    images: dict[str, Sizes] = {}
+    arrays: dict[str, Sizes] = {}
+    for name, rules in contract.rules().items():
+        key = next(iter(inputs)) if name is None else name
+        if not isinstance(rules, ImageInput):
+            arrays[key] = (None, *rules.shape)
+        elif contract.preprocessing_in_graph:
+            images[key] = (None, rules.height, rules.width, rules.channels)
+        else:
+            images[key] = (None, rules.channels, rules.height, rules.width)
+    return {**arrays, **contract.example_sizes(), **images}
 
 
 def _batch_name(inputs: Mapping[str, Axes]) -> str | None:

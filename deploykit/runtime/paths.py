@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 _ARRAYS = (".npy",)
+_SEVERAL_ARRAYS = (".npz",)
 _SEVERAL = "give a list: predict_many([...]), or ask about one with predict(...)"
 
 
 def expand(paths: Paths, contract: Contract | None = None) -> Iterator[str]:
     """The single files behind files, folders and patterns. What leads nowhere is given as it is: reading it says why."""
     several = [paths] if isinstance(paths, (str, os.PathLike)) else paths
-    suffixes = SUFFIXES if contract is None or isinstance(contract.input, ImageInput) else _ARRAYS
+    suffixes = _suffixes(contract)
     for path in several:
         text = os.fsdecode(path)
         if glob.has_magic(text) and not os.path.lexists(text):
@@ -53,8 +54,17 @@ def each(sources: Any, contract: Contract) -> Iterator[Any]:
     return iter(sources)
 
 
+def _suffixes(contract: Contract | None) -> tuple[str, ...]:
+    """Ends of the names of files that hold an input."""
+    if contract is not None and len(contract.inputs) > 1:
+        return _SEVERAL_ARRAYS
+    return SUFFIXES if contract is None or isinstance(contract.input, ImageInput) else _ARRAYS
+
+
 def _require_batch(array: NDArray[Any], contract: Contract) -> None:
     """Raise `InputError` for an array that is one input; one of three axes is a batch of grey images, or one in colour."""
+    if len(contract.inputs) > 1:
+        raise InputError(f"an array cannot be {len(contract.inputs)} inputs", "give a list of dicts of arrays by name")
     rules = contract.input
     if isinstance(rules, ImageInput):
         one = array.ndim < 3 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))

@@ -15,7 +15,7 @@ from deploykit import arguments as read
 from deploykit.errors import ContractError, DeploykitError, InputError, ModelFileError
 from deploykit.runtime import bfloat16, open_axes
 from deploykit.runtime import contract as contracts
-from deploykit.runtime.answering import RunWithContract, answer_all, answer_batch
+from deploykit.runtime.answering import RunWithContract, answer_all, answer_batch, is_plain
 from deploykit.runtime.checks import check_contract, check_value
 from deploykit.runtime.contract import Contract
 from deploykit.runtime.images import MAX_PIXELS
@@ -23,11 +23,12 @@ from deploykit.runtime.onnx_bytes import check_external_data, read_model
 from deploykit.runtime.paths import each
 from deploykit.runtime.prediction import Prediction
 from deploykit.runtime.reading import shown
-from deploykit.runtime.samples import sample_of
 from deploykit.runtime.session import SessionSettings, TensorSpec, open_session, reason, specs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from deploykit.runtime.tasks import RunOfTask
 
 MAX_BATCH = 65_536
 
@@ -122,12 +123,14 @@ class Predictor:
         """The answer for one input, with the `top` best labels.
 
         `source`: for networks that take images a path, an open file or the bytes of an image file, a Pillow image or a uint8 array
-        (height, width) or (height, width, 3 or 4); for others an array without the batch, or a .npy file by its path or open.
-        Raises `ImageError`, `InputError`, and `ContractError` for a file without a contract.
+        (height, width) or (height, width, 3 or 4); for others an array without the batch, or a .npy file by its path or open; for
+        several inputs a mapping from their names to such, or an .npz file of one sample. The answer is that of the file's task: a
+        `Classification`, `MultiLabel`, `Segmentation`, `Detections`, `Embedding` or `Regression`, or a plain `Prediction` with
+        `values`. Raises `ImageError`, `InputError`, and `ContractError` for a file without a contract.
         """
         network = self._require_contract()
         top = read.whole(top, "top", 1)
-        sample = sample_of(source, network.contract, self._max_pixels, self._channels)
+        sample = network.prepare(source, self._max_pixels, self._channels)
         found = answer_batch([sample], network, top)[0]
         if found.error is not None:
             raise ModelFileError(f"{self.name} gave no answer: {found.error}")
@@ -149,9 +152,10 @@ class Predictor:
         batch_size = read.whole(batch_size, "batch_size", 1, MAX_BATCH)
         from deploykit.runtime.stream import stream
 
+        several = each(sources, network.contract)
         return stream(
-            each(sources, network.contract),
-            prepare=lambda source: sample_of(source, network.contract, self._max_pixels, self._channels),
+            several if isinstance(network, RunWithContract) else network.apart(several),
+            prepare=lambda source: network.prepare(source, self._max_pixels, self._channels),
             answer=lambda samples: answer_all(samples, network, top, batch_size),
             batch_size=batch_size,
             heavy=network.contract.preprocessing_in_graph,
@@ -233,8 +237,12 @@ class Predictor:
         if any(spec.type == bfloat16.TYPE for spec in (*self.inputs, *self.outputs)):
             self._session_run = bfloat16.BitsRunner(session).run
         contract = self.contract
-        self._network = None
-        if contract is not None and len(self.inputs) == 1:
+        self._network: RunWithContract | RunOfTask | None = None
+        if contract is not None and (contract.inputs or not is_plain(contract)):
+            from deploykit.runtime.tasks import RunOfTask  # what most files have no need of
+
+            self._network = RunOfTask(self._run, self.inputs, self.outputs, contract)
+        elif contract is not None and len(self.inputs) == 1:
             self._network = RunWithContract(self._run_batch, self.inputs[0], self.outputs[0], contract)
 
     def _run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
@@ -286,7 +294,7 @@ class Predictor:
             check_value(inputs[name], spec, self._check_finite, batched=self.contract is not None)
         return dict(inputs)
 
-    def _require_contract(self) -> RunWithContract:
+    def _require_contract(self) -> RunWithContract | RunOfTask:
         if self._session is None:
             _closed([], {})
         if self._network is None:

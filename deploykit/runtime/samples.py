@@ -11,7 +11,7 @@ import numpy as np
 from deploykit.errors import ImageError, InputError
 from deploykit.runtime.checks import check_finite
 from deploykit.runtime.contract import ArrayInput, Contract, ImageInput
-from deploykit.runtime.geometry import resized_size
+from deploykit.runtime.geometry import Placed, placed
 from deploykit.runtime.reading import read_file, read_stream, shown
 
 if TYPE_CHECKING:
@@ -27,19 +27,29 @@ def sample_of(source: Any, contract: Contract, max_pixels: int, channels: Litera
     Images keep their size where the graph resizes them itself. Raises `ImageError`, `InputError`.
     """
     if isinstance(contract.input, ArrayInput):
-        return _array_of(source, contract.input)
+        return array_of(source, contract.input)
+    return pixels_of(source, contract.input, contract.preprocessing_in_graph, max_pixels, channels)[0]
+
+
+def pixels_of(
+    source: Any, rules: ImageInput, embedded: bool, max_pixels: int, channels: Literal["rgb", "bgr"] = "rgb"
+) -> tuple[NDArray[Any], Placed]:
+    """One image -> uint8 (height, width, channels), and where it lies in the input.
+
+    `embedded`: the graph resizes it itself, so the image keeps its size. Raises `ImageError`.
+    """
     # Pillow is loaded when the first image comes, not with the package.
     from deploykit.runtime.images import open_image
     from deploykit.runtime.preprocessing import flatten, to_pixels
 
     image = open_image(_as_rgb(source) if channels == "bgr" else source, max_pixels)
-    rules = contract.input
     try:
-        if not contract.preprocessing_in_graph:
-            return to_pixels(image, rules)
-        resized_size(image.size, rules)  # refuses what the graph would need gigabytes for
-        flat = np.asarray(flatten(image, rules.channels, rules.background), dtype=np.uint8)
-        return flat.reshape(flat.shape[0], flat.shape[1], rules.channels)
+        upright = flatten(image, rules.channels, rules.background)
+        place = placed(upright.size, rules)  # refuses what the graph would need gigabytes for
+        if not embedded:
+            return to_pixels(upright, rules), place
+        flat = np.asarray(upright, dtype=np.uint8)
+        return flat.reshape(flat.shape[0], flat.shape[1], rules.channels), place
     except ImageError as error:
         raise ImageError(f"{_name_of(source)}: {error.problem}", error.hint) from error
     except (ValueError, OSError, MemoryError) as error:  # Pillow cannot convert every mode
@@ -55,11 +65,18 @@ def _as_rgb(source: Any) -> Any:
 
 def batch_of(samples: list[NDArray[Any]], contract: Contract, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Samples of one shape -> the network's input (batch, ...) of `dtype`."""
-    stacked = np.stack(samples)
-    if isinstance(contract.input, ImageInput) and not contract.preprocessing_in_graph:
+    return stacked_of(samples, contract.input, contract.preprocessing_in_graph, dtype)
+
+
+def stacked_of(
+    samples: list[NDArray[Any]], rules: ImageInput | ArrayInput, embedded: bool, dtype: np.dtype[Any], axis: int = 0
+) -> NDArray[Any]:
+    """Samples of one shape -> one input of `dtype`, with the batch at `axis`."""
+    stacked = np.stack(samples, axis)
+    if isinstance(rules, ImageInput) and not embedded:
         from deploykit.runtime.preprocessing import normalize
 
-        stacked = normalize(stacked, contract.input)
+        stacked = normalize(stacked, rules)
     return stacked.astype(dtype, copy=False)
 
 
@@ -86,7 +103,8 @@ def _parsed(data: bytes, name: str) -> NDArray[Any]:
     return array
 
 
-def _array_of(source: Any, rules: ArrayInput) -> NDArray[Any]:
+def array_of(source: Any, rules: ArrayInput) -> NDArray[Any]:
+    """An array, or a .npy file by its path or open -> the array in the dtype of the input. Raises `InputError`."""
     name = _name_of(source, "the array")
     if isinstance(source, (str, os.PathLike)):
         array = load_array(source)

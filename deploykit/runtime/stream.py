@@ -9,9 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from deploykit.errors import DeploykitError
 from deploykit.runtime.cores import cores
 from deploykit.runtime.prediction import Prediction
@@ -24,13 +21,20 @@ PROBE = 4
 
 T = TypeVar("T")
 R = TypeVar("R")
-Sample = NDArray[Any] | DeploykitError
+Sample = Any  # what `prepare` made (an array, or anything else with `nbytes`), or the error that it raised
+
+
+class Named(NamedTuple):
+    """An input that is called `path` in its answer: one of several in a file, or what came through standard input."""
+
+    path: str
+    source: Any
 
 
 def stream(
     items: Iterable[Any],
-    prepare: Callable[[Any], NDArray[Any]],
-    answer: Callable[[list[NDArray[Any]]], list[Prediction]],
+    prepare: Callable[[Any], Any],
+    answer: Callable[[list[Any]], list[Prediction]],
     batch_size: int,
     heavy: bool,
 ) -> Iterator[Prediction]:
@@ -41,9 +45,9 @@ def stream(
     """
 
     def attempt(item: Any) -> tuple[str | None, Sample]:
-        path = os.fsdecode(item) if isinstance(item, (str, os.PathLike)) else None
+        path, source = (item.path, item.source) if isinstance(item, Named) else (_path_of(item), item)
         try:
-            return path, prepare(item)
+            return path, prepare(source)
         except DeploykitError as error:
             return path, error
 
@@ -55,7 +59,7 @@ def stream(
     size = 0
     for path, sample in ahead(items, attempt, workers, alone, together):
         waiting.append((path, sample))
-        size += sample.nbytes if isinstance(sample, np.ndarray) else 0
+        size += 0 if isinstance(sample, DeploykitError) else sample.nbytes
         if len(waiting) >= batch_size or size >= MAX_BATCH_BYTES:
             yield from _answers(waiting, answer)
             waiting, size = [], 0
@@ -113,9 +117,11 @@ def _timed(function: Callable[[T], R], part: list[T]) -> tuple[list[R], float]:
     return found, sorted(seconds)[(len(seconds) - 1) // 2] if seconds else 0.0
 
 
-def _answers(
-    waiting: list[tuple[str | None, Sample]], answer: Callable[[list[NDArray[Any]]], list[Prediction]]
-) -> Iterator[Prediction]:
-    found = iter(answer([sample for _, sample in waiting if isinstance(sample, np.ndarray)]))
+def _answers(waiting: list[tuple[str | None, Sample]], answer: Callable[[list[Any]], list[Prediction]]) -> Iterator[Prediction]:
+    found = iter(answer([sample for _, sample in waiting if not isinstance(sample, DeploykitError)]))
     for path, sample in waiting:
-        yield next(found).at(path) if isinstance(sample, np.ndarray) else Prediction(path=path, error=str(sample))
+        yield Prediction(path=path, error=str(sample)) if isinstance(sample, DeploykitError) else next(found).at(path)
+
+
+def _path_of(item: Any) -> str | None:
+    return os.fsdecode(item) if isinstance(item, (str, os.PathLike)) else None
