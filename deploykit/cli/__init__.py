@@ -177,6 +177,7 @@ deploykit train lenet5       a checkpoint, trained on real handwritten digits
 deploykit export lenet5      an ONNX file, proven to be the same network
 deploykit profile lenet5     every layer's shape, parameters, cost and time
 deploykit predict trained/lenet5/model.onnx three.png
+deploykit serve trained      over HTTP, to clients in any language
 deploykit demo               all of it, in under a minute
 
 A TARGET is an architecture (`deploykit list architectures`), torchvision:NAME, package.module:callable,

@@ -1,0 +1,138 @@
+"""What stands before the routes: the token, the access log, and what every response says; plain ASGI around the application."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deploykit.errors import InputError, first_line
+from deploykit.serving.app import Service, refused
+from deploykit.serving.refusals import Refusal
+
+# Whoever looks whether the server lives has no token; the page asks for one itself.
+OPEN = ("/v2/health/live", "/v2/health/ready", "/")
+OPEN_FOLDER = "/page/"
+MAX_TOKEN_FILE = 1 << 16
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+)
+
+
+class Tokens:
+    """The tokens that open the server. Comparing takes as long for a wrong one as for a right one."""
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        self._digests = [hashlib.sha256(token.encode()).digest() for token in tokens]
+
+    @classmethod
+    def read(cls, path: Path) -> Tokens:
+        """One token a line; lines that are empty or begin with # are none. Raises `InputError`."""
+        try:
+            with path.open("rb") as stream:
+                data = stream.read(MAX_TOKEN_FILE + 1)
+            lines = [line.strip() for line in data.decode().splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"the token file {path} cannot be read: {first_line(error)}", "give a file with one token a line"
+            ) from error
+        tokens = [line for line in lines if line and not line.startswith("#")]
+        if not tokens or len(data) > MAX_TOKEN_FILE:
+            raise InputError(f"the token file {path} holds {'too much' if tokens else 'no token'}", "write one token a line")
+        if any(len(token) < 16 or not token.isascii() for token in tokens):
+            raise InputError(
+                f"a token in {path} is too short to be safe", "take 16 characters or more, such as from `openssl rand -hex 32`"
+            )
+        return cls(tokens)
+
+    def accept(self, authorization: str | bytes) -> bool:
+        """Whether a header such as "Bearer TOKEN" holds one of them."""
+        text = authorization if isinstance(authorization, bytes) else authorization.encode("utf-8", "replace")
+        kind, _, token = text.partition(b" ")
+        given = hashlib.sha256(token.strip()).digest()
+        found = [hmac.compare_digest(given, digest) for digest in self._digests]
+        return kind.lower() == b"bearer" and any(found)
+
+
+class Gate:
+    """The application behind a token (if there is one), with a line in the log for every request."""
+
+    def __init__(self, app: ASGIApp, service: Service, tokens: Tokens | None, log: Callable[[str], Any] | None) -> None:
+        self._app = app
+        self._service = service
+        self._tokens = tokens
+        self._log = log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, seen = time.perf_counter(), Seen()
+
+        async def count_in() -> Message:
+            message = await receive()
+            seen.read += len(message.get("body", b""))
+            return message
+
+        async def count_out(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                seen.status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *HEADERS]
+                if self._service.stopping:
+                    message["headers"].append((b"connection", b"close"))
+            else:
+                seen.written += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            if self._may_pass(scope):
+                await self._app(scope, count_in, count_out)
+            else:
+                text = "a token is needed: send the header Authorization: Bearer TOKEN"
+                await refused(Refusal(401, text))(scope, count_in, count_out)
+        finally:
+            if self._log is not None:
+                self._log(line(scope, seen, time.perf_counter() - began))
+
+    def _may_pass(self, scope: Scope) -> bool:
+        path = scope["path"]
+        if self._tokens is None or path in OPEN or path.startswith(OPEN_FOLDER):
+            return True
+        headers = [value for name, value in scope["headers"] if name == b"authorization"]
+        return len(headers) == 1 and self._tokens.accept(headers[0])
+
+
+class Seen:
+    """What is known of a request at its end."""
+
+    def __init__(self) -> None:
+        self.status = 499  # nobody waited for the answer
+        self.read = 0
+        self.written = 0
+
+
+def line(scope: Scope, seen: Seen, seconds: float) -> str:
+    """One request as a line of JSON; what a caller wrote is escaped by it."""
+    client = scope.get("client")
+    said: dict[str, Any] = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{int(time.time() * 1000) % 1000:03}Z",
+        "client": client[0] if client else None,
+        "method": scope["method"],
+        "path": scope["path"][:500],
+        "status": seen.status,
+        "ms": round(seconds * 1000, 3),
+        "bytes_in": seen.read,
+        "bytes_out": seen.written,
+        **scope.get("deploykit.log", {}),
+    }
+    if "deploykit.error" in scope:
+        said["error"] = scope["deploykit.error"][:300]
+    return json.dumps(said)
