@@ -19,7 +19,7 @@ from typing import Any
 
 import uvicorn
 
-from deploykit.errors import DeploykitError, InputError, first_line
+from deploykit.errors import DependencyMissing, InputError, first_line
 from deploykit.serving.app import Service, application
 from deploykit.serving.bodies import Limits
 from deploykit.serving.gate import Gate, Tokens
@@ -111,6 +111,7 @@ class _Server(uvicorn.Server):
         self.service = service
         self.drain_delay = drain_delay
         self.ended_by = 0
+        self.beside: Any = None
         self._signals = 0
         self._reloading = threading.Lock()
 
@@ -126,15 +127,15 @@ class _Server(uvicorn.Server):
         """Listen on `sock` until the end."""
         self.config.load()
         self.config.ssl = certificate
-        beside = None if grpc_side is None else await grpc_side.start(self.service, options, tokens)
+        beside = None
+        if grpc_side is not None:
+            self.beside = beside = await grpc_side.start(self.service, options.host, options.grpc_port, tokens, _pem(options))
         with self.capture_signals():
             watching = asyncio.ensure_future(self._tell(sock, options, beside, certificate is not None, started))
             try:
                 await self._serve([sock])
             finally:
                 watching.cancel()
-                if beside is not None:
-                    await beside.stop(options.drain)
 
     async def _tell(self, sock: socket.socket, options: Options, beside: Any, secure: bool, started: Any) -> None:
         while not self.started:
@@ -162,6 +163,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept what already waits, then close the door and answer all that is inside."""
+        beside = None if self.beside is None else asyncio.ensure_future(self.beside.stop(self.config.timeout_graceful_shutdown))
         for each in sockets or ():
             # From now on the system takes no further connection; those that it has taken are accepted in the next moments.
             with contextlib.suppress(OSError):
@@ -169,6 +171,8 @@ class _Server(uvicorn.Server):
         for _ in range(10):
             await asyncio.sleep(0.005)
         await super().shutdown(sockets)
+        if beside is not None:
+            await beside
 
     def _on_end(self, number: int, _frame: FrameType | None) -> None:
         self._signals += 1
@@ -252,7 +256,17 @@ def _grpc(options: Options) -> Any:
     """The module of the gRPC side, where a port for it is asked for. Raises `DependencyMissing`."""
     if options.grpc_port is None:
         return None
-    raise DeploykitError("gRPC is not offered yet")
+    try:
+        from deploykit.serving import grpc_service
+    except ModuleNotFoundError as error:
+        raise DependencyMissing.of(error.name or "grpc", "grpc") from error
+    return grpc_service
+
+
+def _pem(options: Options) -> tuple[bytes, bytes] | None:
+    if options.tls_key is None or options.tls_certificate is None:
+        return None
+    return options.tls_key.read_bytes(), options.tls_certificate.read_bytes()
 
 
 def write_line(text: str) -> None:
