@@ -3,6 +3,7 @@
     python benchmarks/classifiers.py                      # all of them; VGG-11 alone takes most of the time
     python benchmarks/classifiers.py --only lenet --only cnn2
     python benchmarks/classifiers.py --shortcuts          # resnet18 against resnet18-plain, 5 seeds
+    python benchmarks/classifiers.py --data FOLDER        # the first chapters' networks on MNIST's files, see _digits.py
 
 Each network is trained in a folder that is thrown away. Results are kept in benchmarks/results/classifiers.json, so that a long
 table can be made in pieces; the Markdown beside it is drawn from all that is there. Seconds are of this machine and one run:
@@ -24,10 +25,11 @@ from typing import Any
 # Before torch is loaded: threads that wait otherwise spin, and whatever else runs on the machine makes training ten times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import _digits
 import click
 import torch
 
-from deploykit import architectures, training
+from deploykit import architectures, datasets, training
 from deploykit.architectures import ImageInput
 from deploykit.files import write_text
 
@@ -67,6 +69,13 @@ def shortcuts() -> dict[str, Any]:
     return {name: {"mean": statistics.mean(found), "each": found} for name, found in rows.items()}
 
 
+def _samples(data: str) -> str:
+    """How many digits the folder has, in words."""
+    found = datasets.load(data)
+    count = sum(len(split) for split in (found.train, found.validation, found.test))
+    return f"{count:,} digits ({len(found.train):,} to learn from, {len(found.validation):,} to choose the epoch, {len(found.test):,} to test)"
+
+
 def markdown(document: dict[str, Any]) -> str:
     """The tables, drawn from whatever has been measured so far."""
     lines = ["| network | test accuracy | epochs | seconds | checkpoint | before this project |", "|---|---|---|---|---|---|"]
@@ -87,18 +96,36 @@ def markdown(document: dict[str, Any]) -> str:
         ]
         for name, row in document["shortcuts"].items():
             lines.append(f"| `{name}` | {row['mean']:.1%} | {', '.join(f'{value:.1%}' for value in row['each'])} |")
+    if document.get("digits"):
+        told = document["digits"]
+        lines += ["", f"MNIST, {told['samples']}, beside what the networks' owner reached on MNIST before:", ""]
+        lines += _digits.lines(told["runs"])
     return "\n".join(lines) + "\n"
 
 
 @click.command()
 @click.option("--only", multiple=True, type=click.Choice(classifiers()), help="Just this network; may be repeated.")
 @click.option("--shortcuts", "residual", is_flag=True, help="Compare resnet18 with resnet18-plain.")
+@click.option("--data", metavar="FOLDER", help="MNIST's four files: train lenet, lenet5, resnet18-plain and resnet18 on them.")
+@click.option("--seeds", type=click.IntRange(1, 100), default=SEEDS, show_default=True, help="With --data: how many.")
 @click.option("--format", "form", type=click.Choice(["markdown", "json"]), default="markdown", show_default=True)
-def main(only: tuple[str, ...], residual: bool, form: str) -> None:
+def main(only: tuple[str, ...], residual: bool, data: str | None, seeds: int, form: str) -> None:
     """Train, keep the results, print the table."""
     kept = RESULTS / "classifiers.json"
     document: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {"classifiers": {}}
-    document["conditions"] = {"torch": torch.__version__.split("+")[0], "threads": torch.get_num_threads()}
+
+    def keep() -> None:
+        write_text(kept, json.dumps(document, indent=2) + "\n")
+        write_text(kept.with_suffix(".md"), markdown(document))
+
+    conditions = {"torch": torch.__version__.split("+")[0], "threads": torch.get_num_threads()}
+    if data is not None:
+        told = document.setdefault("digits", {"samples": _samples(data), "runs": {}})
+        told["conditions"] = conditions
+        _digits.measure(told["runs"], data, seeds, only, trained, keep)
+        click.echo(markdown(document) if form == "markdown" else json.dumps(document, indent=2))
+        return
+    document["conditions"] = conditions
     if residual:
         document["shortcuts"] = shortcuts()
         write_text(kept, json.dumps(document, indent=2) + "\n")
