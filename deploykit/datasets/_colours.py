@@ -21,6 +21,19 @@ def in_colour(split: Split) -> bool:
     return any(_coloured(split.samples[index]) for index in sorted({round(last * i / (LOOKED_AT - 1)) for i in range(LOOKED_AT)}))
 
 
+def mixed(split: Split) -> bool:
+    """Whether some of 64 samples are stored in grey, and others are in colour: whoever trains should say which it is to be."""
+    last = len(split) - 1
+    if last < 0:
+        return False
+    samples = [split.samples[index] for index in sorted({round(last * i / 63) for i in range(64)})]
+    return any(_grey(sample) for sample in samples) and any(_coloured(sample) for sample in samples)
+
+
+def _grey(sample: Sample) -> bool:
+    return sample.mode in GREY if isinstance(sample, Image.Image) else sample.ndim == 2
+
+
 def _coloured(sample: Sample) -> bool:
     if isinstance(sample, Image.Image):
         if sample.mode in GREY:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from deploykit.runtime.contract import ArrayInput, ImageInput
 from deploykit.runtime.preprocessing import preprocess
 
 Sample = NDArray[Any] | Image.Image
+Task = Literal["classification", "segmentation", "regression"]
+IGNORED = 255  # in a mask: a pixel that does not count
 
 
 @dataclass(frozen=True)
@@ -22,26 +24,33 @@ class Split:
     """Samples and their targets, index by index.
 
     A sample is an image (Pillow, or uint8 (height, width) or (height, width, 3)) or a float32 array for networks that take
-    arrays. `targets` is int64 (n,) for classes, float32 (n, *output) for regression.
+    arrays. `targets` is int64 (n,) for classes, float32 (n, *output) for regression, and int64 (n, 0) for segmentation, where
+    `masks` has the class of each pixel instead: uint8 (height, width) as large as its image, `IGNORED` where it does not count.
     """
 
     samples: Sequence[Sample]
     targets: NDArray[Any]
+    masks: Sequence[NDArray[np.uint8]] | None = None
 
     def __post_init__(self) -> None:
         if len(self.samples) != len(self.targets):
             raise DatasetError(f"a split has {len(self.samples)} samples but {len(self.targets)} targets")
+        if self.masks is not None and len(self.masks) != len(self.samples):
+            raise DatasetError(f"a split has {len(self.samples)} samples but {len(self.masks)} masks")
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def take(self, limit: int | None) -> Split:
         """The first `limit` samples (all of them for `None`)."""
-        return self if limit is None or limit >= len(self) else Split(self.samples[:limit], self.targets[:limit])
+        if limit is None or limit >= len(self):
+            return self
+        return Split(self.samples[:limit], self.targets[:limit], None if self.masks is None else self.masks[:limit])
 
     def only(self, *indices: int) -> Split:
         """Just these samples."""
-        return Split([self.samples[index] for index in indices], self.targets[list(indices)])
+        masks = None if self.masks is None else [self.masks[index] for index in indices]
+        return Split([self.samples[index] for index in indices], self.targets[list(indices)], masks)
 
     def images(self) -> Iterator[Image.Image]:
         """The samples as Pillow images."""
@@ -85,6 +94,13 @@ class Dataset:
                     f"the {name} split of {self.name} has the label {wrong[0]}, but there are {len(self.classes)} classes",
                     f"labels are 0 to {len(self.classes) - 1}",
                 )
+
+    @property
+    def task(self) -> Task:
+        """What is to be learned from it."""
+        if self.train.masks is not None:
+            return "segmentation"
+        return "regression" if self.classes is None else "classification"
 
     def limited(self, limit: int | None) -> Dataset:
         """The same with at most `limit` training samples; validation and test stay whole."""

@@ -31,7 +31,7 @@ MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YC
 
 def recognizes(folder: Path) -> bool:
     """Whether `folder` has folders with images in them."""
-    return any(_images(sub) for sub in _folders(folder))
+    return any(files(sub) for sub in folders(folder))
 
 
 def load(folder: Path | None = None) -> Dataset:
@@ -52,7 +52,7 @@ def load(folder: Path | None = None) -> Dataset:
             f"{folder} has the folder {present!r} of a divided dataset, but no 'train'", "add it, or undo the division"
         )
     home = top or folder
-    classes = tuple(sub.name for sub in _folders(home))
+    classes = tuple(sub.name for sub in folders(home))
     if len(classes) < 2:
         found = f"one class ({classes[0]!r})" if classes else "no folders of classes"
         raise DatasetError(
@@ -67,10 +67,10 @@ def load(folder: Path | None = None) -> Dataset:
             train, parts[name] = train.divided(share, SEED + index)
         else:
             parts[name] = _read(place, classes)
-    return Dataset(_name(folder), train.mixed().split(), parts["validation"].split(), parts["test"].split(), classes)
+    return Dataset(title(folder), train.mixed().split(), parts["validation"].split(), parts["test"].split(), classes)
 
 
-def _name(folder: Path) -> str:
+def title(folder: Path) -> str:
     """What the folder is called, without where it lies: "folder crops". No dataset of deploykit has a name like that."""
     name = "".join(c if c.isprintable() else "?" for c in folder.resolve().name)
     return f"folder {name[:60]}".strip()
@@ -126,12 +126,12 @@ def _read(home: Path, classes: tuple[str, ...]) -> _Listing:
     """Every image of the folders in `home`, class by class. Raises `DatasetError` naming the first one that is no image."""
     paths: list[Path] = []
     labels: list[int] = []
-    for sub in _folders(home):
+    for sub in folders(home):
         if sub.name not in classes:
             raise DatasetError(
                 f"{home} has the class {sub.name!r}, which the training images do not have", f"known: {', '.join(classes[:12])}"
             )
-        found = _images(sub)
+        found = files(sub)
         paths += found
         labels += [classes.index(sub.name)] * len(found)
     problems = [(path, problem) for path in paths if (problem := _problem(path))]
@@ -163,17 +163,18 @@ def _require_enough(home: Path, classes: tuple[str, ...], train: _Listing, neede
 
 def _split_folder(folder: Path, names: tuple[str, ...]) -> Path | None:
     """The folder of a split by one of its names. A folder with images and no classes in it is itself a class."""
-    return next((sub for sub in _folders(folder) if sub.name.lower() in names and recognizes(sub)), None)
+    return next((sub for sub in folders(folder) if sub.name.lower() in names and recognizes(sub)), None)
 
 
-def _folders(folder: Path) -> list[Path]:
+def folders(folder: Path) -> list[Path]:
+    """The folders in a folder that are not hidden, sorted. Raises `DatasetError`."""
     try:
         return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
     except OSError as error:
         raise DatasetError(f"the folder {folder} cannot be read ({error.strerror})", "check its permissions") from error
 
 
-def _images(folder: Path) -> list[Path]:
+def files(folder: Path) -> list[Path]:
     """The images in a folder and the folders in it, by name, sorted."""
     found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and not p.is_dir())
     return sorted(found)

@@ -23,7 +23,8 @@ from deploykit import arguments as read
 from deploykit.architectures import Architecture
 from deploykit.arguments import StrPath
 from deploykit.errors import CheckpointError, ContractError, InputError
-from deploykit.network import checkpoint_fit, checkpoint_guard, checkpoint_kind, checkpoint_pickle
+from deploykit.network import checkpoint_fit, checkpoint_guard, checkpoint_kind, checkpoint_pickle, own
+from deploykit.network.heads import Head
 from deploykit.network.places import NAME as NAME
 from deploykit.network.places import folder_of as folder_of
 from deploykit.runtime.contract import ArrayInput, ImageInput, input_from_dict, input_to_dict
@@ -38,7 +39,12 @@ Renamed = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Mapping[str, Te
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights and where they came from. `tensors`: parameters and buffers by name, as `state_dict` gives them."""
+    """Weights and where they came from. `tensors`: parameters and buffers by name, as `state_dict` gives them.
+
+    `architecture`: one that is registered, `torchvision:NAME` or `package.module:callable`. `head`: of a network of the user's own,
+    the layer that was put in the place of its last one, see `heads.Head`. `task`: what it learned: "classification",
+    "segmentation" or "regression"; empty in files from before it was recorded.
+    """
 
     architecture: str
     arguments: Mapping[str, Any]
@@ -51,17 +57,28 @@ class Checkpoint:
     seed: int | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    head: Head | None = None
+    task: str = ""
 
-    def build(self) -> nn.Module:
-        """The network with these weights, in eval mode. Raises `CheckpointError` naming the first tensor that does not fit."""
+    def build(self, factory: Callable[..., Any] | None = None) -> nn.Module:
+        """The network with these weights, in eval mode. Raises `CheckpointError` naming the first tensor that does not fit.
+
+        `factory`: what makes the network, where that is not left to the file: a file may not choose what code runs, see `own`.
+        """
         source = f"the checkpoint of {self.architecture}"
-        architecture = architectures.get(self.architecture)
-        with checkpoint_guard.building_within(self.tensors, source):
+        architecture = self._architecture(source, factory)
+        spare = self.head.spare(self.tensors) if self.head else 0
+        with checkpoint_guard.building_within(self.tensors, source, spare):
             self._require_fit(architecture, source)
-        with checkpoint_guard.building_within(self.tensors, source):
+        with checkpoint_guard.building_within(self.tensors, source, spare):
             network = architecture.create(self.arguments)
         load_weights(network, self.tensors, source)
         return network.eval()
+
+    def _architecture(self, source: str, factory: Callable[..., Any] | None) -> Architecture:
+        if own.is_own(self.architecture):
+            return own.rebuilt(self.architecture, self.input, self.arguments, self.head, factory)
+        return architectures.get(self.architecture)
 
     def _require_fit(self, architecture: Architecture, source: str) -> None:
         """Compare the shapes before memory is asked for: on the meta device tensors have no values."""
@@ -81,6 +98,12 @@ def save_checkpoint(checkpoint: Checkpoint, path: StrPath) -> None:
         raise InputError(f"a checkpoint cannot be a {type(checkpoint).__name__}", "give a deploykit.Checkpoint")
     header = {k: v for k, v in vars(checkpoint).items() if k != "tensors"}
     header = {"format": FORMAT, **header, "input": input_to_dict(checkpoint.input)}
+    # What shipped networks have no use for stays out of the header, as it was before.
+    del header["head"]
+    if checkpoint.head is not None:
+        header["head"] = checkpoint.head.document()
+    if not checkpoint.task:
+        del header["task"]
     text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
     tensors = {name: _own_memory(tensor) for name, tensor in checkpoint.tensors.items()}
     files.write_bytes(read.path(path, "path"), serialize(tensors, metadata={KEY: text}))
@@ -118,6 +141,8 @@ def load_checkpoint_or_none(path: Path) -> Checkpoint | None:
             seed=_seed(header["seed"]),
             metrics=dict(header["metrics"]),
             versions=dict(header["versions"]),
+            head=Head.of(header["head"]) if header.get("head") is not None else None,
+            task=_text(header.get("task", "")),
         )
     except (KeyError, TypeError, ValueError, AttributeError, ContractError) as error:
         raise CheckpointError(f"the header of {path} is damaged ({type(error).__name__}: {error})", "train it again") from error

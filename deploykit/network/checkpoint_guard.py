@@ -64,16 +64,18 @@ def is_dense(tensor: Tensor) -> bool:
 
 
 @contextmanager
-def building_within(tensors: Mapping[str, Tensor], source: str) -> Iterator[None]:
+def building_within(tensors: Mapping[str, Tensor], source: str, spare: int = 0) -> Iterator[None]:
     """Within the block a network may be built that has no more parameters, elements and modules than `tensors` account for.
+
+    `spare`: elements of a layer that is built, too, and then replaced.
 
     The arguments in a checkpoint's header are a stranger's: a width of a billion must be refused before memory is asked for.
     Raises `CheckpointError` from the module that is one too many. Only modules built by this thread are looked at.
     """
     thread = threading.get_ident()
     left = {
-        "parameters": len(tensors) + 1,
-        "elements": sum(tensor.numel() for tensor in tensors.values()) + 1,
+        "parameters": len(tensors) + 1 + 2 * (spare > 0),
+        "elements": sum(tensor.numel() for tensor in tensors.values()) + 1 + spare,
         "modules": 4 * len(tensors) + SPARE_MODULES,
     }
 

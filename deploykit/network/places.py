@@ -8,5 +8,5 @@ NAME = "model.safetensors"
 
 
 def folder_of(name: str) -> Path:
-    """Where the checkpoint and export of a shipped architecture lie by default."""
-    return Path("trained") / name
+    """Where the checkpoint and export of a network lie by default: `trained/resnet18` for `torchvision:resnet18`, too."""
+    return Path("trained") / name.rpartition(":")[2]

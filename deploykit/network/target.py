@@ -6,9 +6,6 @@ An ONNX file is a TARGET too, but no PyTorch network: the stages that take one r
 from __future__ import annotations
 
 import contextlib
-import difflib
-import importlib
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,13 +16,14 @@ from torch import nn
 
 from deploykit import architectures, files
 from deploykit.errors import CheckpointError, DependencyMissing, InputError, UnknownName
-from deploykit.network import checkpoint, checkpoint_kind, input_specs, ready_made
+from deploykit.network import checkpoint, checkpoint_kind, input_specs, own, ready_made
 from deploykit.network import torchvision as torchvision_zoo
+from deploykit.network.factories import call, current_folder_importable, import_callable
 from deploykit.network.input_specs import InputSpec
 from deploykit.network.request import Request, Target
 from deploykit.network.running import run
 from deploykit.runtime import values
-from deploykit.runtime.contract import ArrayInput, ImageInput, Output
+from deploykit.runtime.contract import ArrayInput, ImageInput, Output, RegressionOutput, SegmentationOutput
 
 OWN_WEIGHTS = "weights: the callable's own, as no --checkpoint was given; are they the trained ones?"
 
@@ -79,7 +77,7 @@ def resolve(asked: Request | str, *, fallback: Sequence[InputSpec] = (), **keywo
     """
     request = Request(asked, **keywords) if isinstance(asked, str) else asked
     seed = request.seed or 0
-    with _seeded(seed), _current_folder_importable():
+    with _seeded(seed), current_folder_importable():
         network = _found(request, fallback)
     network.module.eval()
     specs = input_specs.changed(network.inputs, request.input_shapes, request.input_dtypes, request.target)
@@ -99,29 +97,13 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _current_folder_importable() -> Iterator[None]:
-    """Modules in the current folder come before all others within the block.
-
-    Not longer: a file there would stand in for any library of that name which is imported later. What a network imports from
-    beside it while it runs is for the process to make importable, as the command line does.
-    """
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        if here in sys.path:  # the user's code may have taken it off
-            sys.path.remove(here)
-
-
 def _found(request: Request, fallback: Sequence[InputSpec]) -> Network:
     """With its weights, and inputs that nobody changed; the callable's alone are those that were asked for."""
     target = Target.parse(request.target)
     if request.module is not None:
         return _from_module(request, request.module, fallback)
     if target.kind == "callable":
-        return _from_callable(request, _import(target, request.target), target.name, fallback)
+        return _from_callable(request, import_callable(target, request.target), target.name, fallback)
     if target.kind == "checkpoint":
         return _from_checkpoint(request)
     if target.kind == "torchvision":
@@ -177,7 +159,9 @@ def _rebuilt(
     wanted: str | None,
     arguments: Mapping[str, Any] | None,
     target: str | None = None,
+    factory: Any = None,
 ) -> Network:
+    """`factory`: what makes the network, where the user named it."""
     if wanted is not None and loaded.architecture != wanted:
         raise CheckpointError(
             f"{path} is a checkpoint of {loaded.architecture[:80]!r}, not of {wanted!r}",
@@ -185,12 +169,29 @@ def _rebuilt(
         )
     if arguments:
         raise InputError(f"the arguments of {path} are recorded in it; --arg cannot change them", "drop --arg")
-    output = Output("softmax" if loaded.loss == "cross-entropy" else "none", loaded.classes)
+    output = _learned(loaded)
     name, rules, data = loaded.architecture, loaded.input, loaded.recipe.get("dataset")
+    module = loaded.build(factory)
     return Network(
-        target or name, name, loaded.build(), _one_input(rules), rules, output, loaded.dataset or None, path,
+        target or name, _short(name), module, _one_input(rules), rules, output, loaded.dataset or None, path,
         data=data if isinstance(data, str) else None,
     )  # fmt: skip
+
+
+def _learned(loaded: checkpoint.Checkpoint) -> Output:
+    """What the outputs of a trained network mean. Registered networks whose numbers are no classes say nothing of them."""
+    if loaded.task == "segmentation":
+        return SegmentationOutput("softmax", loaded.classes)
+    if loaded.task == "regression" and own.is_own(loaded.architecture):
+        return RegressionOutput()
+    return Output("softmax" if loaded.loss == "cross-entropy" else "none", loaded.classes)
+
+
+def _short(architecture: str) -> str:
+    """What a trained network is called in its file and folder: without its package, where that is not another one's name."""
+    found = Target.parse(architecture)
+    clear = found.kind == "architecture" or found.name not in architectures.names()
+    return found.name if clear else f"{found.package or found.kind}.{found.name}"
 
 
 def _one_input(rules: ImageInput | ArrayInput) -> tuple[InputSpec, ...]:
@@ -208,21 +209,32 @@ def _from_torchvision(request: Request, name: str) -> Network:
         raise DependencyMissing.of("torchvision", "export") from error
     if name not in known:
         raise UnknownName.among("torchvision network", name, known)
+    kept = _trained_as(target, weights or (None if request.untrained else checkpoint.folder_of(target) / checkpoint.NAME))
+    if kept is not None:
+        return _rebuilt(*kept, target, arguments)
     if weights is None and not request.untrained:
         raise CheckpointError(
             f"{target} needs weights, and nothing is downloaded",
-            "give --checkpoint FILE, or add --untrained for fresh weights",
+            f"give --checkpoint FILE, add --untrained for fresh weights, or run `deploykit train {target} --data FOLDER`",
         )
     tensors = checkpoint.read_all(weights) if weights is not None else {}
     entry = torchvision_zoo.published(name, weights)
     given = {**torchvision_zoo.keywords(name, entry, tensors), **(arguments or {})}
-    module = _call(torchvision_zoo.builder(name), given, target)
+    module = call(torchvision_zoo.builder(name), given, target)
     notes = checkpoint.load_part(module, tensors, str(weights), torchvision_zoo.as_built_today) if weights is not None else ()
     entry = entry or torchvision_zoo.usual(name, given)
     rules = torchvision_zoo.rules(entry, given.get("image_size"))
     labels = tuple(entry.meta["categories"]) if "num_classes" not in (arguments or {}) else None
     specs = (InputSpec("input", (3, rules.height, rules.width)),)
     return Network(target, name, module, specs, rules, Output("softmax", labels), None, weights, notes=notes)
+
+
+def _trained_as(name: str, weights: Path | None) -> tuple[checkpoint.Checkpoint, Path] | None:
+    """The checkpoint that `train` wrote of a network of that name, if `weights` is one: it knows its head, classes and input."""
+    if weights is None or not weights.is_file() or not checkpoint_kind.is_safetensors(weights):
+        return None
+    kept = checkpoint.load_checkpoint_or_none(weights)
+    return (kept, weights) if kept is not None and kept.architecture == name else None
 
 
 def _from_module(request: Request, module: nn.Module, fallback: Sequence[InputSpec]) -> Network:
@@ -262,7 +274,10 @@ def _from_callable(request: Request, factory: Any, name: str, fallback: Sequence
         if request.arguments:
             raise InputError(f"{request.target} is a network already: --arg has nothing to go to", "drop --arg")
         return _ready_made(request, factory, name, OWN_WEIGHTS, fallback)
-    module = _call(factory, request.arguments or {}, request.target)
+    kept = _trained_as(own.known_as(request.target, factory), request.checkpoint)
+    if kept is not None:
+        return _rebuilt(*kept, None, request.arguments, request.target, factory)
+    module = call(factory, request.arguments or {}, request.target)
     return _of_users(request, module, name, (OWN_WEIGHTS,), fallback)
 
 
@@ -278,41 +293,6 @@ def _of_users(request: Request, module: nn.Module, name: str, notes: tuple[str, 
     specs = input_specs.of_module(module.eval(), request.input_shapes, request.input_dtypes, fallback, target, given)
     rules = ArrayInput(specs[0].shape, str(specs[0].dtype).removeprefix("torch."))
     return Network(target, name, module, specs, rules, Output("none"), None, weights, notes=notes)
-
-
-def _import(found: Target, target: str) -> Any:
-    """The callable of a TARGET, from the current folder or wherever else Python finds its module."""
-    module_name, attribute = found.package, found.name
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        missing = error.name or module_name
-        if missing == module_name or module_name.startswith(f"{missing}."):
-            raise InputError(f"cannot import {module_name!r} for {target}", "is the file in this folder or installed?") from error
-        raise InputError(f"{target} needs the package {missing!r}, which is not installed", f"pip install {missing}") from error
-    except (Exception, SystemExit) as error:
-        raise InputError(f"importing {module_name!r} for {target} raised {type(error).__name__}: {error}") from error
-    if not hasattr(module, attribute):
-        public = [n for n in vars(module) if not n.startswith("_")]
-        near = difflib.get_close_matches(attribute, public, n=3)
-        raise InputError(f"{module_name!r} has no {attribute!r}", f"did you mean {', '.join(near)}?" if near else "")
-    return getattr(module, attribute)
-
-
-def _call(factory: Any, arguments: Mapping[str, Any], target: str) -> nn.Module:
-    if not callable(factory):
-        raise InputError(
-            f"{target} is no callable but a {type(factory).__name__}", "name a class or function that returns a module"
-        )
-    try:
-        module = factory(**arguments)
-    except (Exception, SystemExit) as error:
-        raise InputError(
-            f"calling {target} raised {type(error).__name__}: {error}", "pass arguments with --arg key=value"
-        ) from error
-    if not isinstance(module, nn.Module):
-        raise InputError(f"{target} returned a {type(module).__name__}, not a torch.nn.Module")
-    return ready_made.unwrapped(module, target)
 
 
 def _rules_for(rules: ImageInput | ArrayInput, spec: InputSpec) -> ImageInput | ArrayInput:

@@ -75,6 +75,23 @@ def open_image(source: Any, max_pixels: int = MAX_PIXELS) -> Image:
 
 def image_mode(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> str:
     """Pillow's name of the channels, such as "RGB", from the first bytes alone. Raises `ImageError`; the pixels may be damaged."""
+    mode: str = _described(path, max_pixels).mode
+    return mode
+
+
+def image_size(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(width, height) as EXIF turns it, from the first bytes alone. Raises `ImageError`; the pixels may be damaged."""
+    image = _described(path, max_pixels)
+    try:
+        turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
+    except Exception:  # damaged EXIF turns nothing, as in preprocessing
+        turned = False
+    width, height = image.size
+    return (height, width) if turned else (width, height)
+
+
+def _described(path: str | os.PathLike[str], max_pixels: int) -> Image:
+    """An image whose header was read, of a file that is closed again."""
     name = shown(path)
     try:
         with open(path, "rb") as stream:  # noqa: PTH123  # as Pillow does, for any path that is one
@@ -82,10 +99,9 @@ def image_mode(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> st
             stream.seek(0)
             image = _opened(start, stream, name)
             _check_size(image.size, name, max_pixels)
-            mode: str = image.mode
     except OSError as error:
         raise ImageError(f"{name} cannot be read ({first_line(error, 120)})", "check the path") from error
-    return mode
+    return image
 
 
 def _decode(data: bytes, name: str, max_pixels: int) -> Image:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deploykit.datasets import IGNORED
+
 SHIFT = 1 / 8  # of the side, each way
 TURN = math.radians(10)
 SCALE = 0.1
@@ -19,8 +21,26 @@ def augment(images: Tensor, kind: str, fill: Tensor) -> Tensor:
     images: float (batch, channels, height, width). fill: (channels,), the value of the background, which comes in where an
     image moves away. Raises `ValueError` for an unknown kind.
     """
+    grid = _drawn(images, kind)
+    return images if grid is None else _moved(images, grid, fill)
+
+
+def augment_pair(images: Tensor, masks: Tensor, kind: str, fill: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for images and their masks, int64 (batch, height, width) of the same size: both move alike.
+
+    Where a mask moves away, pixels come in that do not count.
+    """
+    grid = _drawn(images, kind)
+    if grid is None:
+        return images, masks
+    moved = F.grid_sample(masks[:, None].float() - IGNORED, grid, mode="nearest", align_corners=False) + IGNORED
+    return _moved(images, grid, fill), moved[:, 0].round().long()
+
+
+def _drawn(images: Tensor, kind: str) -> Tensor | None:
+    """Where each pixel comes from, (batch, height, width, 2) as `grid_sample` takes it; `None` where nothing moves."""
     if kind == "none":
-        return images
+        return None
     if kind not in ("shift", "affine", "crop-flip"):
         raise ValueError(f"unknown augmentation {kind!r}")
     batch = images.shape[0]
@@ -33,7 +53,10 @@ def augment(images: Tensor, kind: str, fill: Tensor) -> Tensor:
         mirror = torch.where(torch.rand(batch) < 0.5, -1.0, 1.0)
     shift = torch.stack([_uniform(batch, 2 * SHIFT), _uniform(batch, 2 * SHIFT)], dim=1)
     theta = _affine(turn, scale, mirror, shift).to(images.device)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.affine_grid(theta, list(images.shape), align_corners=False)
+
+
+def _moved(images: Tensor, grid: Tensor, fill: Tensor) -> Tensor:
     background = fill.to(images).view(1, -1, 1, 1)
     # grid_sample pads with zeros, so the background is moved to zero and back.
     return F.grid_sample(images - background, grid, align_corners=False) + background

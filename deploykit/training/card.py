@@ -9,6 +9,7 @@ from typing import Any
 
 from deploykit.errors import counted
 from deploykit.training.score import Confusion
+from deploykit.training.tasks import SHARES, ious
 
 MOST_CLASSES = 20  # of more, the matrix is too wide to be read, and only the worst classes are listed
 PAIRS = 10  # mix-ups that are listed where there is no matrix
@@ -38,7 +39,7 @@ def _lines(
     result: Mapping[str, Any], run: Mapping[str, Any], made_with: Mapping[str, str], background: Background
 ) -> Iterator[str]:
     recipe, metrics, metric = run["recipe"], result["metrics"], result["metric"]
-    shown = {"accuracy": "{:.1%}", "mse": "{:.4g}"}[metric]
+    shown = "{:.1%}" if metric in SHARES else "{:.4g}"
     begun = "fresh weights" if background.init is None else f"the weights in {_code(background.init.name)} (`--init`)"
     yield from (f"# {result['name']}", "")
     yield (
@@ -46,16 +47,26 @@ def _lines(
         f"seed {run['seed']}, from {begun}."
         + (f" Kept: the weights of epoch {background.best_epoch}, the best on validation." if background.best_epoch else "")
     )
-    yield from ("", f"| split | {metric} |", "|---|---:|")
+    yield from ("", f"| split | {metric.replace('_', ' ')} |", "|---|---:|")
     yield from (f"| {split} | {shown.format(value)} |" for split, value in metrics.items())
     yield ""
     if background.confusion:
-        yield from _classes(background)
+        yield from _pixels(background) if metric == "mean_iou" else _classes(background)
     yield "Recipe: " + ", ".join(f"{key} {value}" for key, value in recipe.items() if value is not None and key != "dataset") + "."
     yield from ("", "Arguments: " + (", ".join(f"{key}={value}" for key, value in run["arguments"].items()) or "none") + ".")
     yield from ("", "Made with " + ", ".join(f"{name} {version}" for name, version in made_with.items()) + ".")
     if result["history"]:
         yield from ("", "![curves](curves.png)")
+
+
+def _pixels(background: Background) -> Iterator[str]:
+    """Intersection over union per class of the test split."""
+    names = [_cell(name) for name in background.classes]
+    names += [str(number) for number in range(len(names), len(background.confusion))]
+    yield from ("## Test, class by class", "", "| class | IoU | pixels |", "|---|---:|---:|")
+    for index, found in enumerate(ious(background.confusion)):
+        yield f"| {names[index]} | {'-' if found is None else f'{found:.1%}'} | {sum(background.confusion[index]):,} |"
+    yield ""
 
 
 def _classes(background: Background) -> Iterator[str]:

@@ -8,35 +8,36 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
-from deploykit import architectures, datasets, files
 from deploykit import arguments as read
+from deploykit import files
 from deploykit.architectures import ImageInput
 from deploykit.arguments import StrPath
 from deploykit.errors import DatasetError, TrainingDiverged
-from deploykit.network import checkpoint
+from deploykit.network import checkpoint, heads
+from deploykit.network.own import is_own
 from deploykit.progress import Progress
 from deploykit.training import record, score
-from deploykit.training.augment import augment
+from deploykit.training.augment import augment, augment_pair
 from deploykit.training.batches import Batches
 from deploykit.training.card import Background
 from deploykit.training.optimization import Optimization, Order, mix, optimizer_of, schedule
-from deploykit.training.plan import Plan, checkpoint_of, fit_arguments, fit_colours, initialize, plain
+from deploykit.training.plan import Plan, checkpoint_of, plain
+from deploykit.training.preparing import begun, body_of, goal_of, name_of, of_architecture, of_own, size, unit
 from deploykit.training.processes import Deterministic, Interruptible, Processes, processes_for, together, world_size
 from deploykit.training.result import TrainingResult
 from deploykit.training.score import Score
 from deploykit.training.state import State
+from deploykit.training.tasks import score_of
 
 CHECK_LOSS_EVERY = 25  # steps; reading the loss makes a GPU wait
 
@@ -57,9 +58,15 @@ def train(
     patience: int | None = None,
     out: StrPath | None = None,
     arguments: Mapping[str, Any] | None = None,
+    image: int | str | Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> TrainingResult:
-    """Train an architecture by its recipe; write ``model.safetensors``, history, curves and a card into `out`.
+    """Train a network; write ``model.safetensors``, history, curves and a card into `out`.
+
+    `name`: an architecture, which has a recipe; or `torchvision:NAME` or your own `package.module:callable`, which learn from
+    `data` by a recipe for any network. Such a one gets a head for the classes or values of the data, and images of a size that it
+    takes: `image`, pixels of a side or (height, width), where that is not found out. With `init` its body stays as it is in the
+    first epoch.
 
     Anything left at `None` comes from the recipe. Where `data` has images in colour and `arguments` do not say `in_channels`, the
     network gets 3 of them if it can, and the result's `notes` say so.
@@ -72,7 +79,7 @@ def train(
     Raises `UnknownName`, `InputError`, `DatasetError`, `CheckpointError` before anything is written, `OutputError` for a
     folder that cannot be written, `TrainingDiverged` when the loss or a metric is no longer finite, `DeviceUnavailable`.
     """
-    architecture = architectures.get(read.text(name, "name", "lenet5"))
+    name = name_of(name)
     lr, limit, patience = read.real(lr, "lr", above=True), read.whole(limit, "limit", 1), read.whole(patience, "patience", 1)
     epochs, batch_size = read.whole(epochs, "epochs"), read.whole(batch_size, "batch_size", 1)
     init, home, told = read.path_or_none(init, "init"), read.path_or_none(out, "out"), read.progress(progress)
@@ -81,13 +88,16 @@ def train(
     source = None if data is None else str(read.path(data, "data"))
     chosen = {"dataset": source, "epochs": epochs, "batch_size": batch_size, "lr": lr}
     changes: dict[str, Any] = {k: plain(v) for k, v in chosen.items() if v is not None}
-    recipe = replace(architecture.recipe, **changes)
-    dataset = datasets.load(recipe.dataset, plain(limit))
-    given, notes = fit_colours(architecture, dataset if source is not None else None, plain(arguments or {}), init)
-    arguments = fit_arguments(architecture, dataset, given)
+    asked = (name, source, plain(arguments or {}), init, plain(limit), changes, size(image), plain(seed))
+    own = is_own(name)
+    architecture, recipe, dataset, arguments, head, notes = of_own(*asked) if own else of_architecture(*asked)
     folder = home or checkpoint.folder_of(name)
     limits = (plain(limit), plain(patience))
-    plan = Plan(architecture, recipe, dataset, arguments, plain(seed), precision, *limits, folder, notes, init)
+    goal, remarks = goal_of(recipe, dataset, source is not None, head)
+    plan = Plan(
+        architecture, recipe, dataset, arguments, plain(seed), precision, *limits, folder, (*notes, *remarks), init, goal,
+        own, head,
+    )  # fmt: skip
     plan.check()
     torch.manual_seed(plan.seed)
     network = architecture.create(arguments)
@@ -95,8 +105,10 @@ def train(
         raise DatasetError(
             f"{name} has BatchNorm, which cannot learn from a batch of one", "use 2 samples or more, and --batch-size 2 or more"
         )
+    if head is not None and head.scaled:
+        heads.rescale(network, head, *unit(dataset))
     if init is not None:
-        plan = replace(plan, notes=(*plan.notes, *initialize(network, init, plan)))
+        plan = begun(network, init, plan)
     files.writable_file(folder / checkpoint.NAME)
     state = State.load(plan, network) if resume else State()
     if state.finished is not None:
@@ -126,7 +138,8 @@ def _run(plan: Plan, network: nn.Module, state: State, processes: Processes, pro
                     break
                 order.epoch = epoch
                 torch.manual_seed(mix(plan.seed, epoch, processes.rank))
-                loss = _train_epoch(model, loader, optimization, plan, processes, progress, interrupt)
+                body = body_of(network, plan) if plan.frozen and epoch == 0 else ([], [])
+                loss = _train_epoch(model, loader, optimization, plan, processes, progress, interrupt, body)
                 processes.agree(network)
                 validation = _evaluate(network, batches["validation"], "validation", plan, processes)
                 seconds = time.perf_counter() - began
@@ -149,18 +162,27 @@ def _train_epoch(
     processes: Processes,
     progress: Progress,
     interrupt: Interruptible,
+    frozen: tuple[Sequence[nn.Parameter], Sequence[nn.Module]] = ((), ()),
 ) -> float:
-    """One pass over the training split; gives the mean loss. Raises `TrainingDiverged`."""
+    """One pass over the training split; gives the mean loss. Raises `TrainingDiverged`.
+
+    `frozen`: parameters that do not learn, and modules of which those that count statistics do not either.
+    """
     model.train()
+    for module in frozen[1]:
+        if isinstance(module, _BatchNorm):
+            module.eval()
     fill = background(plan.input)
     total, steps = torch.zeros((), device=processes.device), 0
     for batch in loader:
         inputs, targets = (tensor.to(processes.device) for tensor in batch)
-        if plan.recipe.augment != "none":
+        if plan.goal.task == "segmentation":
+            inputs, targets = augment_pair(inputs, targets, plan.recipe.augment, fill)
+        elif plan.recipe.augment != "none":
             inputs = augment(inputs, plan.recipe.augment, fill)
         with processes.autocast():
-            loss = _loss(model(inputs), targets, plan)
-        optimization.step(loss, plan.recipe.clip_norm)
+            loss = plan.goal.loss(heads.first(model(inputs)), targets)
+        optimization.step(loss, plan.recipe.clip_norm, frozen[0])
         total += loss.detach()
         steps += 1
         interrupt.check()
@@ -179,12 +201,6 @@ def _require_finite(value: float, what: str, plan: Plan) -> None:
         )
 
 
-def _loss(outputs: Tensor, targets: Tensor, plan: Plan) -> Tensor:
-    if plan.classification:
-        return F.cross_entropy(outputs.float(), targets)
-    return F.mse_loss(outputs.float(), targets.reshape(outputs.shape))
-
-
 @torch.no_grad()
 def _evaluate(network: nn.Module, batches: Batches, split: str, plan: Plan, processes: Processes) -> Score:
     """Accuracy or mean squared error over a split; every sample is counted once, in whatever process it lands.
@@ -193,30 +209,30 @@ def _evaluate(network: nn.Module, batches: Batches, split: str, plan: Plan, proc
     `argmax` would take for a class, or the error is not finite.
     """
     network.eval()
+    goal = plan.goal
+    counted = goal.task == "segmentation" or (goal.task == "classification" and split == "test")
     sums: list[Tensor] = []
     pairs: list[Tensor] = []
     classes = 0
     for indices in processes.shard(len(batches)):
         inputs, targets = (tensor.to(processes.device) for tensor in batches.__getitems__(indices))
-        outputs = network(inputs).float()
-        if plan.classification:
-            classes, answers = outputs.shape[1], outputs.argmax(dim=1)
-            right = torch.where(outputs.isnan().any(), torch.nan, (answers == targets).sum().float())
-            sums.append(torch.stack([right, F.cross_entropy(outputs, targets, reduction="sum")]))
-            pairs.append(score.pairs(targets, answers, classes))
-        else:
-            error = ((outputs - targets.reshape(outputs.shape)) ** 2).mean(dim=tuple(range(1, outputs.ndim))).sum()
-            sums.append(torch.stack([error, error]))
+        outputs = heads.first(network(inputs)).float()
+        sums.append(goal.sums(outputs, targets))
+        if counted:
+            classes = outputs.shape[1]
+            pairs.append(goal.pairs(outputs, targets))
     mine = torch.stack(sums).double().sum(dim=0).tolist() if sums else [0.0, 0.0]
     total, loss, samples = processes.total(*mine, len(batches) / processes.world_size)
-    count = max(round(samples), 1)
-    _require_finite(total / count, f"{split} {plan.metric}", plan)
-    if split != "test" or not plan.classification:
-        return Score(total / count, loss / count)
-    known, by = processes.total(classes, bool(classes))  # a process without samples does not know how many classes there are
-    classes = round(known / max(by, 1))
-    counts = processes.total(*(torch.stack(pairs).sum(dim=0).tolist() if pairs else [0.0] * classes**2))
-    return Score(total / count, loss / count, score.confusion(counts, classes))
+    found: score.Confusion = ()
+    if counted:
+        known, by = processes.total(classes, bool(classes))  # a process without samples does not know how many classes there are
+        classes = round(known / max(by, 1))
+        found = score.confusion(
+            processes.total(*(torch.stack(pairs).sum(dim=0).tolist() if pairs else [0.0] * classes**2)), classes
+        )
+    result = score_of(goal, (total, loss), round(samples), found)
+    _require_finite(result.value, f"{split} {plan.metric}", plan)
+    return result
 
 
 def _finish(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,12 +54,16 @@ class Optimization:
     scheduler: LambdaLR
     scaler: torch.amp.GradScaler
 
-    def step(self, loss: Tensor, clip_norm: float | None) -> None:
+    def step(self, loss: Tensor, clip_norm: float | None, frozen: Sequence[nn.Parameter] = ()) -> None:
         """Backward pass, gradients clipped to the norm `clip_norm` over all parameters, one step of the optimizer.
 
+        `frozen`: parameters that stay as they are. Their gradients are made and dropped, for several processes have to agree on
+        which ones there are; without a gradient no optimizer touches a parameter or what it remembers of it.
         Where gradients overflow in float16 the scaler skips the optimizer's step, and so does the schedule.
         """
         self.scaler.scale(loss).backward()
+        for parameter in frozen:
+            parameter.grad = None
         if clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_([p for group in self.optimizer.param_groups for p in group["params"]], clip_norm)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,22 @@ from deploykit.architectures import Architecture, ImageInput, Recipe
 from deploykit.datasets import Dataset, in_colour
 from deploykit.errors import CheckpointError, DatasetError, InputError, counted
 from deploykit.network import checkpoint, checkpoint_kind
+from deploykit.network import torchvision as torchvision_zoo
+from deploykit.network.heads import Head
 from deploykit.training import record
+from deploykit.training.tasks import Goal
+
+UNBALANCED = 2  # times as many samples as in the smallest class
+MOST_WEIGHT = 10.0  # of a class, beside the largest one's
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that decides a run's result."""
+    """All that decides a run's result.
+
+    `goal`: what is learned. `own`: the network is not one of deploykit's; `head`: of such a one, the layer that was put in the
+    place of its last one. `frozen`: in the first epoch nothing but the head learns.
+    """
 
     architecture: Architecture
     recipe: Recipe
@@ -34,6 +44,10 @@ class Plan:
     folder: Path
     notes: tuple[str, ...] = ()
     init: Path | None = None
+    goal: Goal = field(default_factory=lambda: Goal("classification"))
+    own: bool = False
+    head: Head | None = None
+    frozen: bool = False
 
     @property
     def input(self) -> Any:
@@ -42,13 +56,13 @@ class Plan:
 
     @property
     def classification(self) -> bool:
-        """Whether the loss is cross-entropy, and the metric accuracy."""
+        """Whether the loss is cross-entropy, per sample or per pixel."""
         return self.recipe.loss == "cross-entropy"
 
     @property
     def metric(self) -> str:
-        """The name of what is measured on a split: "accuracy" (0..1) or "mse"."""
-        return "accuracy" if self.classification else "mse"
+        """The name of what is measured on a split, see `Goal`."""
+        return self.goal.metric
 
     def check(self) -> None:
         """Raise `InputError` or `DatasetError` for numbers and data that cannot be trained with, or not be recorded."""
@@ -88,7 +102,9 @@ class Plan:
 
     def fingerprint(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed."""
+        decided = {"input": asdict(self.input), "head": self.head and self.head.document()} if self.own else {}
         return {
+            **decided,
             "architecture": self.architecture.name,
             "arguments": dict(self.arguments),
             "recipe": asdict(self.recipe),
@@ -165,6 +181,8 @@ def initialize(network: nn.Module, path: Path, plan: Plan) -> tuple[str, ...]:
     """
 
     def fitted(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if plan.own:
+            return _with_own_head(torchvision_zoo.as_built_today(tensors, wanted), wanted, plan)
         return _with_fresh_head(tensors, wanted, path, plan.arguments.get("classes"))
 
     return checkpoint.load_part(network, checkpoint.read_all(path), str(path), fitted)
@@ -190,6 +208,35 @@ def _with_fresh_head(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
     return given
 
 
+def _with_own_head(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
+    """`tensors`, with the network's own in the place of its head's where the file has another head."""
+    if plan.head is None:
+        return dict(tensors)
+    head = {name: tensor for name, tensor in wanted.items() if name.startswith(f"{plan.head.module}.")}
+    if all(name in tensors and tensors[name].shape == tensor.shape for name, tensor in head.items()):
+        return dict(tensors)
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(f"{plan.head.module}.")} | head
+
+
+def class_weights(dataset: Dataset) -> tuple[tuple[float, ...] | None, tuple[str, ...]]:
+    """How much each class counts in the loss where some are rare, so that no class is learned by leaving it out; and a remark.
+
+    1 on average over the samples. `None` where the largest class has no more than twice the samples of the smallest.
+    """
+    if dataset.task != "classification" or dataset.classes is None:
+        return None, ()
+    counts = np.bincount(dataset.train.targets, minlength=len(dataset.classes))
+    present = counts[counts > 0]
+    if len(present) < 2 or present.max() <= UNBALANCED * present.min():
+        return None, ()
+    weights = np.where(counts > 0, np.minimum(present.max() / np.maximum(counts, 1), MOST_WEIGHT), 1.0)
+    weights /= (weights * counts).sum() / counts.sum()
+    largest, smallest = int(counts.argmax()), int(np.where(counts > 0, counts, counts.max() + 1).argmin())
+    shown = " and ".join(f"{counts[index]:,} {dataset.classes[index]}" for index in (largest, smallest))
+    note = f"the classes are unbalanced ({shown}): the rare ones count more in the loss"
+    return tuple(round(float(weight), 6) for weight in weights), (note,)
+
+
 def checkpoint_of(plan: Plan, network: nn.Module, metrics: Mapping[str, Any]) -> checkpoint.Checkpoint:
     """The network as it stands, with all that is needed to rebuild it."""
     return checkpoint.Checkpoint(
@@ -198,6 +245,8 @@ def checkpoint_of(plan: Plan, network: nn.Module, metrics: Mapping[str, Any]) ->
         input=plan.input,
         tensors=network.state_dict(),
         classes=plan.dataset.classes if plan.classification else None,
+        head=plan.head,
+        task=plan.goal.task,
         loss=plan.recipe.loss,
         dataset=plan.dataset.name,
         recipe=asdict(plan.recipe),

@@ -12,10 +12,11 @@ from typing import Any
 
 from deploykit import files
 from deploykit._version import __version__
-from deploykit.reports import Lines, curves
+from deploykit.reports import Kind, Lines, curves
 from deploykit.training import card
 from deploykit.training.card import Background
 from deploykit.training.result import TrainingResult
+from deploykit.training.tasks import SHARES
 
 HISTORY = "history.json"
 FILES = (HISTORY, "history.csv", "curves.png", "card.md")
@@ -69,13 +70,14 @@ def _csv(history: list[dict[str, float]]) -> str:
 
 
 def _curves(result: Mapping[str, Any], background: Background) -> bytes:
-    """The losses, and for a classifier the accuracy beside them."""
+    """The losses, and the metric beside them where that is another number."""
     history, metric = result["history"], result["metric"]
     epochs = [row["epoch"] for row in history]
-    loss = "validation_loss" if metric == "accuracy" else f"validation_{metric}"
+    loss = f"validation_{metric}" if metric == "mse" else "validation_loss"
     losses = {"training": [row["loss"] for row in history], "validation": [row.get(loss) for row in history]}
     panels = [Lines("loss", epochs, losses, from_zero=True)]
-    if metric == "accuracy":
-        reached = [row["validation_accuracy"] for row in history]
-        panels.append(Lines("validation accuracy", epochs, {"validation": reached}, "percent", first_colour=1))
+    if metric != "mse":
+        reached = [row[f"validation_{metric}"] for row in history]
+        kind: Kind = "percent" if metric in SHARES else "number"
+        panels.append(Lines(f"validation {metric.replace('_', ' ')}", epochs, {"validation": reached}, kind, first_colour=1))
     return curves(f"{result['name']} on {background.dataset}", panels, background.best_epoch)

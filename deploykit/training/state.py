@@ -18,6 +18,7 @@ from deploykit.training import earlier, record
 from deploykit.training.optimization import Optimization
 from deploykit.training.plan import Plan, checkpoint_of
 from deploykit.training.result import TrainingResult
+from deploykit.training.tasks import HIGHER_IS_BETTER
 
 
 @dataclass
@@ -91,14 +92,14 @@ class State:
     ) -> None:
         """Take in an epoch's result; keep its weights if they are the best so far (on a tie the later ones: lower loss).
 
-        `validation_loss` is kept where it is another number than the metric, `validation`: for classifiers.
+        `validation_loss` is kept where it is another number than the metric, `validation`.
         """
         self.epoch, self.seconds = epoch + 1, seconds
         row = {"epoch": epoch + 1, "loss": loss, f"validation_{plan.metric}": validation, "seconds": seconds}
-        if plan.classification and validation_loss is not None and math.isfinite(validation_loss):
+        if plan.metric != "mse" and validation_loss is not None and math.isfinite(validation_loss):
             row["validation_loss"] = validation_loss
         self.history.append(row)
-        better = math.isnan(self.best_value) or no_worse(validation, self.best_value, plan.classification)
+        better = math.isnan(self.best_value) or no_worse(validation, self.best_value, plan.metric in HIGHER_IS_BETTER)
         self.stale = 0 if better and validation != self.best_value else self.stale + 1
         if better:
             self.best_value, self.best_epoch = validation, epoch + 1

@@ -105,7 +105,7 @@ def labelled_split(network: Described, data: str | None = None) -> tuple[Split, 
     """
     if data is not None:
         dataset = datasets.load(data)
-        return dataset.test, dataset.classes is not None
+        return dataset.test, dataset.task == "classification"
     for known in dict.fromkeys(filter(None, (network.data, network.dataset))):
         try:
             dataset = datasets.load(known)
@@ -113,7 +113,7 @@ def labelled_split(network: Described, data: str | None = None) -> tuple[Split, 
             continue  # a folder of the machine that trained it, or a download without a network
         labels = network.output.labels if network.output else None
         if dataset.classes == labels or None in (dataset.classes, labels):
-            return dataset.test, dataset.classes is not None
+            return dataset.test, dataset.task == "classification"
     return None
 
 

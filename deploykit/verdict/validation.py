@@ -184,13 +184,18 @@ def _origin(file: Path, asked: Request) -> Network:
     name = provenance.get("network")
     if not isinstance(name, str) or not name:
         raise InputError(f"{file} does not say which network it is", f"name it: deploykit validate {file} --against TARGET")
+    digest = provenance.get("checkpoint_sha256")
+    beside = asked.checkpoint or file.with_name(checkpoints.NAME)
+    if not _is_shipped(name) and digest is not None and beside.is_file() and files.sha256(beside) == digest:
+        # That checkpoint says how its network is made, and whether it may be is asked there.
+        found = targets.resolve(replace(asked, target=str(beside), checkpoint=None, arguments=None))
+        return _require_same_inputs(file, provenance, found, asked)
     if not _is_shipped(name):
         raise InputError(
             f"{file} says that it was made from {name[:80]!r}, a network of your own; a file may not choose what code runs",
             f"name it: deploykit validate {file} --against package.module:{name[:80]}",
         )
     _require_arguments(file, provenance, asked)
-    digest = provenance.get("checkpoint_sha256")
     if digest is None and asked.checkpoint is None:
         seed = provenance.get("seed")
         known = seed if isinstance(seed, int) and 0 <= seed < 1 << 32 else 0

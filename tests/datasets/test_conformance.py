@@ -9,7 +9,7 @@ from deploykit import architectures, datasets
 from deploykit.datasets import Dataset, Split
 from deploykit.errors import DatasetError, UnknownName
 
-NEED_FILES = {"mnist", "fashion-mnist", "cifar10", "folder"}
+NEED_FILES = {"mnist", "fashion-mnist", "cifar10", "folder", "masks", "arrays"}
 EMBEDDED = [name for name in datasets.names() if name not in NEED_FILES]
 
 

@@ -22,7 +22,7 @@ def network(value, classes=3, width=4):
 def started(tmp_path, kept, wanted, classes):
     path = tmp_path / "w.pt"
     torch.save(kept.state_dict(), path)
-    initialize(wanted, path, SimpleNamespace(arguments={"classes": classes}))
+    initialize(wanted, path, SimpleNamespace(arguments={"classes": classes}, own=False))
     return {name: sorted(set(tensor.flatten().tolist())) for name, tensor in wanted.state_dict().items()}
 
 
