@@ -50,12 +50,12 @@ def load(folder: Path | None = None) -> Dataset:
     if parts["train"] is None:
         raise DatasetError(f"{folder} has the arrays {', '.join(sorted(found))[:120] or 'of no name'}, not x and y", HOW)
     parts |= {name: _pair(found, folder, tuple(f"_{each}" for each in ends)) for name, ends in OTHERS.items()}
+    classes = _classes([pair[1] for pair in parts.values() if pair is not None], folder)
     for index, name in enumerate(OTHERS):
         train = parts["train"]
         if parts[name] is None and train is not None:
             parts["train"], parts[name] = _divided(train, HELD_OUT / (1 - index * HELD_OUT), SEED + index)
     given = {name: pair for name, pair in parts.items() if pair is not None}
-    classes = _classes([y for _, y in given.values()], folder)
     splits = {name: _split(*pair, classes is not None) for name, pair in given.items()}
     return Dataset(title(folder).replace("folder", "file", 1), splits["train"], splits["validation"], splits["test"], classes)
 
@@ -69,7 +69,7 @@ def _pair(found: dict[str, NDArray[Any]], file: Path, ends: tuple[str, ...]) -> 
     x, y = found[name[0]], found[name[1]]
     if not x.ndim or not y.ndim or len(x) != len(y) or not len(x):
         raise DatasetError(
-            f"{file} has {name[0]} of shape {x.shape} and {name[1]} of shape {y.shape}", "one target for each sample"
+            f"{file} has {name[0]} of shape {x.shape} and {name[1]} of shape {y.shape}", "give one target for each sample"
         )
     for array, called in ((x, name[0]), (y, name[1])):
         if array.dtype.kind == "f" and not np.isfinite(array).all():
