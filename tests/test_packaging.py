@@ -28,7 +28,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     sources = {
         str(p.relative_to(ROOT / "deploykit"))
         for p in (ROOT / "deploykit").rglob("*")
-        if p.suffix in (".py", ".css", ".js", ".typed")
+        if p.suffix in (".py", ".css", ".js", ".html", ".typed")
     }
     assert inside == sources
 

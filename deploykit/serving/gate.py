@@ -17,8 +17,7 @@ from deploykit.serving.app import Service, refused
 from deploykit.serving.refusals import Refusal
 
 # Whoever looks whether the server lives has no token; the page asks for one itself.
-OPEN = ("/v2/health/live", "/v2/health/ready", "/")
-OPEN_FOLDER = "/page/"
+OPEN = ("/v2/health/live", "/v2/health/ready", "/", "/page/page.js", "/page/style.css")
 MAX_TOKEN_FILE = 1 << 16
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -104,7 +103,7 @@ class Gate:
 
     def _may_pass(self, scope: Scope) -> bool:
         path = scope["path"]
-        if self._tokens is None or path in OPEN or path.startswith(OPEN_FOLDER):
+        if self._tokens is None or path in OPEN:
             return True
         headers = [value for name, value in scope["headers"] if name == b"authorization"]
         return len(headers) == 1 and self._tokens.accept(headers[0])

@@ -20,6 +20,7 @@ from typing import Any
 import uvicorn
 
 from deploykit.errors import DependencyMissing, InputError, first_line
+from deploykit.serving import beside as pages
 from deploykit.serving.app import Service, application
 from deploykit.serving.bodies import Limits
 from deploykit.serving.gate import Gate, Tokens
@@ -93,7 +94,9 @@ def serve(
         service = Service(models, options.limits, options.allow_reload)
         try:
             server = _Server(
-                _config(Gate(application(service), service, tokens, access_log), options), service, options.drain_delay
+                _config(Gate(application(service, pages.routes(service)), service, tokens, access_log), options),
+                service,
+                options.drain_delay,
             )
             asyncio.run(server.run_on(sock, options, certificate, tokens, grpc_side, started))
         finally:

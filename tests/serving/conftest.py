@@ -58,9 +58,10 @@ def service(repository):
 def client(service):
     from starlette.testclient import TestClient
 
+    from deploykit.serving import beside
     from deploykit.serving.app import application
 
-    with TestClient(application(service)) as client:
+    with TestClient(application(service, beside.routes(service))) as client:
         yield client
 
 
