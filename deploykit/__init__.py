@@ -8,6 +8,7 @@ Every command of the command line has its twin here::
     deploykit.export("lenet5")                      # -> ExportResult
     deploykit.validate("trained/lenet5/model.onnx") # -> Verdict
     deploykit.profile("lenet5")                     # -> Profile
+    deploykit.tune("lenet5")                        # -> TuneResult
     deploykit.Predictor("trained/lenet5/model.onnx").predict("three.png")
 
 `export`, `validate` and `profile` take an `nn.Module` too, paths are `str` or `Path`, and `print(result)` shows what the
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from deploykit.simplifier import simplify as simplify
     from deploykit.training import TrainingResult as TrainingResult
     from deploykit.training import train as train
+    from deploykit.tuner import TuneResult as TuneResult
+    from deploykit.tuner import tune as tune
     from deploykit.verdict import Verdict as Verdict
     from deploykit.verdict import validate as validate
 
@@ -65,6 +68,7 @@ __getattr__, __dir__, __all__ = attach(
         "runtime": ["Diagnosis", "Prediction", "Predictions", "Predictor", "doctor", "predict"],
         "simplifier": ["Simplified", "simplify"],
         "training": ["TrainingResult", "train"],
+        "tuner": ["TuneResult", "tune"],
         "verdict": ["Verdict", "validate"],
     },
 )

@@ -1,0 +1,154 @@
+"""What the search asks of the world: make a file, time it beside the others, compare its answers. `Bench` is the real one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+
+from deploykit import backends, onnx_file
+from deploykit.backends import Engine
+from deploykit.errors import DeploykitError
+from deploykit.profiler.benchmark.latency import measure_latency
+from deploykit.profiler.subjects import Subject
+from deploykit.progress import Progress
+from deploykit.tuner.journal import Journal
+from deploykit.tuner.judging import Answers, Budget, judge
+from deploykit.tuner.result import Candidate, Judged, Timing
+from deploykit.tuner.samples import Part, Parts
+
+CHUNK = 32  # samples at once where answers are compared
+Build = Callable[[], onnx.ModelProto]
+
+
+class Instruments(Protocol):
+    """What a search can ask."""
+
+    def now(self) -> float:
+        """Seconds since the tuning began, those before a kill included."""
+
+    def make(self, build: str, how: Build) -> None:
+        """Make the file of that name, unless it is there. Raises what `how` raises."""
+
+    def size(self, build: str) -> int:
+        """The bytes of a file that was made."""
+
+    def time(self, baseline: Candidate, candidates: Sequence[Candidate], seconds: float) -> list[Timing]:
+        """All of them interleaved for about so many seconds; the baseline first in the answer."""
+
+    def judge(self, candidate: Candidate, part: str) -> Judged:
+        """The answers of a candidate to the samples of "selection" or "proof", compared with those of the given file."""
+
+
+class Bench:
+    """The real instruments. Every answer is kept in a journal, so that a run that was killed goes on where it was."""
+
+    def __init__(
+        self, file: Path, folder: Path, parts: Parts, baseline: Candidate, budget: Budget, journal: Journal, device: str,
+        progress: Progress,
+    ) -> None:  # fmt: skip
+        self._file, self._folder, self._parts, self._baseline = file, folder, parts, baseline
+        self._budget, self._journal, self._device, self._progress = budget, journal, device, progress
+        self._began = time.monotonic() - journal.seconds
+        self._expected: dict[str, Answers] = {}
+
+    def now(self) -> float:
+        """See `Instruments.now`."""
+        return time.monotonic() - self._began
+
+    def path(self, build: str) -> Path:
+        """Where the file of that name lies."""
+        return self._file if build == "fp32" else self._folder / f"{build}.onnx"
+
+    def make(self, build: str, how: Build) -> None:
+        """See `Instruments.make`."""
+        if build == "fp32" or self.path(build).is_file():
+            return
+        self._progress.advance(0, note=f"making {build}")
+        onnx_file.write(how(), self.path(build))
+
+    def size(self, build: str) -> int:
+        """See `Instruments.size`."""
+        return self.path(build).stat().st_size
+
+    def time(self, baseline: Candidate, candidates: Sequence[Candidate], seconds: float) -> list[Timing]:
+        """See `Instruments.time`. What cannot run has a ratio of 0."""
+        key = ["time", baseline.name, *(candidate.name for candidate in candidates)]
+        kept = self._journal.get(key)
+        if kept is None:
+            kept = [asdict(timing) for timing in self._timed(baseline, candidates, seconds)]
+            self._journal.put(key, kept, self.now())
+        return [Timing(**entry) for entry in kept]
+
+    def judge(self, candidate: Candidate, part: str) -> Judged:
+        """See `Instruments.judge`."""
+        key = ["judge", candidate.name, part]
+        kept = self._journal.get(key)
+        if kept is None:
+            self._progress.advance(0, note=f"answers of {candidate.name}")
+            kept = asdict(self._judged(candidate, part))
+            self._journal.put(key, kept, self.now())
+        return Judged(**kept)
+
+    def _timed(self, baseline: Candidate, candidates: Sequence[Candidate], seconds: float) -> list[Timing]:
+        running = [candidate for candidate in candidates if self._runs(candidate)]
+        subjects = [self._subject(candidate) for candidate in (baseline, *running)]
+        arrays = self._parts.calibration.cycled(baseline.batch)
+        report = measure_latency(
+            subjects, arrays, device=self._device, threads=baseline.threads, seconds=seconds, progress=self._progress
+        )
+        medians = [latency.median_ms for latency in report.latencies]
+        found = {baseline.name: Timing(medians[0], 1.0, 1.0, 1.0)}
+        for candidate, median, comparison in zip(running, medians[1:], report.comparisons, strict=True):
+            found[candidate.name] = Timing(median, comparison.ratio, comparison.low, comparison.high)
+        return [found.get(candidate.name, Timing(0.0, 0.0, 0.0, 0.0)) for candidate in (baseline, *candidates)]
+
+    def _runs(self, candidate: Candidate) -> bool:
+        try:
+            with self._engine(candidate) as engine:
+                engine.run(self._parts.calibration.cycled(candidate.batch))
+        except DeploykitError:
+            return False
+        return True
+
+    def _subject(self, candidate: Candidate) -> Subject:
+        return Subject(
+            str(self.path(candidate.build)), backend=candidate.engine, label=candidate.name, threads=candidate.threads,
+            options=candidate.options,
+        )  # fmt: skip
+
+    def _engine(self, candidate: Candidate) -> Engine:
+        file = self.path(candidate.build)
+        return backends.start(candidate.engine, file, device=self._device, threads=candidate.threads, options=candidate.options)
+
+    def _judged(self, candidate: Candidate, part: str) -> Judged:
+        samples: Part = getattr(self._parts, part)
+        if part not in self._expected:
+            self._expected[part] = self._answers(self._baseline, samples)
+        found = self._answers(candidate, samples)
+        planned = len(self._parts.proof) if part == "selection" else None
+        return judge(self._expected[part], found, self._budget, planned)
+
+    def _answers(self, candidate: Candidate, samples: Part) -> Answers:
+        with self._engine(candidate) as engine:
+            return Answers(answers_of(engine, samples), samples.labels)
+
+
+def answers_of(engine: Engine, samples: Part) -> tuple[np.ndarray[Any, np.dtype[np.float64]], ...]:
+    """The outputs of an engine for all samples; those of a file that takes whole batches only are filled up."""
+    fixed = next((spec.shape[0] for spec in engine.inputs if spec.shape), None)
+    size = fixed or CHUNK
+    found: list[list[Any]] = []
+    for begin in range(0, len(samples), size):
+        rows = samples.rows(begin, begin + size)
+        count = len(next(iter(rows.values())))
+        arrays = [
+            np.concatenate([array, np.repeat(array[-1:], size - count, axis=0)]) if fixed else array for array in rows.values()
+        ]
+        found.append([np.asarray(output)[:count] for output in engine.run(arrays)])
+    return tuple(np.concatenate(column).astype(np.float64) for column in zip(*found, strict=True))

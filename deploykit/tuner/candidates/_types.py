@@ -1,0 +1,61 @@
+"""What every kind of candidate is given, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import onnx
+
+from deploykit.tuner.result import Candidate, Measured
+from deploykit.tuner.samples import Parts
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A candidate, and `how` its file is made where that is not the file that was given; raises `InputError` where it cannot be."""
+
+    candidate: Candidate
+    how: Callable[[], onnx.ModelProto] | None = None
+
+
+Steps: TypeAlias = "Generator[list[Proposal], list[Measured], None]"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is tuned: `file`, read as `model`, which `baseline` runs as it is.
+
+    `engines`: that may be chosen. `threads`: numbers of threads to choose from, the baseline's first. `device`: "cpu" or "cuda".
+    `instructions`: of this machine. `layer_times`: milliseconds by node of a file that was made, run as the baseline is.
+    `layer_errors`: by layer, what quantizing did to its output, relative to its size.
+    """
+
+    file: Path
+    model: onnx.ModelProto
+    parts: Parts
+    baseline: Candidate
+    engines: tuple[str, ...]
+    threads: tuple[int, ...]
+    layer_times: Callable[[str], Mapping[str, float]]
+    layer_errors: Callable[[str], Mapping[str, float]]
+    device: str = "cpu"
+    instructions: tuple[str, ...] = ()
+    arm: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    def like_baseline(self, name: str, **changes: object) -> Candidate:
+        """The baseline with other values, under another name."""
+        return replace(self.baseline, name=name, **changes)  # type: ignore[arg-type]
+
+
+class Kind(Protocol):
+    """A file of this package."""
+
+    PRECISION: str
+
+    def propose(self, task: Task) -> Steps:
+        """See the package."""
+        ...

@@ -1,0 +1,172 @@
+"""int8 by onnxruntime's quantizer (QDQ): all of it, and without the layers where it loses time or decisions.
+
+1. Everything is quantized, on each engine.
+2. The time of each layer in both precisions, with its conversions, says which layers win nothing: those are taken back. Another
+   file keeps only the layers that win most.
+3. Where none of these keeps the decisions, the fastest is calibrated in other ways; if that does not help, the layers with the
+   largest errors are taken back, one, two, four, and so on.
+4. What is best then is tried with fewer threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Set
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import onnx
+
+from deploykit.runtime.instructions import BYTES
+from deploykit.tuner import quantizing
+from deploykit.tuner.candidates._types import Proposal, Steps, Task
+from deploykit.tuner.quantizing import Calibration, Scheme
+from deploykit.tuner.result import Measured
+
+PRECISION = "int8"
+OTHER_CALIBRATIONS: tuple[Calibration, ...] = ("percentile", "entropy")
+MOST_OF_GAIN = 0.8  # of the time that quantizing saves: the layers that save so much alone are a candidate
+CALIBRATED_AT_ONCE = 8  # samples
+
+
+def propose(task: Task) -> Steps:
+    """See the module."""
+    made = Quantized(task)
+    if not made.layers or task.device != "cpu":
+        return
+    measured = yield _on_engines(task, made, "int8", set())
+    if not measured:
+        return
+    for title, floats in _without_losers(task, made):
+        measured += yield _on_engines(task, made, title, floats)
+    fast = [entry for entry in _by_speed(measured) if entry.timing and entry.timing.ratio > 1]
+    if not fast:
+        return
+    if not any(entry.kept for entry in fast):
+        measured += yield from _more_exact(task, made, fast[0])
+    best = next((entry.candidate for entry in _by_speed(measured) if entry.kept), None)
+    fewer = [threads for threads in task.threads if best is not None and threads != best.threads]
+    if best is not None and fewer:
+        named = ((replace(best, name=f"{best.name}, {n} thread{'s' * (n > 1)}", threads=n)) for n in fewer)
+        yield [Proposal(candidate, made.how(best.build)) for candidate in named]
+
+
+@dataclass
+class Quantized:
+    """The graph in QDQ by calibration, made when it is first asked for. `plans`: build -> calibration, layers in float32."""
+
+    task: Task
+    plans: dict[str, tuple[Calibration, frozenset[str]]] = field(default_factory=dict)
+    _whole: dict[Calibration, onnx.ModelProto] = field(default_factory=dict)
+
+    @property
+    def layers(self) -> list[str]:
+        """See `quantizing.layers`."""
+        return quantizing.layers(self.task.model)
+
+    def plan(self, calibration: Calibration, floats: Set[str]) -> str:
+        """The name of the build with these layers in float32."""
+        wanted = (calibration, frozenset(floats))
+        known = next((build for build, plan in self.plans.items() if plan == wanted), None)
+        build = known or f"int8-{calibration}-{len(self.plans)}"
+        self.plans[build] = wanted
+        return build
+
+    def how(self, build: str) -> Callable[[], onnx.ModelProto]:
+        """How that file is made."""
+        calibration, floats = self.plans[build]
+        return lambda: quantizing.taken_back(self.whole(calibration), self.task.model, floats)
+
+    def whole(self, calibration: Calibration) -> onnx.ModelProto:
+        """Everything quantized. Raises `InputError` for a graph that the quantizer cannot read."""
+        if calibration not in self._whole:
+            part, file = self.task.parts.calibration, self.task.file
+            size = fixed_batch(self.task.model) or CALIBRATED_AT_ONCE
+            feeds = [part.rows(begin, begin + size) for begin in range(0, len(part) - size + 1, size)] or [_filled(part, size)]
+            ranges = quantizing.calibrate(file, feeds, calibration)
+            self._whole[calibration] = quantizing.quantized(file, ranges, scheme_of(self.task))
+        return self._whole[calibration]
+
+
+def scheme_of(task: Task) -> Scheme:
+    """What onnxruntime advises for the machine: signed activations on ARM, weights of 7 bits on x86 without VNNI."""
+    return Scheme(signed=task.arm, reduced=not task.arm and not BYTES.intersection(task.instructions))
+
+
+def fixed_batch(model: onnx.ModelProto) -> int | None:
+    """The batch that the file takes alone; `None` where it takes any."""
+    dims = model.graph.input[0].type.tensor_type.shape.dim if model.graph.input else []
+    return int(dims[0].dim_value) if dims and dims[0].HasField("dim_value") else None
+
+
+def gains(model: onnx.ModelProto, fp32: Mapping[str, float], int8: Mapping[str, float]) -> dict[str, float]:
+    """Milliseconds that quantizing saves, by layer: all that belongs to it, with the conversions of what it makes."""
+    owner = quantizing.following(model)
+    makers = {output: node.name for node in model.graph.node for output in node.output}
+    first = next(iter(quantizing.layers(model)), "")
+    saved = dict.fromkeys(quantizing.layers(model), 0.0)
+    for sign, times in ((1, fp32), (-1, int8)):
+        for node, milliseconds in times.items():
+            value = node.removesuffix("_DequantizeLinear").removesuffix("_QuantizeLinear")
+            layer = owner.get(node) or owner.get(makers.get(value, "")) or first
+            if layer in saved:
+                saved[layer] += sign * milliseconds
+    return saved
+
+
+def _without_losers(task: Task, made: Quantized) -> list[tuple[str, set[str]]]:
+    """Sets of layers to take back, by their times in the file in which nothing is."""
+    build = made.plan("minmax", set())
+    saved = gains(task.model, task.layer_times("fp32"), task.layer_times(build))
+    if not saved:
+        return []
+    losers = {layer for layer, milliseconds in saved.items() if milliseconds <= 0}
+    winners = sorted((layer for layer in saved if layer not in losers), key=lambda layer: -saved[layer])
+    total, kept, found = sum(saved[layer] for layer in winners), 0.0, []
+    for place, layer in enumerate(winners):
+        kept += saved[layer]
+        if kept >= MOST_OF_GAIN * total:
+            found.append((f"int8, {place + 1} of {len(saved)} layers", set(saved) - set(winners[: place + 1])))
+            break
+    if losers and winners:
+        found.insert(0, (f"int8 without {len(losers)} slow layers", losers))
+    return found
+
+
+def _more_exact(task: Task, made: Quantized, fastest: Measured) -> Generator[list[Proposal], list[Measured], list[Measured]]:
+    """Steps that give the fastest file another calibration, or fewer layers, until its decisions are those of the original."""
+    found: list[Measured] = []
+    _, floats = made.plans[fastest.candidate.build]
+    for calibration in OTHER_CALIBRATIONS:
+        build = made.plan(calibration, floats)
+        candidate = replace(fastest.candidate, name=f"{fastest.candidate.name}, {calibration}", build=build)
+        found += yield [Proposal(candidate, made.how(build))]
+        if found and found[-1].kept:
+            return found
+    errors = task.layer_errors(fastest.candidate.build)
+    worst = sorted((layer for layer in made.layers if layer not in floats), key=lambda layer: -errors.get(layer, 0.0))
+    count = 1
+    while count < len(worst):
+        build = made.plan("minmax", floats | set(worst[:count]))
+        name = f"{fastest.candidate.name}, {count} inexact in fp32"
+        measured = yield [Proposal(replace(fastest.candidate, name=name, build=build), made.how(build))]
+        found += measured
+        if any(entry.kept for entry in measured):
+            break
+        if all(entry.timing is None or entry.timing.ratio <= 1 for entry in measured):
+            break
+        count *= 2
+    return found
+
+
+def _on_engines(task: Task, made: Quantized, title: str, floats: set[str]) -> list[Proposal]:
+    build = made.plan("minmax", floats)
+    shared = {"precision": "int8", "build": build, "options": {}}
+    return [Proposal(task.like_baseline(f"{title} {engine}", engine=engine, **shared), made.how(build)) for engine in task.engines]
+
+
+def _by_speed(measured: list[Measured]) -> list[Measured]:
+    return sorted(measured, key=lambda entry: -(entry.timing.ratio if entry.timing else 0.0))
+
+
+def _filled(part: Any, size: int) -> dict[str, Any]:
+    return dict(zip(part.inputs, part.cycled(size), strict=True))

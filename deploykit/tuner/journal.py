@@ -1,0 +1,63 @@
+"""What a tuning has found out so far, in a folder beside its result: a run that was killed goes on from there.
+
+The search is the same for the same answers, so it is run again from the beginning, and gets from here what it asked before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deploykit import files
+from deploykit.errors import OutputError, first_line
+
+NAME = "journal.json"
+VERSION = 1
+
+
+class Journal:
+    """Answers by question, whole or not there. `run` tells this tuning from others: what is left of another one is removed."""
+
+    def __init__(self, folder: Path, run: Mapping[str, Any]) -> None:
+        self._folder, self._run = folder, dict(run)
+        kept = _read(folder / NAME)
+        if kept is None or kept.get("version") != VERSION or kept.get("run") != json.loads(json.dumps(self._run)):
+            remove(folder)
+            kept = {}
+        self._answers: dict[str, Any] = dict(kept.get("answers", {}))
+        self.seconds: float = float(kept.get("seconds", 0.0))
+        self.resumed = bool(self._answers)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make {folder}: {first_line(error)}", "choose another --out") from error
+
+    def get(self, question: Sequence[str]) -> Any:
+        """The answer that was kept, or `None`."""
+        return self._answers.get(json.dumps(list(question)))
+
+    def put(self, question: Sequence[str], answer: Any, seconds: float) -> None:
+        """Keep an answer; `seconds`: how long the tuning has taken until now. Raises `OutputError`."""
+        self._answers[json.dumps(list(question))] = answer
+        self.seconds = seconds
+        document = {"version": VERSION, "run": self._run, "seconds": seconds, "answers": self._answers}
+        files.write_text(self._folder / NAME, json.dumps(document))
+
+
+def remove(folder: Path) -> None:
+    """Remove the folder of a tuning that is over, as far as that can be. Only one that holds nothing but its files is."""
+    with contextlib.suppress(OSError):
+        if all(path.name == NAME or path.suffix in (".onnx", ".data", ".tmp") for path in folder.iterdir()):
+            shutil.rmtree(folder)
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None

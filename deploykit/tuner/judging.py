@@ -1,0 +1,144 @@
+"""Do two files make the same decisions? Their answers to the same samples -> a `Judged`, by the intervals of `guarantee`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploykit.tuner import guarantee
+from deploykit.tuner.result import Judged
+
+SAME = 1e-4  # an error, relative to the output's scale, that float32's rounding can explain
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What may be lost. `drop`: of the accuracy, 0..1. `agreement`: the least share of samples that must agree, 0..1.
+
+    `error`: up to which an output that is no decision agrees, relative to the scale of its sample.
+    """
+
+    drop: float = 0.005
+    agreement: float = 0.99
+    error: float = 0.05
+
+    def words(self, labelled: bool, decides: bool) -> str:
+        """In words."""
+        confidence = f"at {100 * guarantee.CONFIDENCE:.0f} % confidence"
+        if labelled:
+            return f"the accuracy drops by at most {100 * self.drop:g} points, {confidence}"
+        what = "the decision stays" if decides else f"the outputs stay within {100 * self.error:g} % of their scale"
+        return f"{what} on at least {100 * self.agreement:g} % of all samples, {confidence}"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The outputs of one file for a number of samples, each (samples, ...), and the true classes where they are known."""
+
+    outputs: tuple[NDArray[np.float64], ...]
+    labels: NDArray[np.int64] | None = None
+
+    @property
+    def samples(self) -> int:
+        """How many."""
+        return len(self.outputs[0])
+
+    @property
+    def decides(self) -> bool:
+        """Whether the first output is one number per class."""
+        return self.outputs[0].ndim == 2 and self.outputs[0].shape[1] > 1
+
+    def right(self) -> NDArray[np.bool_]:
+        """Per sample, whether the decision is the label; where there is any NaN it is not."""
+        finite = np.isfinite(self.outputs[0]).all(axis=1)
+        found: NDArray[np.bool_] = finite & (self.outputs[0].argmax(axis=1) == self.labels)
+        return found
+
+
+def judge(expected: Answers, found: Answers, budget: Budget, planned: int | None = None) -> Judged:
+    """Compare the answers of a candidate with those of the given file.
+
+    `planned`: what is asked is not whether this many samples prove it, but whether `planned` ones would, if all goes on like this:
+    so the part of the data that candidates are selected on is used.
+    """
+    errors = relative_errors(expected.outputs, found.outputs)
+    largest = float(errors.max()) if np.isfinite(errors).all() else None
+    agree = _agreeing(expected, found, errors, budget)
+    agreeing, samples = int(agree.sum()), len(agree)
+    low = guarantee.agreement_interval(agreeing, samples)[0]
+    about = {"samples": samples, "error": largest, "agreement": agreeing / samples, "agreement_low": low}
+    labelled = expected.labels is not None and expected.decides
+    pairs = guarantee.of_answers(expected.right(), found.right()) if labelled else None
+    if pairs is not None:
+        drop_low, drop_high = pairs.interval()
+        about |= {"accuracy": float(found.right().mean()), "drop": pairs.drop, "drop_low": drop_low, "drop_high": drop_high}
+    if largest is not None and largest <= SAME:
+        return Judged(**about, kept=True, same=True, reason="the same numbers up to rounding")  # type: ignore[arg-type]
+    if pairs is not None:
+        kept, reason = _by_drop(pairs, budget, planned)
+    else:
+        kept, reason = _by_agreement(agreeing, samples, budget, planned)
+    return Judged(**about, kept=kept, reason=reason)  # type: ignore[arg-type]
+
+
+def relative_errors(expected: Sequence[NDArray[np.float64]], found: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Per sample: the largest difference over all outputs, relative to the largest number of that output; infinite for NaN.
+
+    The scale is that of the sample, but never less than a thousandth of the largest one of all samples.
+    """
+    worst = np.zeros(len(expected[0]))
+    for a, b in zip(expected, found, strict=True):
+        if a.shape != b.shape:
+            return np.full(len(expected[0]), np.inf)
+        flat_a, flat_b = a.reshape(len(a), -1), b.reshape(len(b), -1)
+        if not flat_a.shape[1]:
+            continue
+        sizes = np.abs(np.where(np.isfinite(flat_a), flat_a, 0.0)).max(axis=1)
+        scale = np.maximum(sizes, max(1e-3 * float(sizes.max()), np.finfo(np.float64).tiny))
+        with np.errstate(invalid="ignore"):
+            difference = np.where(flat_a == flat_b, 0.0, np.abs(flat_a - flat_b)).max(axis=1) / scale
+        worst = np.maximum(worst, np.where(np.isnan(difference), np.inf, difference))
+    return worst
+
+
+def _agreeing(expected: Answers, found: Answers, errors: NDArray[np.float64], budget: Budget) -> NDArray[np.bool_]:
+    if not expected.decides or found.outputs[0].shape != expected.outputs[0].shape:
+        return errors <= budget.error
+    finite = np.isfinite(found.outputs[0]).all(axis=1)
+    same: NDArray[np.bool_] = finite & (found.outputs[0].argmax(axis=1) == expected.outputs[0].argmax(axis=1))
+    return same
+
+
+def _by_drop(pairs: guarantee.Pairs, budget: Budget, planned: int | None) -> tuple[bool, str]:
+    asked = pairs if planned is None else pairs.in_proportion(planned)
+    low, high = asked.interval()
+    seen = f"drop {100 * pairs.drop:+.2f} points of {pairs.samples:,} samples"
+    if high <= budget.drop:
+        return True, f"{seen}, at most {100 * high:.2f}" if planned is None else seen
+    if low > budget.drop:
+        return False, f"{seen}: the accuracy drops by more than {100 * budget.drop:g}"
+    needed = guarantee.samples_for_drop(pairs, budget.drop)
+    return False, f"{seen}, perhaps {100 * high:.2f}: {_too_few(asked.samples, needed)}"
+
+
+def _by_agreement(agreeing: int, samples: int, budget: Budget, planned: int | None) -> tuple[bool, str]:
+    count = samples if planned is None else planned
+    expected = agreeing if planned is None else int(np.floor(agreeing / samples * planned + 1e-9))
+    low, high = guarantee.agreement_interval(expected, count)
+    seen = f"{agreeing:,} of {samples:,} samples agree"
+    if low >= budget.agreement:
+        return True, f"{seen}, at least {100 * low:.2f} % of all" if planned is None else seen
+    if high < budget.agreement:
+        return False, f"{seen}: fewer than {100 * budget.agreement:g} % of all"
+    needed = guarantee.samples_for_agreement(agreeing, samples, budget.agreement)
+    return False, f"{seen}, perhaps {100 * low:.2f} % of all: {_too_few(count, needed)}"
+
+
+def _too_few(samples: int, needed: int | None) -> str:
+    """What is missing in words; `needed` is `None` where more of the same would prove nothing."""
+    if needed is None:
+        return "no number of samples would prove more"
+    return f"too few samples to prove it, it would need about {needed:,} instead of {samples:,}"

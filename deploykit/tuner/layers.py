@@ -1,0 +1,102 @@
+"""What quantizing does to each layer: its time, from the runtime's own profile, and its error, from an instrumented run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from deploykit import onnx_file
+from deploykit.onnx_file import sessions
+from deploykit.tuner import quantizing
+from deploykit.tuner.candidates.int8 import gains
+from deploykit.tuner.result import LayerChoice
+
+SAMPLES = 8  # in the instrumented run
+
+
+def errors(original: onnx.ModelProto, changed: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+    """By layer: the root mean square of the difference of its output, divided by that of the output; where it first appears.
+
+    What a layer only hands on is not its own: the largest error of the layers right before it is taken off.
+    """
+    nodes = {node.name: node for node in original.graph.node}
+    names = quantizing.layers(original)
+    outputs = [nodes[name].output[0] for name in names]
+    a, b = (_values(model, outputs, feeds) for model in (original, changed))
+    total = {name: _relative(a[value], b[value]) for name, value in zip(names, outputs, strict=True) if value in a and value in b}
+    owner = quantizing.following(original)
+    makers = {output: node.name for node in original.graph.node for output in node.output}
+    found = {}
+    for name in total:
+        before = {owner.get(makers[value], "") for value in nodes[name].input if value in makers}
+        found[name] = max(0.0, total[name] - max((total.get(layer, 0.0) for layer in before), default=0.0))
+    return found
+
+
+def choices(
+    original: onnx.ModelProto,
+    chosen: onnx.ModelProto,
+    fp32: Mapping[str, float],
+    int8: Mapping[str, float],
+    inexact: Mapping[str, float],
+) -> tuple[LayerChoice, ...]:
+    """A row per layer of `original`: what it was left in, in `chosen`, and why.
+
+    `int8`: the times of the nodes of the file in which nothing was taken back.
+    """
+    twins = {node.name: node for node in chosen.graph.node}
+    back = {node.output[0] for node in chosen.graph.node if node.op_type == "DequantizeLinear"}
+    nodes = {node.name: node for node in original.graph.node}
+    saved = gains(original, fp32, int8)
+    whole = _by_layer(original, fp32)
+    found = []
+    for name in quantizing.layers(original):
+        is_int8 = name in twins and twins[name].input[0] in back
+        before = whole.get(name) if fp32 else None
+        after = before - saved[name] if before is not None and int8 else None
+        found.append(LayerChoice(
+            name, nodes[name].op_type, before, after, inexact.get(name), "int8" if is_int8 else "fp32",
+            _reason(is_int8, before, after),
+        ))  # fmt: skip
+    return tuple(found)
+
+
+def _reason(is_int8: bool, before: float | None, after: float | None) -> str:
+    if before is None or after is None:
+        return ""
+    if is_int8:
+        return "faster in int8" if after < before else "stays between layers in int8"
+    return "slower in int8, with its conversions" if after >= before else "its error or its small gain is not worth it"
+
+
+def _by_layer(model: onnx.ModelProto, times: Mapping[str, float]) -> dict[str, float]:
+    return gains(model, times, {})
+
+
+def _values(model: onnx.ModelProto, names: list[str], feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
+    """Values inside a graph, computed as they are written: QDQ rounds there, and nothing is fused."""
+    known = {output for node in model.graph.node for output in node.output}
+    wanted = [name for name in names if name in known]
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    there = {value.name for value in copy.graph.output}
+    copy.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in wanted if name not in there)
+    session = sessions.open_session(onnx_file.to_bytes(copy), level="basic")
+    found = sessions.run(session, feeds, wanted)
+    return {name: array.astype(np.float64) for name, array in zip(wanted, found, strict=True)}
+
+
+def _relative(expected: NDArray[np.float64], found: NDArray[np.float64]) -> float:
+    size = float(np.sqrt(np.mean(expected**2)))
+    error = float(np.sqrt(np.mean((found - expected) ** 2))) if expected.shape == found.shape else np.inf
+    return error / size if size else float(error > 0)
+
+
+def read(file: Path) -> onnx.ModelProto:
+    """A file with its weights inside."""
+    return onnx_file.read_whole(file)[0]

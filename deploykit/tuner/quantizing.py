@@ -1,0 +1,292 @@
+"""int8 by onnxruntime's quantizer, once for the whole graph, and any part of it taken back to float32 without quantizing again.
+
+`Ranges` are found by running the network on the calibration samples. `quantized` puts QuantizeLinear and DequantizeLinear (QDQ)
+around every operator that the quantizer knows. `taken_back` makes from it and the original a graph in which chosen nodes are those
+of the original: conversions then stand at the borders only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from deploykit import files
+from deploykit.errors import InputError, first_line
+from deploykit.onnx_file import walk
+
+Calibration = Literal["minmax", "percentile", "entropy"]
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # operators that are layers; others follow them
+_LEVEL = logging.ERROR  # what the quantizer advises is nothing that a user could act on
+_OUTPUT_INPUT = "_QuantizeLinear_Input"  # how it calls a graph's output before the conversion
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Which whole numbers: `signed` activations (for ARM) or unsigned ones; `reduced`: weights in 7 bits, for x86 without VNNI."""
+
+    signed: bool = False
+    reduced: bool = False
+    per_channel: bool = True
+
+
+def calibrate(file: Path, feeds: Sequence[Mapping[str, NDArray[Any]]], method: Calibration) -> Any:
+    """The range of every value of the network on these inputs. Raises `InputError` for a graph that the quantizer cannot read."""
+    from onnxruntime.quantization import CalibrationMethod, calibrate
+
+    methods = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile, "entropy": CalibrationMethod.Entropy}
+    options = {"symmetric": False} if method == "percentile" else {}
+    with files.scratch_folder() as folder, _quiet(file):
+        augmented = str(folder / "augmented.onnx")
+        calibrator = calibrate.create_calibrator(
+            file, _operators(), augmented, calibrate_method=methods[method], extra_options=options
+        )
+        calibrator.collect_data(_Reader(feeds))
+        return calibrator.compute_data()
+
+
+def quantized(file: Path, ranges: Any, scheme: Scheme) -> onnx.ModelProto:
+    """The whole graph in QDQ. Raises `InputError` for a graph that the quantizer cannot read."""
+    from onnxruntime.quantization import QuantType, quant_utils
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+    with _quiet(file):
+        model = quant_utils.load_model_with_shape_infer(file)
+        kind = QuantType.QInt8 if scheme.signed else QuantType.QUInt8
+        options = {"QDQKeepRemovableActivations": True, "ActivationSymmetric": scheme.signed, "WeightSymmetric": True}
+        quantizer = QDQQuantizer(
+            model, scheme.per_channel, scheme.reduced, QuantType.QInt8, kind, ranges, [], [], _operators(), options
+        )
+        quantizer.quantize_model()
+        found: onnx.ModelProto = quantizer.model.model
+    return found
+
+
+def layers(model: onnx.ModelProto) -> list[str]:
+    """The names of the nodes that are layers (see `WEIGHTED`) with stored weights, in the order of the graph."""
+    stored = walk.stored(model.graph)
+    return [n.name for n in model.graph.node if n.op_type in WEIGHTED and any(name in stored for name in n.input[1:])]
+
+
+def following(model: onnx.ModelProto) -> dict[str, str]:
+    """By node, the layer that it belongs to: itself, or the nearest one before it; "" before the first one."""
+    own = set(layers(model))
+    makers = {output: node for node in model.graph.node for output in node.output}
+    order = {node.name: place for place, node in enumerate(model.graph.node)}
+    found: dict[str, str] = {}
+    for node in model.graph.node:
+        before = [found[makers[value].name] for value in node.input if value in makers and makers[value].name in found]
+        nearest = max((name for name in before if name), key=order.__getitem__, default="")
+        found[node.name] = node.name if node.name in own else nearest
+    return found
+
+
+def taken_back(whole: onnx.ModelProto, original: onnx.ModelProto, floats: Set[str]) -> onnx.ModelProto:
+    """The graph of `original` in which all nodes but those in `floats` are quantized as in `whole`, where that is of any use.
+
+    A node without weights is quantized only where everything that it takes is: a conversion for it alone would cost more than it
+    saves. Raises `InputError` for a graph in which that cannot be done.
+    """
+    return _Mixed(whole, original, floats).model()
+
+
+class _Mixed:
+    """The two graphs, and which node is taken from which."""
+
+    def __init__(self, whole: onnx.ModelProto, original: onnx.ModelProto, floats: Set[str]) -> None:
+        self.whole, self.original = whole, original
+        self.quantized_nodes = {node.name: node for node in whole.graph.node if node.name}
+        self.makers = {output: node.name for node in original.graph.node for output in node.output}
+        self.stored = walk.stored(original.graph)
+        self.pairs = _pairs(whole, {value.name for value in original.graph.output})
+        self.own_layers = set(layers(original))
+        self.whole_numbers: set[str] = set()
+        for node in original.graph.node:
+            if node.name not in floats and self._is_quantizable(node):
+                self.whole_numbers.add(node.name)
+
+    def model(self) -> onnx.ModelProto:
+        """The mixed graph, as a model."""
+        nodes = [self._node(node) for node in self.original.graph.node]
+        wanted = {name for node in nodes for name in node.input}
+        by_quantized = {name for node in nodes if node.name in self.whole_numbers for name in node.input}
+        ends = {value.name for value in self.original.graph.output}
+        nodes += self._conversions(wanted, by_quantized, ends)
+        result = onnx.ModelProto()
+        result.CopyFrom(self.original)
+        del result.graph.node[:]
+        del result.graph.initializer[:]
+        result.graph.node.extend(_sorted(nodes, self._given()))
+        used = {name for node in walk.nodes(result.graph) for name in node.input}
+        made = {name for node in nodes for name in node.output}  # a bias is quantized under its own name
+        tensors = {tensor.name: tensor for tensor in (*self.whole.graph.initializer, *self.original.graph.initializer)}
+        result.graph.initializer.extend(tensor for name, tensor in tensors.items() if name in used - made)
+        return result
+
+    def _is_quantizable(self, node: onnx.NodeProto) -> bool:
+        """Whether `whole` quantizes the node: it reads its inputs from conversions back."""
+        twin = self.quantized_nodes.get(node.name)
+        if twin is None or twin.op_type != node.op_type or any(True for _ in walk.bodies(node)):
+            return False
+        back = {pair.back_output for pair in self.pairs.values()}
+        if node.name in self.own_layers:
+            return twin.input[0] in back
+        values = [value for value in node.input if value and value not in self.stored]
+        return bool(values) and all(
+            new in back and self.makers.get(old) in self.whole_numbers
+            for old, new in zip(node.input, twin.input, strict=False)
+            if old in values
+        )
+
+    def _node(self, node: onnx.NodeProto) -> onnx.NodeProto:
+        """One node, with the names of its inputs as they are here."""
+        copy = onnx.NodeProto()
+        quantized = node.name in self.whole_numbers
+        copy.CopyFrom(self.quantized_nodes[node.name] if quantized else node)
+        for place, value in enumerate(node.input):
+            pair = self.pairs.get(value)
+            if pair is None:
+                continue
+            copy.input[place] = pair.back_output if self._is_converted(value, quantized, node) else pair.plain
+        for place, value in enumerate(node.output):
+            pair = self.pairs.get(value)
+            converted = pair is not None and node.name in self.whole_numbers and self._keeps(value)
+            copy.output[place] = pair.plain if pair is not None and converted else value
+        self._plain_names(copy)
+        return copy
+
+    def _plain_names(self, node: onnx.NodeProto) -> None:
+        """A graph's output that is not converted here has its own name again."""
+        for place, value in enumerate(node.input):
+            base = value.removesuffix(_OUTPUT_INPUT)
+            if base != value and base in self.pairs and not self._keeps(base):
+                node.input[place] = base
+
+    def _keeps(self, value: str) -> bool:
+        """Whether the value has a conversion after the node that makes it: that node is quantized and not only made for a Relu."""
+        return self.makers.get(value) in self.whole_numbers and not self._is_fused_away(value)
+
+    def _is_converted(self, value: str, by_quantized: bool, node: onnx.NodeProto) -> bool:
+        """Whether a node reads the value from its conversion back."""
+        if self._is_fused_away(value):
+            return False
+        return by_quantized or self.makers.get(value) in self.whole_numbers
+
+    def _is_fused_away(self, value: str) -> bool:
+        """Whether the value goes from a quantized node only into a Relu or Clip that is quantized, which onnxruntime takes in."""
+        consumers = [node for node in self.original.graph.node if value in node.input]
+        return (
+            self.makers.get(value) in self.whole_numbers
+            and len(consumers) == 1
+            and consumers[0].op_type in ("Relu", "Clip")
+            and consumers[0].name in self.whole_numbers
+            and value not in {output.name for output in self.original.graph.output}
+        )
+
+    def _conversions(self, wanted: Set[str], by_quantized: Set[str], ends: Set[str]) -> Iterator[onnx.NodeProto]:
+        """The pairs whose way back somebody reads, also the application; and the conversions back of stored weights."""
+        for value, pair in self.pairs.items():
+            if pair.back_output in wanted or (value in ends and self._keeps(value)):
+                yield pair.there
+                yield pair.back
+        stored = walk.stored(self.whole.graph)
+        for node in self.whole.graph.node:
+            if node.op_type == "DequantizeLinear" and node.input[0] in stored and node.output[0] in by_quantized:
+                yield node
+
+    def _given(self) -> set[str]:
+        names = {tensor.name for graph in (self.whole.graph, self.original.graph) for tensor in graph.initializer}
+        return names | {value.name for value in self.original.graph.input} | {""}
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """QuantizeLinear and DequantizeLinear after one value. `plain`: what the first reads, `back_output`: what the second makes."""
+
+    there: onnx.NodeProto
+    back: onnx.NodeProto
+    plain: str
+
+    @property
+    def back_output(self) -> str:
+        return self.back.output[0]
+
+
+def _pairs(whole: onnx.ModelProto, ends: Set[str]) -> dict[str, _Pair]:
+    """By the value's name in the original. Of a graph's output, the name is that of what is made in the end."""
+    backs = {node.input[0]: node for node in whole.graph.node if node.op_type == "DequantizeLinear"}
+    found = {}
+    for node in whole.graph.node:
+        if node.op_type == "QuantizeLinear" and node.output[0] in backs:
+            back = backs[node.output[0]]
+            name = back.output[0] if back.output[0] in ends else node.input[0]
+            found[name] = _Pair(node, back, node.input[0])
+    return found
+
+
+def _sorted(nodes: Sequence[onnx.NodeProto], given: Set[str]) -> list[onnx.NodeProto]:
+    """The nodes in an order in which each comes after what it reads. Raises `InputError` where there is none."""
+    known, waiting, found = set(given), list(nodes), []
+    while waiting:
+        ready = [node for node in waiting if all(name in known for name in _read_by(node))]
+        if not ready:
+            raise InputError(f"the layers of the graph cannot be quantized apart ({waiting[0].name[:80]!r})", "tune with fp32 only")
+        found += ready
+        known.update(name for node in ready for name in node.output)
+        names = {id(node) for node in ready}
+        waiting = [node for node in waiting if id(node) not in names]
+    return found
+
+
+def _read_by(node: onnx.NodeProto) -> set[str]:
+    """What a node reads from outside, its bodies included."""
+    names = set(node.input)
+    for body in walk.bodies(node):
+        made = {output for inner in walk.nodes(body) for output in inner.output}
+        own = made | {value.name for graph in walk.graphs(body) for value in graph.input} | walk.stored(body)
+        names |= {name for inner in walk.nodes(body) for name in inner.input} - own
+    return names
+
+
+class _Reader:
+    """Calibration samples as onnxruntime wants them."""
+
+    def __init__(self, feeds: Sequence[Mapping[str, NDArray[Any]]]) -> None:
+        self._feeds = iter(feeds)
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        """The next ones, `None` at the end."""
+        found = next(self._feeds, None)
+        return None if found is None else dict(found)
+
+
+def _operators() -> list[str]:
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    return sorted(set(QDQRegistry) | set(QLinearOpsRegistry))
+
+
+@contextlib.contextmanager
+def _quiet(file: Path) -> Iterator[None]:
+    """Without the quantizer's advice; whatever it raises becomes one line."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(_LEVEL)
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    except MemoryError:
+        raise
+    except Exception as error:  # onnxruntime's and onnx's have no base of their own, and its asserts are AssertionErrors
+        raise InputError(
+            f"onnxruntime's quantizer cannot read {file.name}: {first_line(error)}", "tune with --precisions fp32"
+        ) from error
+    finally:
+        root.setLevel(before)

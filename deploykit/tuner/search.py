@@ -1,0 +1,167 @@
+"""The search: which candidates are made and timed, in which order, until when; and which of them is proven and chosen.
+
+1. Each kind of candidate proposes, is told what was measured, and proposes again (see `candidates`). Candidates are timed beside
+   the baseline; only those that are faster are compared on the samples of the selection.
+2. The best few are timed once more, with what is left of the time: the interval that decides is one that nobody chose by.
+3. Of these the best one alone is asked about the samples of the proof, once. If it fails, no other one is: the answer is float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from deploykit.errors import DeploykitError, InputError
+from deploykit.progress import Progress
+from deploykit.tuner.bench import Instruments
+from deploykit.tuner.candidates import Kind, Proposal, Task
+from deploykit.tuner.result import Candidate, Goal, Judged, Measured, Timing
+
+AT_ONCE = 4  # candidates that are timed beside the baseline in one go
+SEARCHED = 0.62  # of the seconds: after that nothing new is begun
+TIMED = 0.05  # of the seconds: how long one go may take
+LEAST_TIMED = 1.0
+FINALISTS = 3
+OVERHEAD = 4.0  # seconds that a go takes beside what it is asked for: processes start, engines warm up
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the search has found. `proof`: the judgement on the proof's samples, `None` where nothing had to be proven."""
+
+    baseline: Measured
+    chosen: Measured
+    candidates: tuple[Measured, ...]
+    proof: Judged | None = None
+    unproven: Measured | None = None
+    cut: bool = False
+
+
+def search(task: Task, kinds: Iterable[Kind], tools: Instruments, seconds: float, goal: Goal, progress: Progress) -> Found:
+    """See the module. `seconds`: of the whole tuning, from the clock of `tools` on."""
+    return _Search(task, tools, seconds, goal, progress).run(kinds)
+
+
+class _Search:
+    def __init__(self, task: Task, tools: Instruments, seconds: float, goal: Goal, progress: Progress) -> None:
+        self.task, self.tools, self.seconds, self.goal, self.progress = task, tools, seconds, goal, progress
+        self.measured: dict[str, Measured] = {}
+        self.baseline = Measured(task.baseline, tools.size("fp32"), None, None, True, "the file as it is given, on onnxruntime")
+        self.cut = False
+
+    def run(self, kinds: Iterable[Kind]) -> Found:
+        for kind in kinds:
+            self._follow(kind)
+        finalists = sorted((entry for entry in self.measured.values() if self._may_win(entry)), key=self._order)[:FINALISTS]
+        finalists = self._timed_again(finalists)
+        proof = unproven = None
+        chosen = self.baseline
+        for entry in finalists:
+            if not self._wins(entry):
+                continue
+            if entry.candidate.is_float and entry.judged is not None and entry.judged.same:
+                chosen = entry
+                break
+            if proof is not None:
+                continue  # the proof's samples were asked before: only float32 needs none
+            proof = self.tools.judge(entry.candidate, "proof")
+            proven = replace(entry, judged=proof, kept=proof.kept, proven=True, reason=proof.reason)
+            self.measured[entry.candidate.name] = proven
+            if proof.kept:
+                chosen = proven
+                break
+            unproven = proven
+        return Found(self.baseline, chosen, (self.baseline, *self.measured.values()), proof, unproven, self.cut)
+
+    def _follow(self, kind: Kind) -> None:
+        """One kind, until it has nothing more to propose or the time is over."""
+        steps = kind.propose(self.task)
+        try:
+            proposals = next(steps)
+            while True:
+                if self._is_late():
+                    self.cut = True
+                    steps.close()
+                    return
+                proposals = steps.send(self._measure(proposals))
+        except StopIteration:
+            return
+        except InputError as error:
+            self.task.notes.append(str(error))
+
+    def _measure(self, proposals: Sequence[Proposal]) -> list[Measured]:
+        ready = [
+            proposal.candidate for proposal in proposals if proposal.candidate.name not in self.measured and self._make(proposal)
+        ]
+        for begin in range(0, len(ready), AT_ONCE):
+            self._time(ready[begin : begin + AT_ONCE])
+        return [self.measured[p.candidate.name] for p in proposals if p.candidate.name in self.measured]
+
+    def _make(self, proposal: Proposal) -> bool:
+        """Whether the candidate's file is there. Why it cannot be made is a note."""
+        if proposal.how is None:
+            return True
+        try:
+            self.tools.make(proposal.candidate.build, proposal.how)
+        except DeploykitError as error:
+            if str(error) not in self.task.notes:
+                self.task.notes.append(str(error))
+            return False
+        return True
+
+    def _time(self, candidates: Sequence[Candidate]) -> None:
+        self.progress.advance(0, note=", ".join(candidate.name for candidate in candidates))
+        timings = self.tools.time(self.task.baseline, candidates, max(LEAST_TIMED, TIMED * self.seconds))
+        self.baseline = replace(self.baseline, timing=timings[0])
+        for candidate, timing in zip(candidates, timings[1:], strict=True):
+            self.measured[candidate.name] = self._selected(candidate, timing)
+
+    def _selected(self, candidate: Candidate, timing: Timing) -> Measured:
+        """A candidate that was timed; where it may win, with its answers to the samples of the selection."""
+        size = self.tools.size(candidate.build)
+        if timing.ratio == 0:
+            return Measured(candidate, size, None, None, False, f"cannot run on {candidate.engine}")
+        if not self._is_worth_asking(timing, size):
+            return Measured(candidate, size, timing, None, False, "not faster")
+        judged = self.tools.judge(candidate, "selection")
+        return Measured(candidate, size, timing, judged, judged.kept, judged.reason)
+
+    def _is_worth_asking(self, timing: Timing, size: int) -> bool:
+        if self.goal == "size":
+            return size < self.baseline.bytes and timing.high >= 1
+        return timing.ratio > 1
+
+    def _is_late(self) -> bool:
+        return self.tools.now() + OVERHEAD > SEARCHED * self.seconds
+
+    def _may_win(self, entry: Measured) -> bool:
+        return entry.kept and entry.timing is not None
+
+    def _order(self, entry: Measured) -> tuple[float, float]:
+        """The best first: by time, or by size and then by time."""
+        ratio = entry.timing.ratio if entry.timing else 0.0
+        return (float(entry.bytes), -ratio) if self.goal == "size" else (-ratio, float(entry.bytes))
+
+    def _timed_again(self, finalists: Sequence[Measured]) -> list[Measured]:
+        if not finalists:
+            return []
+        left = self.seconds - self.tools.now() - OVERHEAD
+        self.progress.advance(0, note="the best ones once more")
+        names = replace(self.task.baseline, name=f"{self.task.baseline.name}, once more")
+        timings = self.tools.time(names, [entry.candidate for entry in finalists], max(LEAST_TIMED, left * 0.6))
+        self.baseline = replace(self.baseline, timing=timings[0])
+        found = [replace(entry, timing=timing) for entry, timing in zip(finalists, timings[1:], strict=True)]
+        self.measured |= {entry.candidate.name: entry for entry in found}
+        return sorted(found, key=self._order)
+
+    def _wins(self, entry: Measured) -> bool:
+        """Whether its interval excludes that the baseline is as fast; of a smaller file, that the baseline is faster."""
+        if entry.timing is None or entry.timing.ratio == 0:
+            return False
+        if self.goal == "size":
+            return entry.timing.high >= 1 and entry.bytes < self.baseline.bytes
+        won = entry.timing.low > 1
+        if not won:
+            lost = replace(entry, kept=False, reason="no faster than the file as it is, timed once more")
+            self.measured[entry.candidate.name] = lost
+        return won

@@ -1,0 +1,107 @@
+"""Answers of two files -> may the second stand for the first?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deploykit.tuner import judging
+from deploykit.tuner.judging import Answers, Budget, judge
+
+
+def logits(classes, count=10, margin=5.0):
+    """Outputs that decide for `classes`."""
+    return np.eye(count)[classes] * margin
+
+
+def answers(classes, labels=None, **options):
+    return Answers((logits(np.asarray(classes), **options),), labels)
+
+
+LABELS = np.arange(2000) % 10
+
+
+def with_wrong(count, seed=0):
+    """The labels, of which `count` are changed."""
+    found = LABELS.copy()
+    places = np.random.default_rng(seed).choice(len(found), count, replace=False)
+    found[places] = (found[places] + 1) % 10
+    return found
+
+
+def test_a_drop_within_the_budget_is_kept_by_the_bad_end_of_its_interval():
+    kept = judge(answers(LABELS, LABELS), answers(with_wrong(2), LABELS), Budget(drop=0.005))
+    assert kept.kept
+    assert kept.drop == pytest.approx(0.001)
+    assert kept.drop < kept.drop_high <= 0.005
+    assert "at most" in kept.reason
+    lost = judge(answers(LABELS, LABELS), answers(with_wrong(7), LABELS), Budget(drop=0.005))
+    assert not lost.kept, "0.35 points were seen, but the bad end lies above 0.5"
+    assert lost.drop < 0.005 < lost.drop_high
+    assert "too few samples to prove it, it would need about" in lost.reason
+
+
+def test_a_drop_that_is_surely_too_large_is_said_to_be_so():
+    found = judge(answers(LABELS, LABELS), answers(with_wrong(200), LABELS), Budget(drop=0.005))
+    assert not found.kept
+    assert found.reason.endswith("the accuracy drops by more than 0.5")
+
+
+def test_too_few_samples_say_how_many_it_would_need():
+    few = slice(0, 100)
+    expected, found = answers(LABELS[few], LABELS[few]), answers(LABELS[few], LABELS[few], margin=4.0)
+    assert judge(expected, found, Budget()).reason.endswith("it would need about 765 instead of 100")
+
+
+def test_without_labels_the_decisions_are_compared():
+    same = judge(answers(LABELS), answers(with_wrong(3), margin=4.0), Budget(agreement=0.99))
+    assert same.kept
+    assert same.drop is None
+    assert same.agreement == pytest.approx(0.9985)
+    assert 0.99 <= same.agreement_low < same.agreement
+    assert not judge(answers(LABELS), answers(with_wrong(15)), Budget(agreement=0.99)).kept
+
+
+def test_outputs_that_are_no_decisions_are_compared_by_their_error():
+    expected = np.random.default_rng(0).standard_normal((500, 4, 4))
+    near, far = expected * 1.01, expected.copy()
+    far[:20] *= 1.5
+    assert judge(Answers((expected,)), Answers((near,)), Budget(error=0.05)).kept
+    refused = judge(Answers((expected,)), Answers((far,)), Budget(error=0.05))
+    assert not refused.kept
+    assert refused.agreement == pytest.approx(0.96)
+
+
+def test_the_same_numbers_need_no_samples_to_prove_anything():
+    found = judge(answers([1, 2, 3]), Answers((logits(np.array([1, 2, 3])) * (1 + 1e-6),)), Budget())
+    assert found.kept
+    assert found.same
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_never_passes(bad):
+    spoiled = logits(LABELS)
+    spoiled[::2, 3] = bad
+    found = judge(answers(LABELS, LABELS), Answers((spoiled,), LABELS), Budget(drop=0.4, agreement=0.1))
+    assert not found.kept
+    assert found.error is None
+    everywhere = judge(answers(LABELS), Answers((np.full((2000, 10), bad),)), Budget(agreement=0.1))
+    assert everywhere.agreement == 0
+    assert not everywhere.kept
+
+
+def test_another_shape_never_passes():
+    assert not judge(Answers((np.ones((50, 3, 2)),)), Answers((np.ones((50, 3, 3)),)), Budget(agreement=0.5)).kept
+
+
+def test_selection_asks_whether_as_many_samples_as_are_planned_would_prove_it():
+    few = slice(0, 300)
+    expected, found = answers(LABELS[few], LABELS[few]), answers(LABELS[few], LABELS[few], margin=4.0)
+    assert not judge(expected, found, Budget()).kept
+    assert judge(expected, found, Budget(), planned=3000).kept
+    assert not judge(expected, found, Budget(), planned=500).kept
+
+
+def test_the_error_of_a_sample_near_zero_is_not_blown_up():
+    expected = np.array([[0.0, 0.0], [1.0, -1.0]])
+    assert judging.relative_errors([expected], [expected + 1e-6]).max() == pytest.approx(1e-3)

@@ -1,0 +1,132 @@
+"""Any set of layers can be taken back to float32, and nothing else changes."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from deploykit import exporter, onnx_file
+from deploykit.errors import InputError
+from deploykit.network import target
+from deploykit.network.request import Request
+from deploykit.onnx_file import sessions
+from deploykit.tuner import quantizing
+from deploykit.tuner.quantizing import Scheme
+
+
+class Branches(nn.Module):
+    """A residual, a pool, a Relu after a sum, a matrix product, an output that is also used inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.third, self.last = nn.Conv2d(8, 8, 1), nn.Linear(8, 4)
+
+    def forward(self, x):
+        y = torch.relu(self.first(x))
+        y = torch.relu(self.third(torch.relu(self.second(y))) + y)
+        y = nn.functional.hardswish(nn.functional.max_pool2d(y, 2))
+        return self.last(y.mean(dim=(2, 3)))
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """(file, model, whole in QDQ, samples)."""
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("q") / "branches.onnx"
+    found = target.resolve(Request.of(Branches(), input_shapes=[(3, 8, 8)]))
+    onnx_file.write(exporter.to_onnx(found), file)
+    model = onnx_file.read(file)
+    name = model.graph.input[0].name
+    samples = np.random.default_rng(0).standard_normal((16, 3, 8, 8)).astype(np.float32)
+    ranges = quantizing.calibrate(file, [{name: samples[i : i + 4]} for i in range(0, 16, 4)], "minmax")
+    return file, model, quantizing.quantized(file, ranges, Scheme(reduced=True)), {name: samples}
+
+
+def run(model, feeds):
+    onnx.checker.check_model(model, full_check=True)
+    return sessions.run(sessions.open_session(model.SerializeToString()), feeds)[0]
+
+
+def converted(model):
+    return sum(node.op_type == "QuantizeLinear" for node in model.graph.node)
+
+
+def test_every_set_of_layers_gives_a_legal_graph_whose_answers_are_near(network):
+    _, model, whole, feeds = network
+    expected = run(model, feeds)
+    names = quantizing.layers(model)
+    assert names == ["first", "second", "third", "last"]
+    errors = {}
+    for size in range(len(names) + 1):
+        for floats in itertools.combinations(names, size):
+            found = run(quantizing.taken_back(whole, model, set(floats)), feeds)
+            errors[floats] = float(np.abs(found - expected).max() / np.abs(expected).max())
+    assert errors[tuple(names)] == 0, "all taken back is the file that was given"
+    assert all(0 < error < 0.1 for floats, error in errors.items() if len(floats) < len(names))
+
+
+def test_all_taken_back_has_no_conversion_left_and_each_layer_at_most_its_own(network):
+    _, model, whole, _ = network
+    names = set(quantizing.layers(model))
+    assert converted(quantizing.taken_back(whole, model, names)) == 0
+    assert converted(quantizing.taken_back(whole, model, names - {"last"})) == 2, "one before it, one after it"
+    assert converted(quantizing.taken_back(whole, model, set())) < converted(whole), "none between a layer and its Relu"
+
+
+def test_weights_of_a_layer_that_stays_are_those_of_the_file(network):
+    _, model, whole, _ = network
+    mixed = quantizing.taken_back(whole, model, {"second"})
+    stored = {tensor.name: tensor for tensor in mixed.graph.initializer}
+    original = {tensor.name: tensor for tensor in model.graph.initializer}
+    (weight,) = (node.input[1] for node in mixed.graph.node if node.name == "second")
+    assert stored[weight] == original[weight]
+    assert not any(name.startswith("second") and "quantized" in name for name in stored)
+
+
+def test_metadata_opset_and_the_contract_stay(network):
+    _, model, whole, _ = network
+    mixed = quantizing.taken_back(whole, model, set())
+    assert mixed.opset_import == model.opset_import
+    assert mixed.metadata_props == model.metadata_props
+    assert [value.name for value in mixed.graph.output] == [value.name for value in model.graph.output]
+
+
+def test_what_follows_a_layer_belongs_to_it(network):
+    _, model, _, _ = network
+    found = quantizing.following(model)
+    assert {found[name] for name in quantizing.layers(model)} == {"first", "second", "third", "last"}
+    pool = next(node.name for node in model.graph.node if node.op_type == "MaxPool")
+    assert found[pool] == "third"
+
+
+@pytest.mark.parametrize("method", ["percentile", "entropy"])
+def test_other_calibrations_give_ranges_too(network, method):
+    file, model, _, feeds = network
+    ranges = quantizing.calibrate(file, [feeds], method)
+    found = run(quantizing.taken_back(quantizing.quantized(file, ranges, Scheme(reduced=True)), model, set()), feeds)
+    assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("scheme", [Scheme(signed=True), Scheme(reduced=True), Scheme(per_channel=False)])
+def test_the_other_schemes_are_legal_too(network, scheme):
+    file, model, _, feeds = network
+    ranges = quantizing.calibrate(file, [feeds], "minmax")
+    found = run(quantizing.taken_back(quantizing.quantized(file, ranges, scheme), model, set()), feeds)
+    assert np.isfinite(found).all()
+
+
+def test_a_graph_that_the_quantizer_cannot_read_is_one_line(tmp_path):
+    file = tmp_path / "strange.onnx"
+    value = onnx.helper.make_tensor_value_info
+    node = onnx.helper.make_node("Unheard", ["x"], ["y"], domain="nowhere")
+    graph = onnx.helper.make_graph([node], "g", [value("x", 1, [1, 2])], [value("y", 1, [1, 2])])
+    imports = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid("nowhere", 1)]
+    onnx_file.write(onnx.helper.make_model(graph, opset_imports=imports), file)
+    with pytest.raises(InputError, match=r"^onnxruntime's quantizer cannot read strange.onnx: .*; tune with --precisions fp32$"):
+        quantizing.calibrate(file, [{"x": np.zeros((1, 2), np.float32)}], "minmax")

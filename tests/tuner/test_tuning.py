@@ -1,0 +1,165 @@
+"""`tune` and its command, on a clock that is made up."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from deploykit import onnx_file
+from deploykit.errors import DependencyMissing, InputError, UnknownName
+from deploykit.runtime import Predictor, openvino
+from deploykit.tuner import tune
+
+QUICK = {"engines": "onnxruntime", "threads": 1, "max_drop": 10}
+
+
+@pytest.fixture
+def file(exported, tmp_path):
+    """A file of a trained lenet5, whose contract names the dataset."""
+    return shutil.copy(exported, tmp_path / "model.onnx")
+
+
+def operators(path):
+    return {node.op_type for node in onnx.load(str(path)).graph.node}
+
+
+def test_a_faster_file_that_keeps_the_decisions_is_written_with_all_that_it_needs(file, clock):
+    clock.speeds = {"int8": 2.0}
+    found = tune(file, **QUICK)
+    assert found.verdict == "faster"
+    assert found.chosen.proven
+    assert found.chosen.judged.drop_high <= 0.1
+    assert found.file == file.with_name("model.tuned.onnx")
+    assert "QuantizeLinear" in operators(found.file)
+    assert onnx_file.get_contract(onnx_file.read(found.file)).provenance == onnx_file.get_contract(onnx_file.read(file)).provenance
+    assert {layer.precision for layer in found.layers} == {"int8"}
+    assert sorted(path.name for path in file.parent.iterdir()) == ["model.onnx", "model.tuned.onnx", "model.tuned.tune.sh"]
+    samples = np.random.default_rng(0).standard_normal((3, 1, 32, 32)).astype(np.float32)
+    with Predictor(found.file, "cpu") as tuned, Predictor(file, "cpu") as given:
+        np.testing.assert_allclose(tuned.run(samples), given.run(samples), atol=0.5)
+
+
+def test_the_script_beside_it_repeats_the_run(file, clock):
+    found = tune(file, data="digits", **QUICK)
+    line = found.script.read_text().splitlines()[-1]
+    assert line.startswith(f"deploykit tune {file} --data digits --max-drop 10")
+    assert "--engines onnxruntime" in line
+    assert found.script.stat().st_mode & 0o100
+
+
+def test_where_nothing_is_faster_the_file_is_the_one_that_was_given(file, clock):
+    found = tune(file, **QUICK)
+    assert (found.verdict, found.chosen) == ("float32", found.baseline)
+    assert operators(found.file) == operators(file)
+    assert "nothing that could be proven" in str(found)
+
+
+def test_a_budget_that_nothing_meets_gives_the_file_as_it_is_and_says_so(file, clock, cli):
+    clock.speeds = {"int8": 2.0}
+    done = cli("tune", file, "--max-drop", "0", "--engines", "onnxruntime", "--threads", "1")
+    assert done.exit_code == 0, done.stderr
+    assert "nothing that could be proven to keep the decisions was faster" in done.stdout.replace("\n", " ")
+    assert "QuantizeLinear" not in operators(file.with_name("model.tuned.onnx"))
+
+
+def test_the_document_has_the_keys_that_are_public(file, clock, cli):
+    clock.speeds = {"int8": 2.0}
+    done = cli("tune", file, "--max-drop", "10", "--engines", "onnxruntime", "--threads", "1", "--format", "json")
+    document = json.loads(done.stdout)
+    assert {"target", "file", "goal", "baseline", "chosen", "candidates", "speedup", "verdict"} <= set(document)
+    keys = (
+        "name engine precision threads batch bytes median_ms ratio low high agreement accuracy drop drop_low drop_high kept reason"
+    )
+    assert set(keys.split()) <= set(document["candidates"][1])
+    schema = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "tune.json").read_text())["properties"]
+    assert set(document) == set(schema)
+    for name in ("baseline", "chosen"):
+        assert set(document[name]) == set(schema[name]["properties"])
+    assert set(document["layers"][0]) == set(schema["layers"]["items"]["properties"])
+    assert document["chosen"]["ratio"] == document["speedup"]["ratio"] == 2.0
+
+
+def test_a_run_that_was_killed_goes_on_where_it_was(file, clock):
+    clock.speeds = {"int8": 2.0}
+    tune(file, **QUICK, out=file.with_name("whole.onnx"))
+    whole = len(clock.calls)
+    clock.calls, clock.broken_at = [], 2
+    with pytest.raises(KeyboardInterrupt):
+        tune(file, **QUICK)
+    assert not file.with_name("model.tuned.onnx").exists()
+    work = file.with_name("model.tuned.onnx.work")
+    assert (work / "journal.json").is_file()
+    clock.calls, clock.broken_at = [], None
+    tune(file, **QUICK)
+    assert len(clock.calls) == whole - 2
+    assert not work.exists()
+    assert file.with_name("model.tuned.onnx").read_bytes() == file.with_name("whole.onnx").read_bytes()
+
+
+def test_what_is_left_of_another_run_is_no_answer_to_this_one(file, clock):
+    clock.speeds, clock.broken_at = {"int8": 2.0}, 2
+    with pytest.raises(KeyboardInterrupt):
+        tune(file, **QUICK)
+    clock.calls, clock.broken_at = [], None
+    tune(file, **QUICK | {"max_drop": 9})
+    assert clock.calls[0][0].startswith("fp32"), "asked from the beginning"
+
+
+def test_without_data_it_says_what_to_give_and_noise_is_named(tmp_path, clock, exported):
+    model = onnx_file.read(exported)
+    del model.metadata_props[:]
+    bare = tmp_path / "bare.onnx"
+    onnx_file.write(model, bare)
+    with pytest.raises(
+        InputError, match=r"nothing to calibrate .*; give samples as they occur: --data NAME_OR_DIR_OR_NPZ; --data noise"
+    ):
+        tune(bare)
+    found = tune(bare, data="noise", engines="onnxruntime", threads=1, precisions="fp32")
+    assert any("random numbers" in note for note in found.notes)
+    with pytest.raises(InputError, match="does not say how a sample becomes its input, so the dataset digits"):
+        tune(bare, data="digits")
+    assert not list(tmp_path.glob("*.work"))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"input": np.zeros((40, 1, 28, 28), np.float32)}, "float32 1x28x28, the input 'input' takes float32 1x32x32"),
+        ({"input": np.zeros((40, 1, 32, 32), np.float64)}, "float64"),
+        ({"x": np.zeros((40, 1, 32, 32), np.float32)}, "no input 'x'"),
+        ({"input": np.zeros((40, 1, 32, 32), np.float32)}, "1 different samples, too few"),
+        ({"input": np.random.default_rng(0).random((40, 1, 32, 32), np.float32), "labels": np.zeros(3, int)}, "different numbers"),
+        ({"input": np.random.default_rng(0).random((40, 1, 32, 32), np.float32), "labels": np.zeros(40)}, "one whole number"),
+    ],
+)
+def test_data_that_do_not_fit_are_one_line(file, tmp_path, arrays, words):
+    np.savez(tmp_path / "data.npz", **arrays)
+    with pytest.raises(InputError, match=words):
+        tune(file, data=tmp_path / "data.npz")
+
+
+def test_an_engine_or_precision_that_is_not_there_is_named(file, monkeypatch):
+    monkeypatch.setattr(openvino, "installed", lambda: False)
+    with pytest.raises(DependencyMissing, match=r"'openvino', which is not installed; pip install 'deploykit\[openvino\]'"):
+        tune(file, engines="openvino")
+    with pytest.raises(UnknownName, match="unknown engine 'tensorflow'"):
+        tune(file, engines=["tensorflow"])
+    with pytest.raises(UnknownName, match="unknown precision 'int4'"):
+        tune(file, precisions="int4")
+    with pytest.raises(InputError, match="is the file that is tuned"):
+        tune(file, out=file)
+
+
+def test_a_graph_that_the_quantizer_cannot_read_is_a_note(file, clock, monkeypatch):
+    def fail(*_):
+        raise InputError("onnxruntime's quantizer cannot read model.onnx: no", "tune with --precisions fp32")
+
+    monkeypatch.setattr("deploykit.tuner.quantizing.calibrate", fail)
+    found = tune(file, **QUICK)
+    assert found.verdict == "float32"
+    assert [note for note in found.notes if note.startswith("onnxruntime's quantizer cannot read")]
