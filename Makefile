@@ -11,12 +11,12 @@ ENGINE ?= $(shell command -v nvidia-smi >/dev/null || ls -d $(VENV)/*/*/*/onnxru
 demo: $(VENV)/.demo
 	$(BIN)/deploykit demo
 
-# Two processes, each with whole files of tests, so that what the tests of a file share is made once.
+# Two processes, each with whole files of tests, so that what the tests of a file share is made once; in the order of tests/conftest.py.
 test: check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 quick: check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow and not gpu"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

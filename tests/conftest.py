@@ -15,6 +15,33 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Waiting threads sleep instead of spinning: a test that starts processes of its own would fight with itself.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# Files of tests that take a minute or more, longest first. They are begun first: begun last, one process waits for the other.
+LONGEST = (
+    "architectures/test_conformance.py",
+    "network/test_torchvision.py",
+    "architectures/test_recipes.py",
+    "training/test_torchrun.py",
+    "profiler/test_latency.py",
+    "verdict/test_traps.py",
+    "examples/test_browser.py",
+    "verdict/test_open_sizes.py",
+    "cli/test_profile.py",
+    "verdict/test_planted_faults.py",
+    "faults/test_kills.py",
+    "training/test_training_killed.py",
+    "hostile/test_fuzz.py",
+    "runtime/test_stream.py",
+    "docs/test_pages.py",
+    "examples/test_examples.py",
+    "examples/test_notebook.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """The order of the files; within a file nothing is moved."""
+    rank = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
 
 @pytest.fixture
 def workdir(tmp_path, monkeypatch):

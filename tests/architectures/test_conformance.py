@@ -58,7 +58,8 @@ def test_it_trains_exports_validates_profiles_and_predicts(name, workdir, monkey
     exported = export(name)
     assert exported.verdict.same, exported.verdict
     assert exported.file.parent == result.checkpoint.parent
-    assert validate(exported.file, batches=(1,) if MACS[name] > LARGE else (1, 3)).same
+    if MACS[name] <= LARGE:  # of a large one the export's own verdict was minutes already
+        assert validate(exported.file, batches=(1, 3)).same
 
     report = profile(name, latency=False).document()
     own = sum(p.numel() for p in loaded.build().parameters() if p.requires_grad)
