@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -18,12 +19,13 @@ from deploykit.runtime import contract as contracts
 from deploykit.runtime.answering import RunWithContract, answer_all, answer_batch, is_plain
 from deploykit.runtime.checks import check_contract, check_value
 from deploykit.runtime.contract import Contract
+from deploykit.runtime.following import MARK, Followed, follow
 from deploykit.runtime.images import MAX_PIXELS
 from deploykit.runtime.onnx_bytes import check_external_data, read_model
 from deploykit.runtime.paths import each
 from deploykit.runtime.prediction import Prediction
 from deploykit.runtime.reading import shown
-from deploykit.runtime.session import SessionSettings, TensorSpec, open_session, reason, specs
+from deploykit.runtime.session import OpenSession, SessionSettings, TensorSpec, open_session, reason, specs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,6 +54,9 @@ class Predictor:
     Raises `ModelFileError` for a file that is missing, damaged or cannot be run, `ContractError` for a contract that is forged,
     newer or at odds with the graph. A file without a contract can be `run`.
 
+    A file that `deploykit tune` made says how it runs best, and is run so: `engine` is "onnxruntime" or "openvino", and
+    `engine_note` says what of it cannot be followed here; the answers are the same. `threads` that are given are kept.
+
     Any number of threads may share one predictor. The file is read once; it may be replaced at any time.
     """
 
@@ -76,7 +81,7 @@ class Predictor:
             raise InputError(f"the order of colours cannot be {channels!r:.80}", 'choose "rgb", or "bgr" for frames of OpenCV')
         data, path = (model, None) if isinstance(model, bytes) else (read_model(model), Path(model))
         self.name = "the model" if path is None else shown(path)
-        check_external_data(data, path)
+        beside = path if check_external_data(data, path) else None
         settings = SessionSettings(
             device, read.whole(threads, "threads", 1, 1024), read.flag(spinning, "spinning"), read.flag(tf32, "tf32"),
             read.flag(cuda_graph, "cuda_graph"),
@@ -84,7 +89,10 @@ class Predictor:
         max_pixels, warm_up = read.whole(max_pixels, "max_pixels", 1, 1 << 62), read.whole(warm_up, "warm_up")
         check_finite, io_binding = read.flag(check_finite, "check_finite"), read.flag(io_binding, "io_binding")
         folder = None if path is None else path.resolve().parent
-        opened = open_session(data, self.name, folder, settings)
+        opened = open_session(data, self.name, folder, replace(settings, level="disabled") if MARK in data else settings)
+        self.contract: Contract | None = _contract_of(opened.session, self.name)
+        followed = self._followed(opened, data, beside, settings, io_binding or cuda_graph)
+        opened, self.engine, self.engine_note = followed.opened, followed.engine, followed.note
         self._session: onnxruntime.InferenceSession | None = opened.session
         self.device = opened.device
         self.device_note = opened.note
@@ -93,7 +101,6 @@ class Predictor:
         self.providers: tuple[str, ...] = tuple(opened.session.get_providers())
         self.inputs: tuple[TensorSpec, ...] = specs(opened.session.get_inputs())
         self.outputs: tuple[TensorSpec, ...] = specs(opened.session.get_outputs())
-        self.contract: Contract | None = _contract_of(opened.session, self.name)
         if self.contract is not None:
             check_contract(self.contract, self.inputs, self.outputs)
         self._session_run: Run
@@ -105,6 +112,8 @@ class Predictor:
             from deploykit.runtime.binding import BoundRunner
 
             self._session_run = BoundRunner(opened.session, opened.device, opened.number, cuda_graph).run
+        elif followed.run is not None:
+            self._session_run = followed.run
         self._tell(opened.cuda_lost)
         if warm_up:
             self.warm_up(warm_up)
@@ -224,6 +233,18 @@ class Predictor:
         state = "closed" if self._session is None else self.device
         return f"<Predictor {self.name} on {state}>"
 
+    def _followed(
+        self, opened: OpenSession, data: bytes, path: Path | None, settings: SessionSettings, own_runner: bool
+    ) -> Followed:
+        """The session as the file was tuned, if it was; of others that look like it, as it was asked for."""
+        if MARK not in data:
+            return Followed(opened)
+        folder = None if path is None else path.resolve().parent
+        tuned = None if self.contract is None else self.contract.tuned
+        if tuned is None:
+            return Followed(open_session(data, self.name, folder, settings))
+        return follow(tuned, opened, data, self.name, path, settings, own_runner)
+
     def _prepare_run(self, session: onnxruntime.InferenceSession) -> None:
         """All that the shortest way through `run` looks at, worked out once."""
         simple = len(self.inputs) == 1 and self.inputs[0].dtype is not None and self.inputs[0].shape is not None
@@ -267,13 +288,15 @@ class Predictor:
 
     def _tell(self, cuda_lost: bool) -> None:
         """A GPU that is there and not used is worth a warning; that there is none, a remark."""
-        if not self.device_note and not self.cpu_nodes:
+        if not self.device_note and not self.cpu_nodes and not self.engine_note:
             return
         import logging  # costs an application that does not log a few milliseconds of its start
 
         log = logging.getLogger("deploykit.runtime")
         if self.device_note:
             log.log(logging.WARNING if cuda_lost else logging.INFO, "%s: %s", self.name, self.device_note)
+        if self.engine_note:
+            log.warning("%s: %s", self.name, self.engine_note)
         if self.cpu_nodes:
             shown_nodes = ", ".join(f"{name or '?'} ({kind})" for name, kind in self.cpu_nodes[:5])
             log.info("%s: %d nodes run on the CPU: %s", self.name, len(self.cpu_nodes), shown_nodes)

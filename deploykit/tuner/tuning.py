@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import onnx
 
@@ -23,6 +23,7 @@ from deploykit.profiler.benchmark.device import require_device
 from deploykit.profiler.onnx import times
 from deploykit.progress import Progress
 from deploykit.runtime import openvino, values
+from deploykit.runtime.contract import ArrayInput, Contract, Output, Tuned
 from deploykit.runtime.cores import cores
 from deploykit.runtime.instructions import instruction_sets, is_arm
 from deploykit.tuner import candidates as kinds
@@ -152,7 +153,8 @@ def _tuned(request: Request, options: Options) -> TuneResult:
     found = search(task, chosen_kinds, bench, options.seconds, options.goal, options.progress)
     rows = _layers(task, bench, found)
     result = _result(request, options, task, found, rows, out, bench.now())
-    onnx_file.write(_marked(bench.path(found.chosen.candidate.build), model, result), out)
+    tuned = _tuned_for(task, found, files.sha256(file), options.device)
+    onnx_file.write(_marked(bench.path(found.chosen.candidate.build), model, tuned), out)
     written = script.write(out, request.target, _options_again(request, options))
     remove(work)
     return replace(result, script=written)
@@ -279,13 +281,37 @@ def _notes(task: Task, found: Found) -> list[str]:
     return notes
 
 
-def _marked(file: Path, given: onnx.ModelProto, result: TuneResult) -> onnx.ModelProto:
+def _marked(file: Path, given: onnx.ModelProto, tuned: Tuned) -> onnx.ModelProto:
     """The file that was chosen, with what it was tuned for in its contract, if it has one."""
     model = onnx_file.read_whole(file)[0]
-    contract = onnx_file.get_contract(given)
+    contract = onnx_file.get_contract(given) or _bare_contract(given)
     if contract is not None:
-        onnx_file.set_contract(model, contract)
+        onnx_file.set_contract(model, replace(contract, tuned=tuned))
     return model
+
+
+def _bare_contract(model: onnx.ModelProto) -> Contract | None:
+    """The least that a file without a contract can be given to say what it was tuned for: it takes one array."""
+    inputs = graph_inputs.described(model.graph)
+    if len(inputs) != 1 or inputs[0].axes is None or inputs[0].dtype is None or not inputs[0].axes:
+        return None
+    shape = tuple(axis if isinstance(axis, int) and axis > 0 else None for axis in inputs[0].axes[1:])
+    return Contract(ArrayInput(shape, inputs[0].dtype.name), Output())
+
+
+def _tuned_for(task: Task, found: Found, source: str, device: str) -> Tuned:
+    """What the file is to say of itself, rounded so that it is short."""
+    candidate, timing, judged = found.chosen.candidate, found.chosen.timing, found.chosen.judged
+    figures: dict[str, Any] = {"name": candidate.name}
+    if timing is not None:
+        figures |= {key: float(f"{getattr(timing, key):.4g}") for key in ("median_ms", "ratio", "low", "high")}
+    if judged is not None:
+        values = {key: getattr(judged, key) for key in ("samples", "agreement", "agreement_low", "drop", "drop_high")}
+        figures |= {key: float(f"{value:.4g}") for key, value in values.items() if value is not None}
+    return Tuned(
+        cast(Any, candidate.engine), candidate.threads, candidate.precision, candidate.batch, "cpu" if device == "cpu" else "cuda",
+        dict(candidate.options), task.instructions, source, figures,
+    )  # fmt: skip
 
 
 def _fingerprint(file: Path, parts: Parts, options: Options) -> dict[str, Any]:

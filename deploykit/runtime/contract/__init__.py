@@ -31,3 +31,4 @@ from deploykit.runtime.contract.outputs import Output as Output
 from deploykit.runtime.contract.outputs import RegressionOutput as RegressionOutput
 from deploykit.runtime.contract.outputs import SegmentationOutput as SegmentationOutput
 from deploykit.runtime.contract.outputs import Task as Task
+from deploykit.runtime.contract.tuned import Tuned as Tuned

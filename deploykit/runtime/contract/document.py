@@ -17,6 +17,8 @@ from deploykit.errors import ContractError
 from deploykit.runtime.contract.inputs import ArrayInput, ImageInput
 from deploykit.runtime.contract.outputs import TASKS, Output
 from deploykit.runtime.contract.requirements import is_int, is_text, require, short
+from deploykit.runtime.contract.tuned import Tuned
+from deploykit.runtime.contract.tuned import from_document as tuned_from_document
 
 KEY = "deploykit"
 VERSION = 2  # the newest that is read
@@ -37,7 +39,8 @@ class Contract:
     `input`: of a network with several inputs, the first one. `inputs`: where there are several, each of them by its name in the
     graph, the first one included; a file of version 1 leaves them out, and samples for it are made by the application.
     `preprocessing_in_graph`: the file itself takes raw uint8 images, (batch, height, width, channels), of any size.
-    `meanings`: what outputs mean, by their names, in words for people.
+    `meanings`: what outputs mean, by their names, in words for people. `tuned`: what the file was tuned for; a reader that does not
+    know this section answers the same, in another time, so it needs no version of its own.
     """
 
     input: ImageInput | ArrayInput
@@ -48,6 +51,7 @@ class Contract:
     _: KW_ONLY
     inputs: Mapping[str, ImageInput | ArrayInput] = field(default_factory=dict)
     meanings: Mapping[str, str] = field(default_factory=dict)
+    tuned: Tuned | None = None
 
     def __post_init__(self) -> None:
         require(len(self.inputs) <= MAX_INPUTS, f"inputs (at most {MAX_INPUTS})", len(self.inputs))
@@ -102,6 +106,8 @@ class Contract:
         if version > 1:
             found["inputs"] = [{"name": name, **input_to_dict(rules)} for name, rules in self.inputs.items()]
             found["meanings"] = dict(self.meanings)
+        if self.tuned is not None:
+            found["tuned"] = self.tuned.document()
         return found
 
     def dumps(self) -> str:
@@ -124,6 +130,7 @@ def loads(text: str) -> Contract:
     require(isinstance(embedded, bool), "preprocessing_in_graph", embedded)
     verdict = document.get("verdict")
     output = _object(document.get("output"), "the contract's output")
+    tuned = document.get("tuned")
     return Contract(
         input=_input(document.get("input"), old),
         output=_built(Output, output, {"name"}) if old else output_from_dict(output),
@@ -132,6 +139,7 @@ def loads(text: str) -> Contract:
         verdict=None if verdict is None else _object(verdict, "the contract's verdict"),
         inputs={} if old else _inputs(document.get("inputs", [])),
         meanings={} if old else _object(document.get("meanings", {}), "the contract's meanings"),
+        tuned=None if tuned is None else tuned_from_document(_object(tuned, "the contract's section on tuning")),
     )
 
 

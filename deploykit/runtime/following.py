@@ -1,0 +1,75 @@
+"""A file that was tuned says on which engine it is the fastest, and how. This is where a predictor follows it, as far as it can.
+
+The answers are the same whether it does or not: only the time differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from deploykit.errors import DeploykitError
+from deploykit.runtime import openvino
+from deploykit.runtime.contract.tuned import Tuned
+from deploykit.runtime.cores import cores
+from deploykit.runtime.instructions import instruction_sets
+from deploykit.runtime.session import Level, OpenSession, SessionSettings, open_session
+
+MARK = b'"tuned":{'  # in the bytes of a file that has such a section
+
+
+@dataclass(frozen=True)
+class Followed:
+    """How the file is run. `opened`: its session. `run`: what answers in its place, elsewhere. `note`: what was not done."""
+
+    opened: OpenSession
+    engine: str = "onnxruntime"
+    run: Callable[..., Any] | None = None
+    note: str = ""
+
+
+def follow(
+    tuned: Tuned,
+    opened: OpenSession,
+    data: bytes,
+    name: str,
+    path: Path | None,
+    settings: SessionSettings,
+    own_runner: bool = False,
+) -> Followed:
+    """`opened`: a session of the file, which may be thrown away. `own_runner`: the session itself must answer.
+
+    `path`: of a file whose weights lie beside it, else its bytes in `data` are all. Threads that the caller chose are kept. Raises
+    nothing but what opening the session raises.
+    """
+    folder = None if path is None else path.resolve().parent
+    if opened.device != tuned.device:
+        again = _reopened(data, name, folder, settings)
+        return Followed(again, note=f"it was tuned for {tuned.device} and runs on {again.device}")
+    notes = _missing(tuned)
+    usable = cores().usable
+    threads = settings.threads or (tuned.threads if tuned.threads <= usable else None)
+    if settings.threads is None and threads is None:
+        notes.append(f"it was tuned for {tuned.threads} threads, and this process may use {usable}")
+    if tuned.engine == "openvino" and not own_runner:
+        try:
+            model = openvino.OpenVinoModel(path or data, name, threads, cast(Any, tuned.options.get("precision", "f32")))
+            return Followed(opened, "openvino", model.run, "; ".join(notes))
+        except DeploykitError as error:
+            problem = "which is not installed" if not openvino.installed() else f"which cannot run it ({error.problem})"
+            notes.insert(0, f"it was tuned for OpenVINO, {problem}: it runs on onnxruntime, with the same answers")
+    level = cast(Level, tuned.options.get("level", "all"))
+    return Followed(_reopened(data, name, folder, replace(settings, threads=threads, level=level)), note="; ".join(notes))
+
+
+def _reopened(data: bytes, name: str, folder: Path | None, settings: SessionSettings) -> OpenSession:
+    return open_session(data, name, folder, settings)
+
+
+def _missing(tuned: Tuned) -> list[str]:
+    """That the machine lacks what the file was tuned with, where both say what they have."""
+    here = instruction_sets()
+    lacks = [name for name in tuned.instructions if name not in here] if here else []
+    return [f"it was tuned on a machine with {', '.join(lacks)}, which this one lacks: tune it again here"] if lacks else []

@@ -1,0 +1,150 @@
+"""A tuned file is run as it says, as far as this machine can; its answers do not depend on it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from deploykit.errors import ContractError, ModelFileError
+from deploykit.runtime import Predictor, following, openvino
+from deploykit.runtime import contract as contracts
+from deploykit.runtime.contract import Tuned
+
+onnx = pytest.importorskip("onnx")
+
+SAMPLES = np.arange(6, dtype=np.float32).reshape(2, 3)
+TUNED = Tuned("onnxruntime", 1, "int8", options={"level": "basic"}, source="a" * 64, figures={"ratio": 1.5})
+
+
+def model(tuned=None):
+    """The bytes of a file that doubles three numbers."""
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Add", ["x", "x"], ["y"])], "g", [value("x", 1, ["n", 3])], [value("y", 1, ["n", 3])]
+    )
+    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    contract = contracts.Contract(contracts.ArrayInput((3,)), contracts.Output(), tuned=tuned)
+    made.metadata_props.add(key=contracts.KEY, value=contract.dumps())
+    return made.SerializeToString()
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The settings with which the session that answers was opened."""
+    found = []
+    real = following.open_session
+
+    def record(data, name, folder, settings):
+        found.append(settings)
+        return real(data, name, folder, settings)
+
+    monkeypatch.setattr(following, "open_session", record)
+    return found
+
+
+class Fake:
+    """In place of OpenVINO: it doubles, and says what it was asked for."""
+
+    asked = None
+
+    def __init__(self, model, name, threads=None, precision="f32"):
+        Fake.asked = (threads, precision)
+
+    def run(self, names, feeds):
+        return [feeds["x"] * 2]
+
+
+def test_threads_and_level_are_those_that_the_file_was_tuned_with(opened):
+    with Predictor(model(TUNED), "cpu") as predictor:
+        np.testing.assert_array_equal(predictor.run(SAMPLES), 2 * SAMPLES)
+        assert (predictor.engine, predictor.engine_note) == ("onnxruntime", "")
+    assert [(settings.threads, settings.level) for settings in opened] == [(1, "basic")]
+
+
+def test_threads_of_the_caller_are_kept(opened):
+    Predictor(model(TUNED), "cpu", threads=2).close()
+    assert opened[-1].threads == 2
+
+
+def test_more_threads_than_there_are_cores_are_not_taken(opened):
+    with Predictor(model(replace(TUNED, threads=4096)), "cpu") as predictor:
+        assert "tuned for 4096 threads" in predictor.engine_note
+    assert opened[-1].threads is None
+
+
+def test_a_file_for_openvino_runs_there(monkeypatch):
+    monkeypatch.setattr(openvino, "OpenVinoModel", Fake)
+    with Predictor(model(replace(TUNED, engine="openvino", options={"precision": "bf16"})), "cpu") as predictor:
+        np.testing.assert_array_equal(predictor.run(SAMPLES), 2 * SAMPLES)
+        assert predictor.engine == "openvino"
+    assert Fake.asked == (1, "bf16")
+
+
+def test_where_openvino_is_missing_it_answers_the_same_and_says_so_once(monkeypatch, caplog):
+    monkeypatch.setattr(openvino, "installed", lambda: False)
+    with caplog.at_level(logging.WARNING), Predictor(model(replace(TUNED, engine="openvino", options={})), "cpu") as predictor:
+        for _ in range(3):
+            np.testing.assert_array_equal(predictor.run(SAMPLES), 2 * SAMPLES)
+        assert predictor.engine == "onnxruntime"
+    said = [record.getMessage() for record in caplog.records if "OpenVINO" in record.getMessage()]
+    assert len(said) == 1
+    assert "not installed: it runs on onnxruntime, with the same answers" in said[0]
+
+
+def test_where_openvino_cannot_run_it_onnxruntime_does(monkeypatch):
+    def refuse(*_args):
+        raise ModelFileError("OpenVINO cannot load the model: no such operator")
+
+    monkeypatch.setattr(openvino, "installed", lambda: True)
+    monkeypatch.setattr(openvino, "OpenVinoModel", refuse)
+    with Predictor(model(replace(TUNED, engine="openvino", options={})), "cpu") as predictor:
+        np.testing.assert_array_equal(predictor.run(SAMPLES), 2 * SAMPLES)
+        assert "no such operator" in predictor.engine_note
+
+
+def test_another_machine_is_told_to_tune_again(monkeypatch):
+    monkeypatch.setattr(following, "instruction_sets", lambda: ("avx2",))
+    with Predictor(model(replace(TUNED, instructions=("avx2", "avx512_vnni"))), "cpu") as predictor:
+        assert predictor.engine_note == "it was tuned on a machine with avx512_vnni, which this one lacks: tune it again here"
+
+
+def test_a_file_that_was_not_tuned_is_opened_once(opened):
+    with Predictor(model(), "cpu") as predictor:
+        assert (predictor.engine, predictor.engine_note) == ("onnxruntime", "")
+    assert not opened
+
+
+def test_the_section_is_read_as_it_was_written_and_needs_no_newer_version():
+    contract = contracts.Contract(contracts.ArrayInput((3,)), contracts.Output(), tuned=TUNED)
+    assert contract.version == 1
+    assert contracts.loads(contract.dumps()) == contract
+    document = json.loads(contract.dumps())
+    document["tuned"]["of_tomorrow"] = 1
+    assert contracts.loads(json.dumps(document)).tuned == TUNED
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"engine": "tensorrt"}, {"engine": ["x"]}, {"threads": 0}, {"threads": True}, {"threads": 1 << 40}, {"batch": -1},
+        {"device": "disk"}, {"options": {"level": "../x"}}, {"options": {"log": "basic"}}, {"options": []}, {"options": {"level": {}}},
+        {"instructions": [1]}, {"instructions": "avx2"}, {"instructions": ["a"] * 100}, {"precision": 8}, {"source": "x" * 100},
+        {"figures": []},
+    ],
+)  # fmt: skip
+def test_a_forged_section_is_refused(change):
+    document = json.loads(contracts.Contract(contracts.ArrayInput((3,)), contracts.Output(), tuned=TUNED).dumps())
+    document["tuned"] |= change
+    with pytest.raises(ContractError):
+        contracts.loads(json.dumps(document))
+
+
+def test_a_section_without_its_engine_is_refused():
+    document = json.loads(contracts.Contract(contracts.ArrayInput((3,)), contracts.Output(), tuned=TUNED).dumps())
+    for broken in ({"threads": 1}, [], 5, "x"):
+        with pytest.raises(ContractError):
+            contracts.loads(json.dumps(document | {"tuned": broken}))
