@@ -17,8 +17,9 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from deploykit.architectures import _catalogue
+from deploykit.architectures import _catalogue, _modules
 from deploykit.architectures._catalogue import Entry
+from deploykit.architectures._modules import using
 from deploykit.architectures._recipe import Recipe
 from deploykit.errors import UnknownName
 from deploykit.lazy import attach
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from deploykit.architectures._registry import register as register
 
 __getattr__ = attach(__name__, {"_registry": ["Architecture", "register"]})[0]
-__all__ = ["Architecture", "ArrayInput", "Entry", "ImageInput", "Recipe", "entry", "get", "names", "register"]
+__all__ = ["Architecture", "ArrayInput", "Entry", "ImageInput", "Recipe", "entry", "get", "names", "register", "using"]
 
 
 def names() -> tuple[str, ...]:
@@ -57,7 +58,8 @@ def _require(name: str) -> None:
 
 
 def _registered() -> dict[str, Architecture]:
-    """What was registered so far in this process, and by the files whose source does not tell."""
+    """What was registered so far in this process, by the user's own files, and by those whose source does not tell."""
+    _modules.load()
     for module in _catalogue.read().unread:
         import_module(module)
     registry = sys.modules.get(f"{__name__}._registry")

@@ -150,7 +150,8 @@ def _with_request(function: F, naming: Callable[[F], F], seeding: Callable[[F], 
 
     decorated: Any = wrapper
     untrained = click.option("--untrained", is_flag=True, help="Fresh random weights, made from --seed, are fine.")
-    for option in (inputs_option, dtype_option, shape_option, arg_option, seeding, untrained, checkpoint_option, naming):
+    options = (inputs_option, dtype_option, shape_option, arg_option, module_option, seeding, untrained, checkpoint_option, naming)
+    for option in options:
         decorated = option(decorated)
     return cast(F, decorated)
 
@@ -188,6 +189,19 @@ def arguments_of(pairs: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
+def _use_modules(ctx: click.Context, _param: click.Parameter, files: tuple[Path, ...]) -> None:
+    """Let the files register their architectures until the command has ended."""
+    if files:
+        from deploykit import architectures
+
+        for file in files:
+            ctx.with_resource(architectures.using(file))
+
+
+module_option = click.option(
+    "--module", type=FILE, multiple=True, expose_value=False, callback=_use_modules, metavar="FILE.py",
+    help="A Python file that registers architectures of your own.",
+)  # fmt: skip
 seed_option = click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of every random number.")
 shape_option = click.option(
     "--input-shape", type=Shape(), multiple=True, help="Such as 3x224x224, without the batch; once per input."

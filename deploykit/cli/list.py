@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
-from deploykit.cli._common import Common, common_options
+from deploykit.cli._common import Common, common_options, module_option
 
 KINDS = ("architectures", "datasets", "backends", "formats")
 
 
 @click.command(short_help="The architectures, datasets, backends or formats.")
 @click.argument("kind", type=click.Choice(KINDS), default="architectures")
+@module_option
 @common_options
 def command(kind: str, common: Common) -> None:
     """List the architectures, datasets, backends or formats."""

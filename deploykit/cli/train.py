@@ -15,8 +15,10 @@ from deploykit.cli._common import (
     common_options,
     complete_architecture,
     data_option,
+    module_option,
     seed_option,
 )
+from deploykit.network.request import Request, make_importable
 from deploykit.progress import SILENT
 
 
@@ -44,6 +46,7 @@ from deploykit.progress import SILENT
     "--image", metavar="SIDE|HxW", help="Size of the images, for a network of your own or torchvision's.  [default: found out]"
 )
 @arg_option
+@module_option
 @common_options
 def command(target: str, arg: tuple[str, ...], common: Common, out: Path | None, **options: Any) -> None:
     """Train TARGET and write trained/NAME/model.safetensors.
@@ -58,6 +61,7 @@ def command(target: str, arg: tuple[str, ...], common: Common, out: Path | None,
     from deploykit import training
     from deploykit.views.training import report
 
+    make_importable(Request(target))
     progress = common.progress() if training.is_main_process() else SILENT
     result = training.train(target, out=out, arguments=arguments_of(arg), progress=progress, **options)
     if training.is_main_process():

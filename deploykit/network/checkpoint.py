@@ -22,7 +22,7 @@ from deploykit import architectures, files
 from deploykit import arguments as read
 from deploykit.architectures import Architecture
 from deploykit.arguments import StrPath
-from deploykit.errors import CheckpointError, ContractError, InputError
+from deploykit.errors import CheckpointError, ContractError, InputError, UnknownName
 from deploykit.network import checkpoint_fit, checkpoint_guard, checkpoint_kind, checkpoint_pickle, own
 from deploykit.network.heads import Head
 from deploykit.network.places import NAME as NAME
@@ -78,7 +78,11 @@ class Checkpoint:
     def _architecture(self, source: str, factory: Callable[..., Any] | None) -> Architecture:
         if own.is_own(self.architecture):
             return own.rebuilt(self.architecture, self.input, self.arguments, self.head, factory)
-        return architectures.get(self.architecture)
+        try:
+            return architectures.get(self.architecture)
+        except UnknownName as error:
+            problem = f"{source}: {error.problem}"
+            raise CheckpointError(problem, f"{error.hint}; of your own? name the file that registers it: --module FILE") from error
 
     def _require_fit(self, architecture: Architecture, source: str) -> None:
         """Compare the shapes before memory is asked for: on the meta device tensors have no values."""

@@ -32,7 +32,7 @@ from deploykit.training.batches import Batches
 from deploykit.training.card import Background
 from deploykit.training.optimization import Optimization, Order, mix, optimizer_of, schedule
 from deploykit.training.plan import Plan, checkpoint_of, plain
-from deploykit.training.preparing import begun, body_of, goal_of, name_of, of_architecture, of_own, size, unit
+from deploykit.training.preparing import begun, body_of, goal_of, name_of, of_architecture, of_own, require_pixels, size, unit
 from deploykit.training.processes import Deterministic, Interruptible, Processes, processes_for, together, world_size
 from deploykit.training.result import TrainingResult
 from deploykit.training.score import Score
@@ -105,6 +105,8 @@ def train(
         raise DatasetError(
             f"{name} has BatchNorm, which cannot learn from a batch of one", "use 2 samples or more, and --batch-size 2 or more"
         )
+    if goal.task == "segmentation" and not own:
+        require_pixels(network, plan)
     if head is not None and head.scaled:
         heads.rescale(network, head, *unit(dataset))
     if init is not None:

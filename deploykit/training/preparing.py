@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from deploykit import architectures, datasets
-from deploykit.architectures import Architecture, Recipe
+from deploykit.architectures import Architecture, ImageInput, Recipe
 from deploykit.datasets import Dataset
-from deploykit.errors import InputError
+from deploykit.errors import DatasetError, InputError
 from deploykit.network import own as own_networks
-from deploykit.network.heads import Head
+from deploykit.network.heads import Head, first
+from deploykit.network.running import run
 from deploykit.training import own
 from deploykit.training.plan import Plan, class_weights, fit_arguments, fit_colours, initialize
 from deploykit.training.tasks import Goal
@@ -80,6 +81,18 @@ def unit(dataset: Dataset) -> tuple[Tensor, Tensor]:
     targets = torch.from_numpy(dataset.train.targets).double()
     spread = targets.std(dim=0, correction=0)
     return torch.where(spread > 0, spread, torch.ones_like(spread)).float(), targets.mean(dim=0).float()
+
+
+def require_pixels(network: nn.Module, plan: Plan) -> None:
+    """Raise `DatasetError` for a registered network that gives no answer for each pixel, where the data are masks."""
+    name, rules = plan.architecture.name, plan.input
+    shape = (rules.channels, rules.height, rules.width) if isinstance(rules, ImageInput) else plan.architecture.input_shape
+    sizes = tuple(first(run(network.eval(), [torch.zeros((1, *shape))], name)).shape)
+    if len(sizes) != 4:
+        found = "x".join(map(str, sizes))
+        raise DatasetError(
+            f"{plan.dataset.name} has masks, and {name} gives no class for each pixel but {found}", "choose another --data"
+        )
 
 
 def begun(network: nn.Module, init: Path, plan: Plan) -> Plan:

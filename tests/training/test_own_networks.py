@@ -139,6 +139,7 @@ def test_a_class_of_ones_own_learns_a_folder_and_all_that_was_decided_is_said_an
     assert 0.5 < kept["input"]["mean"][0] < 0.8
 
 
+@pytest.mark.slow
 def test_its_checkpoint_is_a_target_like_any_other(classifier):
     found = export(classifier.checkpoint)
     assert found.verdict.same
@@ -296,6 +297,7 @@ def test_a_head_that_the_network_does_not_have_is_refused(tmp_path, classifier):
         ("ownnets:Net", "shapes", "a class for each pixel needs 2x2xHxW"),
         ("torchvision:resnet81", "colours", "torchvision network"),
         ("ownnets:Net", "nowhere", "dataset"),
+        ("lenet5", "shapes", "has masks, and lenet5 gives no class for each pixel but 1x2"),
     ],
 )
 def test_what_cannot_be_trained_is_said_before_anything_is_written(tmp_path, name, data, reason):
