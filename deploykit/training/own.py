@@ -99,7 +99,7 @@ def _recipe(dataset: Dataset, source: str, begun: bool, wanted: _Wanted) -> Reci
         weight_decay=0.01,
         schedule="one-cycle",
         epochs=20,
-        batch_size=32,
+        batch_size=_batch(len(dataset.train), 32),
         clip_norm=1.0,
     )
     if begun:
@@ -109,9 +109,17 @@ def _recipe(dataset: Dataset, source: str, begun: bool, wanted: _Wanted) -> Reci
     if not wanted.channels:
         return found
     if dataset.task == "segmentation":
-        return replace(found, augment="crop-flip", batch_size=8, epochs=found.epochs * 2)
+        return replace(found, augment="crop-flip", batch_size=_batch(len(dataset.train), 8), epochs=found.epochs * 2)
     # A mirrored photograph is a photograph; a mirrored letter is not a letter, and those are grey.
     return replace(found, augment="crop-flip" if wanted.channels == 3 else "affine")
+
+
+def _batch(samples: int, most: int) -> int:
+    """The largest power of two, from 4 to `most`, that makes 16 steps of an epoch: BatchNorm counts its statistics in steps."""
+    found = most
+    while found > 4 and found * 16 > samples:
+        found //= 2
+    return found
 
 
 def _wanted(dataset: Dataset, name: str, arguments: Mapping[str, Any]) -> tuple[_Wanted, list[str]]:

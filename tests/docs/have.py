@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 def makers() -> dict[str, Callable[[], object]]:
     """The names that a page may ask for."""
-    return {"lenet5": lenet5, "digits": digits, "examples": examples, "crops": crops}
+    return {"lenet5": lenet5, "digits": digits, "examples": examples, "crops": crops, "shapes": shapes}
 
 
 def lenet5() -> None:
@@ -50,3 +50,16 @@ def crops() -> None:
             box = (6 + number % 5, 8, 30 + number % 7, 32)
             ImageDraw.Draw(image).ellipse(box, fill=(colour[0], colour[1] + number, colour[2]))
             image.save(folder / f"{number:02}.png")
+
+
+def shapes() -> None:
+    """Pictures with a bright disc in `shapes/images`, and in `shapes/masks` where it is."""
+    for kind in ("images", "masks"):
+        (Path("shapes") / kind).mkdir(parents=True)
+    (Path("shapes") / "classes.txt").write_text("ground\ndisc\n")
+    for number in range(20):
+        box = (4 + number % 9, 3 + number % 5, 20 + number % 9, 19 + number % 5)
+        for kind, mode, colour in (("images", "RGB", (200, 60 + number, 40)), ("masks", "L", 1)):
+            image = Image.new(mode, (40, 32), (30, 60, 90 + number) if mode == "RGB" else 0)
+            ImageDraw.Draw(image).ellipse(box, fill=colour)
+            image.save(Path("shapes") / kind / f"{number}.png")
