@@ -92,7 +92,8 @@ class LayerTable:
 
     `uncounted`: operators (name -> calls) that may multiply and accumulate but have no formula. `excluded`: operators whose
     arithmetic the convention leaves out by its definition. `notes`: one line each. `unknown_weights`: operators that store integers
-    of which nobody says whether they are weights. `tree`: the sums per module, where they were asked for.
+    of which nobody says whether they are weights. `tree`: the sums per module, where they were asked for. `made_up`: rows whose
+    operations rest on values that nobody gave.
     """
 
     convention: str
@@ -104,6 +105,7 @@ class LayerTable:
     notes: tuple[str, ...] = ()
     unknown_weights: tuple[str, ...] = ()
     tree: tuple[Branch, ...] = ()
+    made_up: tuple[str, ...] = ()
 
     @property
     def params_at_least(self) -> bool:
@@ -112,8 +114,8 @@ class LayerTable:
 
     @property
     def ops_at_least(self) -> bool:
-        """Whether there are operators that the total leaves out, though they may multiply and accumulate."""
-        return bool(self.uncounted)
+        """Whether there may be more operations than in the total: some are left out, or made-up values decide how many it is."""
+        return bool(self.uncounted or self.made_up)
 
     def without_empty(self) -> LayerTable:
         """Only the rows that say something; the totals are the same."""

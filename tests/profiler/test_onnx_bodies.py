@@ -174,3 +174,110 @@ def test_a_scan_needs_no_run_its_input_says_how_often_it_runs():
     found = count_nodes(model_of([scan], [value("s0", FLOAT, (2, 4)), value("x", FLOAT, (2, 7, 4))]))
     assert (found.totals.params, found.totals.ops, found.uncounted) == (16, 7 * 2 * 16, {})
     assert found.notes == ("scan (Scan): its body runs 7 times",)
+
+
+def repeated(nodes, outside, inputs, weights, kind=FLOAT):
+    """A Loop of three trips around nodes that make `v`, after others outside it."""
+    body = helper.make_graph(
+        [*nodes, helper.make_node("Identity", ["go"], ["on"])], "body", [value("i", INT, ()), value("go", BOOL, ())],
+        [value("on", BOOL, ()), value("v", kind)],
+    )  # fmt: skip
+    made = helper.make_node("Loop", ["n", ""], ["y"], name="loop", body=body)
+    graph = helper.make_graph([*outside, made], "g", inputs, [value("y", kind)], [*weights, number("n", 3)])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10)
+
+
+def number(name, array):
+    return onnx.numpy_helper.from_array(np.asarray(array), name)
+
+
+def counted(model, folder, feeds=None):
+    return count_nodes(model, file=saved(model, folder), feeds=feeds)
+
+
+def test_a_quantized_weight_that_is_moved_outside_a_loop_has_the_shape_that_it_gets(tmp_path):
+    nodes, outside = (
+        [helper.make_node("ConvInteger", ["x", "w"], ["v"])],
+        [helper.make_node("Transpose", ["q"], ["w"], perm=[3, 2, 0, 1])],
+    )
+    x = [value("x", TensorProto.UINT8, (1, 2, 5, 5))]
+    found = counted(repeated(nodes, outside, x, [number("q", np.ones((3, 3, 2, 4), np.int8))], TensorProto.INT32), tmp_path)
+    assert (found.totals.params, found.totals.ops, found.ops_at_least) == (72, 3 * 36 * 18, False)
+
+
+def test_what_runs_under_other_names_is_counted_or_said(tmp_path):
+    """onnxruntime has no kernel for Attention on doubles, and makes a Loop of SequenceMap."""
+    each = helper.make_graph(
+        [helper.make_node("MatMul", ["e", "w"], ["o"])], "each", [value("e", FLOAT, (2, 4))], [value("o", FLOAT, (2, 4))]
+    )
+    nodes = [
+        helper.make_node("SequenceConstruct", ["x", "x"], ["s"]), helper.make_node("SequenceMap", ["s"], ["t"], body=each),
+        helper.make_node("SequenceAt", ["t", "zero"], ["v"]),
+    ]  # fmt: skip
+    weights = [stored("w", 4, 4), number("zero", 0)]
+    found = counted(repeated(nodes, [], [value("x", FLOAT, (2, 4))], weights), tmp_path)
+    assert (found.totals.ops, found.ops_at_least) == (3 * 2 * 32, False)
+    entries = [value(name, TensorProto.DOUBLE, (2, 4, 3, 4)) for name in "abc"]
+    found = counted(
+        repeated([helper.make_node("Attention", ["a", "b", "c"], ["v"])], [], entries, [], TensorProto.DOUBLE), tmp_path
+    )
+    assert (found.totals.ops, found.uncounted) == (0, {"Attention": 1})
+
+
+def test_a_sequence_map_is_counted_for_each_element(tmp_path):
+    each = helper.make_graph(
+        [helper.make_node("MatMul", ["e", "w"], ["o"])], "each", [value("e", FLOAT, (2, 4))], [value("o", FLOAT, (2, 4))]
+    )
+    nodes = [
+        helper.make_node("SequenceConstruct", ["x", "x", "x"], ["s"]), helper.make_node("SequenceMap", ["s"], ["t"], body=each),
+        helper.make_node("ConcatFromSequence", ["t"], ["y"], axis=0),
+    ]  # fmt: skip
+    found = counted(model_of(nodes, [value("x", FLOAT, (2, 4))], [stored("w", 4, 4)]), tmp_path)
+    assert (found.totals.ops, found.uncounted) == (3 * 32, {})
+
+
+def test_what_made_up_values_decide_is_a_lower_bound_and_given_values_are_exact(tmp_path):
+    model = loop(helper.make_node("MatMul", ["v", "w"], ["v2"]), weights=[stored("w", 4, 4)])
+    found = counted(model, tmp_path)
+    assert found.ops_at_least
+    assert any("made-up values of the inputs" in note and note.endswith(": y") for note in found.notes)
+    exact = counted(model, tmp_path, {"x": np.ones((4, 4), np.float32), "n": np.array(5)})
+    assert (exact.totals.ops, exact.ops_at_least, exact.made_up) == (5 * 64, False, ())
+
+
+@pytest.mark.parametrize("source", ["x", "w"])
+def test_a_size_that_made_up_values_decide_is_a_lower_bound(tmp_path, source):
+    """Where numbers are not zero: of an input nobody knows, of a weight the run does."""
+    nodes = [
+        helper.make_node("NonZero", [source], ["where"]), helper.make_node("Transpose", ["where"], ["rows"]),
+        helper.make_node("Cast", ["rows"], ["long"], to=FLOAT), helper.make_node("MatMul", ["long", "m"], ["y"], name="product"),
+    ]  # fmt: skip
+    model = model_of(nodes, [value("x", FLOAT, (4, 4))], [stored("w", 4, 4), stored("m", 2, 8)])
+    found = counted(model, tmp_path)
+    assert found.made_up == (("product",) if source == "x" else ())
+    assert source == "x" or found.totals.ops == 16 * 16
+
+
+@pytest.mark.parametrize(("condition", "made_up"), [("mean", True), ("stored", False)])
+def test_a_branch_inside_a_loop_that_made_up_values_choose_is_said(tmp_path, condition, made_up):
+    then = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["a"])], "a", [], [value("a", FLOAT, (4, 4))])
+    other = helper.make_graph([helper.make_node("Relu", ["x"], ["b"])], "b", [], [value("b", FLOAT, (4, 4))])
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["m"], keepdims=0), helper.make_node("Less", ["m", "low"], ["mean"]),
+        helper.make_node("If", [condition], ["v"], then_branch=then, else_branch=other),
+    ]  # fmt: skip
+    weights = [stored("w", 4, 4), number("low", np.float32(-1e9)), number("stored", False)]
+    found = counted(repeated(nodes, [], [value("x", FLOAT, (4, 4))], weights), tmp_path)
+    assert (found.totals.ops, found.ops_at_least) == (0, made_up)
+
+
+def test_of_a_branch_that_made_up_values_choose_the_dearer_one_may_be_meant(tmp_path):
+    """The cheaper one is no lower bound."""
+    for sizes, at_least in (([(16, 4), (4, 16)], False), ([(16, 32), (32, 16)], True)):
+        model = choice([(16, 16)], sizes)
+        model.graph.node[0].input[0] = "picked"
+        model.graph.node.insert(0, helper.make_node("Or", ["c", "yes"], ["picked"]))
+        model.graph.initializer.append(number("yes", True))
+        found = counted(model, tmp_path)
+        assert (found.totals.ops, found.ops_at_least) == (256, at_least)
+        assert any("the run on made-up values took then_branch" in note for note in found.notes)

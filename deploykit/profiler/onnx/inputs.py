@@ -27,13 +27,15 @@ MOST_ELEMENTS = 1 << 40
 class FixedInput:
     """One input: its shape includes the batch. `dtype`: `None` for texts and types that numpy does not have.
 
-    `kind`: "tensor", "text" for a tensor of texts, else "sequence", "optional" and the like, whose shape is `None`.
+    `kind`: "tensor", "text" for a tensor of texts, else "sequence", "optional" and the like, whose shape is `None`. `batch_axis`:
+    which of its axes is the batch, if any.
     """
 
     name: str
     shape: Shape | None
     dtype: np.dtype[Any] | None
     kind: str = "tensor"
+    batch_axis: int | None = 0
 
 
 class Unmade(InputError):
@@ -63,11 +65,17 @@ def fixed(model: onnx.ModelProto, batch: int | None, shapes: Sequence[Shape] | N
     texts = {v.name for v in model.graph.input if v.type.tensor_type.elem_type == onnx.TensorProto.STRING}
     return [
         FixedInput(entry.name, _complete(entry.name, axes[entry.name], sizes[entry.name]), entry.dtype,
-                   "text" if entry.name in texts else "tensor")
+                   "text" if entry.name in texts else "tensor", places[entry.name])
         if entry.name in axes
         else FixedInput(entry.name, None, None, entry.kind or "value without a type")
         for entry in inputs
     ]  # fmt: skip
+
+
+def batch_of(inputs: Sequence[FixedInput], asked: int | None) -> int:
+    """Samples per run: what was asked for, else the size of the first batch axis, else that of the first axis, else 1."""
+    shaped = [(entry.batch_axis, entry.shape) for entry in inputs if entry.shape]
+    return asked or next((shape[axis] for axis, shape in shaped if axis is not None), next((shape[0] for _, shape in shaped), 1))
 
 
 def as_given(arrays: Mapping[str, NDArray[Any]]) -> list[FixedInput]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from deploykit.profiler import conventions
 from deploykit.profiler.conventions import Convention
 from deploykit.profiler.layer_table import Layer, LayerTable, Shape, Totals
 from deploykit.profiler.onnx import bodies
-from deploykit.profiler.onnx.bodies import Places
-from deploykit.profiler.onnx.inputs import FixedInput, Unmade, as_given, fixed, values
+from deploykit.profiler.onnx.bodies import Places, Seen
+from deploykit.profiler.onnx.flow import Flow, is_control
+from deploykit.profiler.onnx.inputs import FixedInput, Unmade, as_given, batch_of, fixed, values
 from deploykit.profiler.onnx.microsoft import FREE
 from deploykit.profiler.onnx.operators import FORMULAS, NOT_KNOWN, Node, full_name, is_known, node_ops
 from deploykit.profiler.onnx.run import Run, observe
@@ -53,21 +54,26 @@ def count_nodes(
     rules = conventions.get(convention)
     inputs = fixed(model, batch, shapes) if feeds is None else as_given(feeds)
     graph = Graph(model, inputs)
-    counter = _Counter(rules, graph)
+    flow = Flow(graph.model)
+    made_up = flow if feeds is None else None
+    counter = _Counter(rules, graph, flow)
     rows = tuple(counter.rows())
     if counter.needs_run and file is not None:
-        run = _run_of(graph, file, inputs, feeds)
+        first, run = counter, _run_of(graph, file, inputs, feeds)
         graph = Graph(graph.model, inputs, run.values)
-        counter = _Counter(rules, graph, run)
+        counter = _Counter(rules, graph, flow, Seen(run, flow=made_up), first.unshaped)
         rows = tuple(counter.rows())
         if counter.untold:
-            counter = _Counter(rules, graph, run, _run_of(graph, file, inputs, feeds, counter.untold))
+            other = _run_of(graph, file, inputs, feeds, counter.untold)
+            counter = _Counter(rules, graph, flow, Seen(run, other, made_up), first.unshaped)
             rows = tuple(counter.rows())
     totals = Totals(sum(row.params for row in rows), None, None, sum(row.ops for row in rows))
-    first = next((entry.shape for entry in inputs if entry.shape is not None), ())
     uncounted, excluded = dict(sorted(counter.uncounted.items())), dict(sorted(counter.excluded.items()))
-    unknown = tuple(sorted(counter.weights.unknown))
-    return LayerTable(rules.name, first[0] if first else 1, rows, totals, uncounted, excluded, tuple(counter.all_notes()), unknown)
+    unknown = tuple(sorted({name for names in counter.weights.unsure.values() for name in names}))
+    return LayerTable(
+        rules.name, batch_of(inputs, batch), rows, totals, uncounted, excluded, tuple(counter.all_notes()), unknown,
+        made_up=tuple(counter.made_up),
+    )  # fmt: skip
 
 
 def _run_of(
@@ -86,20 +92,23 @@ def _run_of(
 
 
 class _Counter:
-    """The rows of a graph; `run` is what one run has shown, `other` what another one in which conditions were turned round.
+    """The rows of a graph; `seen` is what runs have shown, `unshaped` the nodes whose shapes nothing else told, by index.
 
-    `untold`: those conditions, by the index of their node.
+    `untold`: conditions of branches of which a run in which they are turned round would tell, by the index of their node.
     """
 
-    def __init__(self, rules: Convention, graph: Graph, run: Run | None = None, other: Run | None = None) -> None:
-        self.rules, self.graph, self.run, self.other = rules, graph, run, other
+    def __init__(
+        self, rules: Convention, graph: Graph, flow: Flow, seen: Seen | None = None, unshaped: Mapping[int, str] | None = None
+    ) -> None:
+        self.rules, self.graph, self.flow, self.seen, self.before = rules, graph, flow, seen or Seen(), unshaped or {}
         self.untold: dict[int, bool] = {}
         self.uncounted: Counter[str] = Counter()
         self.excluded: Counter[str] = Counter()
         self.notes: list[str] = []
-        self.unshaped: list[str] = []
+        self.unshaped: dict[int, str] = {}
+        self.made_up: list[str] = []
         self.needs_run = False
-        self.weights = Weights(graph.scope, statistics=rules.name == "paddle")
+        self.weights = Weights(flow, statistics=rules.name == "paddle")
 
     def rows(self) -> Iterator[Layer]:
         """One per node but the Constants."""
@@ -107,7 +116,9 @@ class _Counter:
         for index, (node, proto) in enumerate(zip(self.graph.nodes, self.graph.protos, strict=True)):
             if node.op_type == "Constant" and node.domain in walk.STANDARD:
                 continue
-            ops, macs = (0, 0) if proto.op_type in bodies.CONTROL else (self._ops(node), _macs(node))
+            ops, macs = (0, 0) if is_control(proto) else (self._ops(index, node), _macs(node))
+            if index in self.before and index not in self.unshaped:
+                self._note_made_up(node, places.of(index))
             if walk.has_bodies(proto):
                 inside = self._body(index, node, proto, places)
                 ops, macs = ops + inside[0], macs + inside[1]
@@ -119,7 +130,7 @@ class _Counter:
                 kernel=_ints(node, "kernel_shape") or _kernel_of_weight(node),
                 stride=_ints(node, "strides"),
                 padding=_padding(node),
-                params=self.weights.of(proto),
+                params=self.weights.of(index),
                 ops=ops,
                 macs=macs,
             )
@@ -129,19 +140,28 @@ class _Counter:
         """What the rows do not say."""
         yield from self.notes
         if self.unshaped:
-            shown = ", ".join(self.unshaped[:5]) + (f" and {len(self.unshaped) - 5} more" if len(self.unshaped) > 5 else "")
-            yield f"not counted, because a shape is not known without running the file: {shown}"
-        if self.weights.unknown:
-            yield f"stores integers that may be weights, and are not counted as such: {', '.join(sorted(self.weights.unknown))}"
-        if self.run is not None and self.run.failure and (self.unshaped or self.uncounted):
-            yield f"the run that would show the rest failed: {self.run.failure}"
+            yield f"not counted, because a shape is not known without running the file: {_some(self.unshaped.values())}"
+        if self.made_up:
+            yield f"rests on made-up values of the inputs (give your own with --inputs): {_some(self.made_up)}"
+        for reason, names in sorted(self.weights.unsure.items()):
+            yield f"{reason}: {', '.join(sorted(names))}"
+        run = self.seen.run
+        if run is not None and run.failure and (self.unshaped or self.uncounted):
+            yield f"the run that would show the rest failed: {run.failure}"
 
-    def _ops(self, node: Node) -> int:
+    def _note_made_up(self, node: Node, place: int) -> None:
+        """Note a node whose shapes only a run on made-up values has shown, if the values decide them and it has a cost."""
+        if self.seen.flow is not None and full_name(node) in FORMULAS:
+            call, (_, shapes) = self.flow.calls[place], self.flow.on_inputs
+            if not shapes.isdisjoint((*call.inputs, *call.outputs)):
+                self.made_up.append(node.name)
+
+    def _ops(self, index: int, node: Node) -> int:
         try:
             found = node_ops(node, self.rules)
         except NOT_KNOWN:
             self.uncounted[full_name(node)] += 1
-            self.unshaped.append(node.name)
+            self.unshaped[index] = node.name
             return 0
         if found is not None:
             return found
@@ -158,16 +178,24 @@ class _Counter:
     def _body(self, index: int, node: Node, proto: onnx.NodeProto, places: Places) -> tuple[int, int]:
         """(operations, MACs) of a loop or branch: what a run has shown; without one, what all branches have in common."""
         if not bodies.costly(proto):
-            if proto.op_type in bodies.CONTROL:
+            if is_control(proto):
                 self.excluded[node.op_type] += 1
             return 0, 0
         self.needs_run = True
-        found = bodies.count(proto, places.of(index), self.graph, index, self.run, self.rules, self.other)
+        found = bodies.count(proto, places.of(index), self.graph, index, self.seen, self.rules)
         if found.untold is not None:
             self.untold[index] = found.untold
+        if found.made_up:
+            self.made_up.append(node.name)
         self.uncounted.update(found.uncounted)
         self.notes.append(f"{node.name} ({node.op_type}): {'; '.join(found.notes)}")
         return found.ops, found.macs
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first five of them."""
+    found = list(names)
+    return ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
 
 
 def _macs(node: Node) -> int:

@@ -22,6 +22,7 @@ from deploykit import files
 from deploykit.errors import ModelFileError
 from deploykit.onnx_file import walk
 from deploykit.profiler.layer_table import Shape
+from deploykit.profiler.onnx.flow import is_control
 from deploykit.runtime.onnx_bytes import read_model
 from deploykit.runtime.session import Level, SessionSettings, open_session, reason
 
@@ -30,7 +31,9 @@ ENDING = "_kernel_time"
 MOST_SECONDS = 60
 MOST_EVENTS = 1_000_000  # the profiler of onnxruntime keeps no more
 _CALLED = "deploykit_node_"
-_NUMBER = re.compile(rf'"name" ?: ?"{_CALLED}(\d+){ENDING}"')
+_MARK = "deploykit_body_"
+# A SequenceMap runs as a Loop that onnxruntime makes of it, and what lies in it has a prefix.
+_NUMBER = re.compile(rf'"name" ?: ?"(?:_inlfunc_SequenceMap_)*(?:{_CALLED}(\d+)|{_MARK}(\d+)_(\d+)){ENDING}"')
 
 Shapes = tuple[tuple[Shape, ...], ...]  # of the inputs and of the outputs of one call, as far as they are told
 
@@ -72,10 +75,12 @@ class Run:
     """What one run has shown.
 
     `calls`: by the place of a node in `walk.nodes(graph)`, how often it ran on which shapes; a node that did not run is not there.
+    `bodies`: by the place of a node and the number of one of its bodies how often that ran, if at all.
     `values`: those of the graph itself, with type and shape. `failure`: why there was no run, or why it is not whole; else "".
     """
 
     calls: Mapping[int, Counter[Shapes]] = field(default_factory=dict)
+    bodies: Mapping[tuple[int, int], int] = field(default_factory=dict)
     values: Sequence[onnx.ValueInfoProto] = ()
     failure: str = ""
 
@@ -86,7 +91,7 @@ def observe(model: onnx.ModelProto, file: Path, feeds: Mapping[str, NDArray[Any]
     `model` is that of `file`, or made of it; its weights may lie beside the file. `forced`: conditions of nodes of the graph, by
     index, in place of what it computes. A run that takes longer than `MOST_SECONDS` is stopped.
     """
-    with _numbered(model.graph), _forced(model.graph, forced or {}):
+    with _numbered(model.graph), _marked(model.graph), _forced(model.graph, forced or {}):
         data = model.SerializeToString()
     with files.scratch_folder() as folder:
         settings = SessionSettings("cpu", level="disabled", profile=folder / "profile", arena=False)
@@ -109,29 +114,35 @@ def observe(model: onnx.ModelProto, file: Path, feeds: Mapping[str, NDArray[Any]
             return Run(failure="it does not fit into memory")
         finally:
             timer.cancel()
-        calls, outputs, cut = _calls(told)
+        calls, bodies, outputs, cut = _calls(told)
     if cut and not failure:
         failure = f"it runs more than {MOST_EVENTS:,} nodes"
-    return Run(calls, tuple(_values(model.graph, outputs)), failure)
+    return Run(calls, bodies, tuple(_values(model.graph, outputs)), failure)
 
 
-def _calls(told: Path) -> tuple[dict[int, Counter[Shapes]], dict[int, Sequence[Mapping[str, Any]]], bool]:
-    """From the file that the profiler wrote, one event a line: the calls by node, and the outputs of those that ran once.
+_Outputs = dict[int, Sequence[Mapping[str, Any]]]
+
+
+def _calls(told: Path) -> tuple[dict[int, Counter[Shapes]], Counter[tuple[int, int]], _Outputs, bool]:
+    """From the file that the profiler wrote, one event a line: the calls by node, how often each body ran, the outputs of nodes.
 
     Last, whether the profiler stopped before the end.
     """
     found: dict[int, Counter[Shapes]] = defaultdict(Counter)
-    outputs: dict[int, Sequence[Mapping[str, Any]]] = {}
+    bodies: Counter[tuple[int, int]] = Counter()
+    outputs: _Outputs = {}
     events = 0
     with told.open() as lines:
         for line in lines:
             events += 1
             match = _NUMBER.search(line)
-            if match is not None:
+            if match is not None and match[2] is not None:
+                bodies[int(match[2]), int(match[3])] += 1
+            elif match is not None:
                 place, arguments = int(match[1]), json.loads(line.strip().rstrip(",").rstrip("]"))["args"]
                 inputs, outputs[place] = (arguments.get(f"{side}_type_shape", ()) for side in ("input", "output"))
                 found[place][_sizes(inputs), _sizes(outputs[place])] += 1
-    return dict(found), outputs, events >= MOST_EVENTS
+    return dict(found), bodies, outputs, events >= MOST_EVENTS
 
 
 def _sizes(described: Sequence[Mapping[str, Sequence[int]]]) -> tuple[Shape, ...]:
@@ -165,6 +176,28 @@ def _numbered(graph: onnx.GraphProto) -> Iterator[None]:
                 node.ClearField("name")
             else:
                 node.name = name
+
+
+@contextmanager
+def _marked(graph: onnx.GraphProto) -> Iterator[None]:
+    """Every body has two more nodes while this lasts, one of which shows how often it runs: none of its own need be seen.
+
+    onnxruntime replaces some nodes by what their definition says, under other names.
+    """
+    made = [
+        (f"{_MARK}{place}_{number}", body)
+        for place, node in enumerate(walk.nodes(graph))
+        if is_control(node)
+        for number, body in enumerate(walk.bodies(node))
+    ]
+    try:
+        for name, body in made:
+            body.node.append(onnx.helper.make_node("Constant", [], [name], value=onnx.numpy_helper.from_array(np.array(True))))
+            body.node.append(onnx.helper.make_node("Identity", [name], [f"{name}_seen"], name=name))
+        yield
+    finally:
+        for _, body in made:
+            del body.node[-2:]
 
 
 @contextmanager

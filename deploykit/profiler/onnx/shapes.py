@@ -9,13 +9,14 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import onnx
-from onnx import inliner, shape_inference
+from onnx import shape_inference
 
-from deploykit.onnx_file.walk import STANDARD
+from deploykit.onnx_file.walk import STANDARD, has_bodies
 from deploykit.profiler.layer_table import Shape
+from deploykit.profiler.onnx.functions import put_in
 from deploykit.profiler.onnx.inputs import FixedInput
 from deploykit.profiler.onnx.operators import Node
-from deploykit.profiler.onnx.weights import Scope, mark_tensors_of_functions, stored_in
+from deploykit.profiler.onnx.stored import Scope, stored_in
 
 SMALL = 4096  # elements; a tensor that holds sizes or axes is smaller than this
 
@@ -24,12 +25,12 @@ class Graph:
     """Nodes in the order of execution, and what is stored.
 
     `model`: with its local functions put in. `stored`: shapes of the weights in the file by name, of any type; `scope`: the tensors
-    themselves. `seen`: values as a run has shown them; they fill what cannot be inferred. `inferred`: the nodes again, with
-    the shapes inside their bodies.
+    themselves. `constant`: the names of values that depend on no input. `seen`: values as a run has shown them; they fill what
+    cannot be inferred. `inferred`: the nodes again, with the shapes inside their bodies.
     """
 
     def __init__(self, model: onnx.ModelProto, inputs: Sequence[FixedInput], seen: Sequence[onnx.ValueInfoProto] = ()) -> None:
-        self.model = _without_functions(model)
+        self.model = put_in(model)
         graph = self.model.graph
         self.stored = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer if min(tensor.dims, default=0) >= 0}
         self.stored |= {s.values.name: tuple(s.dims) for s in graph.sparse_initializer}
@@ -39,7 +40,8 @@ class Graph:
         fixed = {entry.name: entry.shape for entry in inputs if entry.shape is not None}
         shown = {value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim) for value in seen}
         self.shapes = shown | known | self.stored | fixed
-        self.nodes = tuple(_nodes(graph, self.shapes, self.stored))
+        self.constant = _constant_values(graph, self.stored)
+        self.nodes = tuple(_nodes(graph, self.shapes, self.constant))
         self.protos = tuple(graph.node)
 
     def _note_constants(self, graph: onnx.GraphProto) -> None:
@@ -50,9 +52,8 @@ class Graph:
                         self.stored[node.output[0]] = tuple(attribute.t.dims)
 
 
-def _nodes(graph: onnx.GraphProto, shapes: Mapping[str, Shape], stored: Mapping[str, Shape]) -> Iterator[Node]:
+def _nodes(graph: onnx.GraphProto, shapes: Mapping[str, Shape], constant: Container[str]) -> Iterator[Node]:
     taken: set[str] = set()
-    constant = _constant_values(graph, stored)
     for index, proto in enumerate(graph.node):
         name = proto.name or next((o for o in proto.output if o), "") or f"{proto.op_type}_{index}"
         if name in taken:
@@ -83,7 +84,8 @@ def _constant_values(graph: onnx.GraphProto, stored: Mapping[str, Shape]) -> set
     """Values that do not depend on an input: what is stored, and what is made of nothing else (a dequantized weight)."""
     found = set(stored)
     for node in graph.node:
-        if node.input and node.domain in STANDARD and "Random" not in node.op_type and all(i in found for i in node.input if i):
+        alone = node.input and node.domain in STANDARD and "Random" not in node.op_type and not has_bodies(node)
+        if alone and all(i in found for i in node.input if i):
             found.update(node.output)
     return found
 
@@ -118,16 +120,6 @@ def known_shapes(graph: onnx.GraphProto) -> dict[str, Shape]:
             if None not in sizes:
                 found[value.name] = tuple(int(s) for s in sizes if s is not None)
     return found
-
-
-def _without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with the nodes of its local functions in place of their calls."""
-    if not model.functions:
-        return model
-    marked = onnx.ModelProto()
-    marked.CopyFrom(model)
-    mark_tensors_of_functions(marked)
-    return inliner.inline_local_functions(marked)
 
 
 def _slim(model: onnx.ModelProto, inputs: Sequence[FixedInput], seen: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:

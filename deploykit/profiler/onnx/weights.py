@@ -1,41 +1,51 @@
 """`Weights`: how many parameters each node of an ONNX graph has: the stored numbers that it reads as data.
 
 Numbers are stored in initializers, dense and sparse, and in Constant nodes: of the graph, of the bodies of If, Loop and Scan, and
-of local functions; `ai.onnx.ml` keeps them in attributes. Of those a node's parameters are
+of local functions; operators of `ai.onnx.ml` and of unknown domains keep them in attributes. Of those a node's parameters are
 
 1. the elements of every floating-point tensor with at least one axis that it reads, whatever they were trained for: a stored mask
-   and a table of positions count too. Not where an input describes and is no datum: scales and zero points of a quantization, the
-   sizes of a Resize, the limits of a Clip, and, but for paddle, the running statistics of BatchNormalization;
-2. integers where they stand for weights: an input of an operator that computes on quantized numbers, a DequantizeLinear or a cast
-   to floats, directly or by way of operators that only move data (an embedding's Gather). Two to a byte count as two. Integers
+   and a table of positions count too. What a body gives back that is stored, its node reads. Not where an input describes and is no
+   datum: scales and zero points of a quantization, the sizes of a Resize, the limits of a Clip, and, but for paddle, the running
+   statistics of BatchNormalization;
+2. integers and truth values that end as weights: in an operator that computes on quantized numbers, in a product, or, more than one
+   of them, as floats of which not only shapes are made. By what way they get there does not matter: moved (an embedding's Gather),
+   computed with as integers, through the bodies of loops and branches, or through sequences. Two to a byte count as two. Integers
    anywhere else are shapes, indices and masks.
 
 A single number without axes is a constant, not a weight. A sparse tensor has as many as are stored. A stored tensor counts once,
-at the first node that reads it, however often a function is called or a weight is shared.
+at the first node that reads it, however often a function is called or a weight is shared. Where it is not certain whether numbers
+are weights, or how many lie in one element, `unsure` says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 
 import onnx
 
 from deploykit.onnx_file import walk
 from deploykit.onnx_file.walk import STANDARD
+from deploykit.profiler.onnx import microsoft, roles
+from deploykit.profiler.onnx.flow import NONE, Flow, is_control
+from deploykit.profiler.onnx.operators import FORMULAS
+from deploykit.profiler.onnx.roles import DECIDED, PLACED
+from deploykit.profiler.onnx.stored import Stored, key_of
 
 FLOATS = frozenset(
     {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16,
      onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128}
     | {value for name, value in onnx.TensorProto.DataType.items() if name.startswith(("FLOAT8", "FLOAT4"))}
 )  # fmt: skip
-_BYTES = frozenset(
-    {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
-    | {value for name, value in onnx.TensorProto.DataType.items() if name in ("INT4", "UINT4", "INT2", "UINT2")}
-)
-_INTEGERS = _BYTES | {onnx.TensorProto.INT16, onnx.TensorProto.UINT16, onnx.TensorProto.INT32}
-_PACKED = frozenset({onnx.TensorProto.INT8, onnx.TensorProto.UINT8})  # types that may hold several numbers in one element
+_BITS = {
+    value: int(name.removeprefix("U").removeprefix("INT"))
+    for name, value in onnx.TensorProto.DataType.items()
+    if name.removeprefix("U").startswith("INT")
+}
+_WHOLE = frozenset(_BITS) | {onnx.TensorProto.BOOL}
+_LONG = frozenset({onnx.TensorProto.INT64, onnx.TensorProto.UINT64, onnx.TensorProto.BOOL})  # types in which nobody packs
+KNOWN = STANDARD | {"com.microsoft"}  # domains of the operators below
 
 Indices = tuple[int, ...]
 _UNARY: Indices = (1, 2, 3, 4)  # x, then scale and zero point of x and of y
@@ -91,8 +101,6 @@ _DESCRIBING: dict[str, Indices] = {
 }
 # Inputs whose integers are weights.
 _QUANTIZED: dict[str, Indices] = {
-    "Cast": (0,),
-    "CastLike": (0,),
     "ConvInteger": (1,),
     "DequantizeLinear": (0,),
     "DequantizeWithOrder": (0,),
@@ -121,179 +129,174 @@ _QUANTIZED: dict[str, Indices] = {
     "QOrderedMatMul": (2,),
 }
 _STATISTICS: Indices = (3, 4)  # the inputs of BatchNormalization that are running mean and variance
-# Operators that only move data, with the inputs that they move.
-_MOVING: dict[str, Indices] = dict.fromkeys(
-    """
-    Expand Flatten Gather GatherElements GatherND Identity Pad Reshape Slice Split Squeeze Tile Transpose Unsqueeze
-    """.split(),  # noqa: SIM905
-    (0,),
-)
-# Attributes of ai.onnx.ml in which weights lie.
+# Attributes of ai.onnx.ml, and of TfIdfVectorizer, in which weights lie.
 _ATTRIBUTES = frozenset(
     """
     class_weights class_weights_as_tensor coefficients intercepts leaf_weights nodes_splits nodes_values nodes_values_as_tensor
-    offset prob_a prob_b rho scale support_vectors target_weights target_weights_as_tensor
+    offset prob_a prob_b rho scale support_vectors target_weights target_weights_as_tensor weights
     """.split()  # noqa: SIM905
 )
-
-
-@dataclass(frozen=True)
-class Stored:
-    """One stored tensor of the shape `dims`. `key`: the same for what is one tensor in the file.
-
-    `numbers`: how many are stored; 0 for a tensor without axes.
-    """
-
-    key: object
-    type: int
-    numbers: int
-    dims: tuple[int, ...] = ()
-
-
-@dataclass
-class Scope:
-    """What one graph stores by name, with the graphs around it; `moved`: integers that a value is made of by moving them."""
-
-    stored: Mapping[str, Stored]
-    outer: Scope | None = None
-    moved: dict[str, tuple[Stored, ...]] = field(default_factory=dict)
-
-    def find(self, name: str) -> tuple[Stored, ...]:
-        """The stored tensors behind a value; none for one that is computed or given."""
-        scope: Scope | None = self
-        while scope is not None:
-            if name in scope.stored:
-                return (scope.stored[name],)
-            if name in scope.moved:
-                return scope.moved[name]
-            scope = scope.outer
-        return ()
 
 
 class Weights:
     """Counts each stored tensor once, at the first node that reads it as data.
 
-    `unknown`: operators that read stored integers of which nobody says what they stand for.
+    `unsure`: by reason the operators because of which there may be more.
     """
 
-    def __init__(self, root: Scope, statistics: bool) -> None:
-        """`root`: of the graph whose nodes come. `statistics`: whether running means and variances are parameters too."""
-        self.root, self.statistics = root, statistics
-        self.seen: set[object] = set()
-        self.unknown: set[str] = set()
-        self._bodies = 0
+    def __init__(self, flow: Flow, statistics: bool) -> None:
+        """`statistics`: whether running means and variances are parameters too."""
+        self.flow, self.statistics = flow, statistics
+        self.unsure: dict[str, set[str]] = defaultdict(set)
+        self._seen: set[object] = set()
+        self._found: dict[int, int] = defaultdict(int)
+        self._functions = {(f.domain, f.name, f.overload) for f in flow.model.functions}
+        self._uses = flow.reached(self._weights())
+        self._strange = flow.reached(self._strangers())
+        for place, call in enumerate(flow.calls):
+            for index, value in enumerate(call.inputs):
+                if value in flow.stored and self._is_data(call.proto, index, flow.stored[value]):
+                    self._read(call.root, value, walk.operator(call.proto))
+            self._found[call.root] += self._in_attributes(call.proto, place)
+        for root, value in flow.ends:
+            if value in flow.stored:
+                self._read(root, value, walk.operator(flow.model.graph.node[root]))
 
-    def of(self, proto: onnx.NodeProto, scope: Scope | None = None) -> int:
-        """The parameters of a node, those of its bodies included, that no earlier node had."""
-        scope = scope or self.root
-        found = 0
-        for body in walk.bodies(proto):
-            self._bodies += 1
-            inside = Scope(stored_in(body, f"{self._bodies}"), scope)
-            found += sum(self.of(inner, inside) for inner in body.node)
-        describing, quantized = self._describing(proto), _quantized(proto)
-        known = proto.domain in STANDARD or proto.op_type in _QUANTIZED or proto.op_type in _DESCRIBING
-        for index, name in enumerate(proto.input):
-            for stored in scope.find(name) if name and index not in describing else ():
-                if stored.type in FLOATS:
-                    found += self._once(stored, stored.numbers)
-                elif stored.type in _INTEGERS and index in quantized:
-                    found += self._once(stored, _unpacked(proto, index, stored))
-                elif stored.type in _BYTES and not known and stored.numbers:
-                    self.unknown.add(walk.operator(proto))
-        _move(proto, scope)
-        return found + _in_attributes(proto)
+    def of(self, index: int) -> int:
+        """The parameters of a node of the graph, those of its bodies included, that no earlier node had."""
+        return self._found[index]
+
+    def _weights(self) -> Iterator[tuple[int, int]]:
+        """(value, what reads it) wherever integers are weights; what reads it is the place and index of an input, as one number."""
+        for place, call in enumerate(self.flow.calls):
+            for index in self._quantized(call.proto, call.outputs):
+                if index < len(call.inputs) and call.inputs[index] != NONE:
+                    yield call.inputs[index], place << 32 | index
+
+    def _strangers(self) -> Iterator[tuple[int, int]]:
+        """(value, place of the node) wherever an operator reads values of which nobody says what they stand for."""
+        for place, call in enumerate(self.flow.calls):
+            if self._is_strange(call.proto):
+                yield from ((value, place) for value in call.inputs if value != NONE)
+
+    def _is_strange(self, proto: onnx.NodeProto) -> bool:
+        if proto.domain in STANDARD or proto.domain.startswith("ai.onnx.") or self._is_function(proto):
+            return False
+        known = proto.domain in KNOWN and (proto.op_type in _QUANTIZED or proto.op_type in _DESCRIBING)
+        return not known and walk.operator(proto) not in FORMULAS and walk.operator(proto) not in microsoft.FREE
+
+    def _is_function(self, proto: onnx.NodeProto) -> bool:
+        return (proto.domain, proto.op_type, proto.overload) in self._functions
+
+    def _quantized(self, proto: onnx.NodeProto, outputs: Sequence[int] = ()) -> Sequence[int]:
+        """The inputs whose integers are weights; of a cast only if it makes floats that are more than shapes in the end."""
+        if proto.domain not in KNOWN:
+            return ()
+        if proto.op_type == "QLinearConcat":
+            return range(2, len(proto.input), 3)
+        if proto.op_type in ("Cast", "CastLike"):
+            whole = any(a.name == "to" and a.i not in FLOATS for a in proto.attribute)
+            return () if whole or not any(map(self.flow.live, outputs)) else (0,)
+        if proto.domain in STANDARD and proto.op_type in FORMULAS and proto.op_type not in _QUANTIZED:
+            return [index for index in range(len(proto.input)) if roles.carries(proto.op_type, index)]
+        return _QUANTIZED.get(proto.op_type, ())
 
     def _describing(self, proto: onnx.NodeProto) -> Sequence[int]:
+        if proto.domain not in KNOWN:
+            return ()
         if proto.op_type == "BatchNormalization" and not self.statistics:
             return _STATISTICS
         if proto.op_type == "QLinearConcat":  # scale and zero point of the result, then (value, scale, zero point) of each part
             return [index for index in range(len(proto.input)) if index < 2 or index % 3 != 2]
         return _DESCRIBING.get(proto.op_type, ())
 
-    def _once(self, stored: Stored, numbers: int) -> int:
-        if stored.key in self.seen:
+    def _is_data(self, proto: onnx.NodeProto, index: int, stored: Stored) -> bool:
+        if index in self._describing(proto):
+            return False
+        return stored.type in FLOATS or not _is_size(proto, index) or index in self._quantized(proto)
+
+    def _read(self, root: int, value: int, operator: str) -> None:
+        """Count a stored tensor that a node reads; of integers what they are read as in the end."""
+        stored = self.flow.stored[value]
+        if stored.type in FLOATS:
+            self._once(root, stored.key, stored.numbers)
+        elif stored.type in _WHOLE and value in self._uses:
+            number, packed = self._uses[value]
+            reader, at = self.flow.calls[number >> 32].proto, number & 0xFFFFFFFF
+            if stored.numbers > 1 or reader.op_type not in ("Cast", "CastLike"):
+                self._once(root, stored.key, _unpacked(reader, at, stored))
+                if packed and stored.type not in _LONG:
+                    self.unsure["an element of the integers it stores may hold several numbers"].add(operator)
+        elif stored.type in _WHOLE and value in self._strange and stored.numbers > 1:
+            reader = self.flow.calls[self._strange[value][0]].proto
+            self.unsure["stores integers that may be weights, and are not counted as such"].add(walk.operator(reader))
+
+    def _in_attributes(self, proto: onnx.NodeProto, place: int) -> int:
+        """Weights that a node keeps in its attributes: of ai.onnx.ml those of that name, of an unknown operator every tensor."""
+        if proto.domain == "ai.onnx.ml" or (proto.domain in STANDARD and proto.op_type == "TfIdfVectorizer"):
+            kept = [a for a in proto.attribute if a.name in _ATTRIBUTES]
+        elif self._is_strange(proto):
+            kept = [a for a in proto.attribute if a.type in _TENSORS]
+            if any(map(_may_hold_weights, proto.attribute)):
+                self.unsure["has numbers in its attributes that may be weights, and are not counted"].add(walk.operator(proto))
+        else:
             return 0
-        self.seen.add(stored.key)
-        return numbers
+        found = 0
+        for number, attribute in enumerate(kept):
+            key = key_of(attribute, (place, number))
+            if key not in self._seen:
+                self._seen.add(key)
+                found += len(attribute.floats) + sum(prod(t.dims) for t in _tensors(attribute) if t.dims and t.data_type in FLOATS)
+        return found
+
+    def _once(self, root: int, key: object, numbers: int) -> None:
+        if key not in self._seen:
+            self._seen.add(key)
+            self._found[root] += numbers
 
 
-def stored_in(graph: onnx.GraphProto, scope: str) -> dict[str, Stored]:
-    """What one graph stores itself, by the name of its value; `scope` tells it from other graphs with the same names."""
-    found = {t.name: _stored(t, (scope, t.name)) for t in graph.initializer}
-    for sparse in graph.sparse_initializer:
-        name = sparse.values.name
-        found[name] = replace(_stored(sparse.values, (scope, name)), dims=tuple(sparse.dims))
-    for node in graph.node:
-        if node.op_type == "Constant" and node.domain in STANDARD and node.output:
-            for attribute in node.attribute:
-                constant = _constant(attribute, (scope, node.output[0]))
-                if constant is not None:
-                    found[node.output[0]] = constant
-    return found
+_TENSORS = frozenset({onnx.AttributeProto.TENSOR, onnx.AttributeProto.TENSORS, onnx.AttributeProto.SPARSE_TENSOR})
 
 
-def _constant(attribute: onnx.AttributeProto, key: object) -> Stored | None:
-    """The value of a Constant that holds floating-point numbers or a tensor."""
-    if attribute.name == "value":
-        return _stored(attribute.t, key)
-    if attribute.name == "sparse_value":
-        return replace(_stored(attribute.sparse_tensor.values, key), dims=tuple(attribute.sparse_tensor.dims))
-    if attribute.name == "value_floats":
-        return Stored(key, onnx.TensorProto.FLOAT, len(attribute.floats), (len(attribute.floats),))
-    return None
+def _tensors(attribute: onnx.AttributeProto) -> Sequence[onnx.TensorProto]:
+    sparse = [attribute.sparse_tensor.values] if attribute.HasField("sparse_tensor") else []
+    return [*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors, *sparse]
 
 
-_OF_FUNCTION = "\0of a local function\0"
+def _may_hold_weights(attribute: onnx.AttributeProto) -> bool:
+    """Whether an attribute of an unknown operator holds several numbers that are no tensor of floats, which counts."""
+    return len(attribute.floats) > 1 or any(t.data_type in _WHOLE and prod(t.dims) > 1 for t in _tensors(attribute))
 
 
-def mark_tensors_of_functions(model: onnx.ModelProto) -> None:
-    """Mark what local functions store, in place, so that it is known as one tensor wherever the function is put in."""
-    for place, function in enumerate(model.functions):
-        for number, tensor in enumerate(walk.tensors(function)):
-            tensor.doc_string = f"{_OF_FUNCTION}{place}.{number}"
-
-
-def _stored(tensor: onnx.TensorProto, key: object) -> Stored:
-    dims, mark = tuple(tensor.dims), tensor.doc_string
-    return Stored(
-        mark if mark.startswith(_OF_FUNCTION) else key, tensor.data_type, prod(dims) if dims and min(dims) >= 0 else 0, dims
-    )
-
-
-def _quantized(proto: onnx.NodeProto) -> Sequence[int]:
-    """The inputs whose integers are weights; of a cast only if it makes floats."""
-    if proto.op_type == "QLinearConcat":
-        return range(2, len(proto.input), 3)
-    if proto.op_type == "Cast" and not any(a.name == "to" and a.i in FLOATS for a in proto.attribute):
-        return ()
-    return _QUANTIZED.get(proto.op_type, ())
+def _is_size(proto: onnx.NodeProto, index: int) -> bool:
+    """Whether an input says how much or where from: a shape, an axis, an index."""
+    return proto.domain in STANDARD and not is_control(proto) and roles.ways(proto.op_type, index, 0) in (DECIDED, PLACED)
 
 
 def _unpacked(proto: onnx.NodeProto, index: int, stored: Stored) -> int:
-    """The numbers in a tensor, which may hold several to a byte; an attribute tells."""
+    """The numbers in a tensor, which may hold several to an element; an attribute tells."""
     sizes = {a.name: a.i for a in proto.attribute if a.type == onnx.AttributeProto.INT}
-    rule = _PACKING.get(proto.op_type)
-    return stored.numbers if rule is None or stored.type not in _PACKED else rule(index, sizes, stored.numbers)
+    rule = _PACKING.get(walk.operator(proto).removeprefix("com.microsoft."))
+    return stored.numbers if rule is None else rule(index, sizes, stored.numbers * _BITS.get(stored.type, 8))
 
 
 _Rule = Callable[[int, Mapping[str, int], int], int]
 
 
-def _product(index: int, sizes: Mapping[str, int], elements: int) -> int:
+def _product(index: int, sizes: Mapping[str, int], bits: int) -> int:
     return sizes.get("K", 0) * sizes.get("N", 0)
 
 
-def _of_three(index: int, sizes: Mapping[str, int], elements: int) -> int:
+def _of_three(index: int, sizes: Mapping[str, int], bits: int) -> int:
     return sizes.get("K", 0) * sizes.get("Nq" if index == 3 else "Nkv", 0)
 
 
-def _gathered(index: int, sizes: Mapping[str, int], elements: int) -> int:
-    return elements * 8 // max(1, sizes.get("bits", 4))
+def _gathered(index: int, sizes: Mapping[str, int], bits: int) -> int:
+    return bits // max(1, sizes.get("bits", 4))
 
 
-def _of_experts(index: int, sizes: Mapping[str, int], elements: int) -> int:
-    return elements * 8 // max(1, sizes.get("expert_weight_bits", 4))
+def _of_experts(index: int, sizes: Mapping[str, int], bits: int) -> int:
+    return bits // max(1, sizes.get("expert_weight_bits", 4))
 
 
 _PACKING: dict[str, _Rule] = {
@@ -304,21 +307,3 @@ _PACKING: dict[str, _Rule] = {
     "GatherBlockQuantized": _gathered,
     "QMoE": _of_experts,
 }
-
-
-def _move(proto: onnx.NodeProto, scope: Scope) -> None:
-    """Note which stored integers the outputs of an operator are made of that only moves them."""
-    if proto.domain not in STANDARD or not proto.output:
-        return
-    places = range(len(proto.input)) if proto.op_type == "Concat" else _MOVING.get(proto.op_type, ())
-    parts = tuple(s for i in places if i < len(proto.input) for s in scope.find(proto.input[i]) if s.type in _INTEGERS)
-    if parts:
-        scope.moved.update(dict.fromkeys(proto.output, parts))
-
-
-def _in_attributes(proto: onnx.NodeProto) -> int:
-    """Weights that an operator of ai.onnx.ml keeps in its attributes."""
-    if proto.domain != "ai.onnx.ml":
-        return 0
-    kept = [a for a in proto.attribute if a.name in _ATTRIBUTES]
-    return sum(len(a.floats) + (prod(a.t.dims) if a.HasField("t") and a.t.data_type in FLOATS else 0) for a in kept)
