@@ -73,6 +73,43 @@ def test_the_graph_makes_pillows_pixels_to_the_bit(channels, interpolation, fit)
         assert np.array_equal(found, np.stack([preprocess(image_of(image), rules) for image in images])), size
 
 
+TEN_SIZES = ((1, 1), (1, 33), (40, 1), (27, 20), (8, 9), (61, 41), (97, 211), (427, 641), (13, 500), (20, 27))
+FITS = {
+    "stretch": {},
+    "center-crop": {"resize": 23},
+    "letterbox": {"padding": (114,)},
+    "letterbox at the top": {"padding": (7, 0, 255), "placement": "top-left"},
+    "letterbox in black": {},
+}
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+def test_every_fit_and_order_of_colours_in_the_graph_is_pythons(fit, order, interpolation):
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    rules = ImageInput(3, 27, 21, interpolation, fit.split()[0], mean=mean, std=std, order=order, **FITS[fit])
+    session = opened(embed(network(rules), rules))
+    generator = np.random.default_rng(0)
+    for size in TEN_SIZES:
+        image = generator.integers(0, 256, (*size, 3), np.uint8)
+        found = session.run(None, {"input": image[None]})[0][0]
+        assert np.array_equal(found, preprocess(Image.fromarray(image), rules)), size
+
+
+@pytest.mark.parametrize("size", [(640, 427), (427, 640), (31, 500), (9, 9)])
+def test_a_letterbox_is_resize_and_pad(size):
+    """By torchvision's own steps, on Pillow images; and by hand where the sides are."""
+    transforms = pytest.importorskip("torchvision.transforms.v2.functional")
+    rules = ImageInput(3, 64, 96, fit="letterbox", padding=(114,))
+    image = Image.fromarray(np.random.default_rng(4).integers(0, 256, (size[1], size[0], 3), np.uint8))
+    ratio = min(96 / size[0], 64 / size[1])
+    height, width = max(1, int(size[1] * ratio + 0.5)), max(1, int(size[0] * ratio + 0.5))
+    left, top = (96 - width) // 2, (64 - height) // 2
+    steps = transforms.pad(transforms.resize(image, [height, width]), [left, top, 96 - width - left, 64 - height - top], 114)
+    assert np.array_equal(to_pixels(image, rules), np.asarray(steps))
+
+
 @pytest.mark.parametrize("opset", [18, NEWEST])
 @pytest.mark.parametrize("interpolation", ["nearest", "bicubic"])
 def test_on_the_oldest_and_the_newest_opset(opset, interpolation):

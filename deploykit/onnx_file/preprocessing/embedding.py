@@ -13,7 +13,7 @@ from deploykit.errors import ExportError, ModelFileError
 from deploykit.onnx_file import inputs, walk
 from deploykit.onnx_file.inputs import GraphInput
 from deploykit.onnx_file.preprocessing.builder import Builder
-from deploykit.onnx_file.preprocessing.resize import Axis, resize
+from deploykit.onnx_file.preprocessing.resize import Axis, exists, resize
 from deploykit.runtime.contract import ImageInput
 
 PREFIX = "preprocessing"
@@ -87,12 +87,25 @@ def _pixels(b: Builder, image: str, rules: ImageInput) -> str:
     have = {name: b.op("Gather", size, b.number(index, np.int64)) for index, name in enumerate(("height", "width"))}
     height = _axis(b.within("height"), have, "height", rules.height, rules)
     width = _axis(b.within("width"), have, "width", rules.width, rules)
-    return resize(b, pixels, height, width, rules.interpolation)
+    found = resize(b, pixels, height, width, rules.interpolation)
+    if rules.order == "bgr":
+        found = b.op("Gather", found, b.numbers(2, 1, 0), axis=1)
+    return _padded(b, found, height, width, rules) if rules.fit == "letterbox" and any(rules.padding) else found
+
+
+def _padded(b: Builder, pixels: str, height: Axis, width: Axis, rules: ImageInput) -> str:
+    """With the colour of the padding wherever no pixel of the image lies."""
+    down = b.op("Unsqueeze", exists(b.within("height"), height), b.numbers(1))
+    inside = b.op("And", down, exists(b.within("width"), width))
+    colour = np.broadcast_to(np.asarray(rules.padding, np.uint8), (rules.channels,))
+    return b.op("Where", inside, pixels, b.array(colour[:, None, None].copy(), "padding"))
 
 
 def _axis(b: Builder, have: dict[str, str], name: str, count: int, rules: ImageInput) -> Axis:
     if rules.fit == "stretch":
         return Axis(have[name], b.number(count, np.int64), b.number(0, np.int64), count, padded=False)
+    if rules.fit == "letterbox":
+        return _letterboxed(b, have, name, count, rules)
     # The shorter side becomes `resize`, the other one is cut down to an integer. The offset is half of what is left over, rounded
     # half to even; half of what is missing, cut down. See `runtime.preprocessing`.
     side = rules.resize or 0
@@ -104,6 +117,22 @@ def _axis(b: Builder, have: dict[str, str], name: str, count: int, rules: ImageI
         missing = b.op("Less", margin, b.number(0, np.int64))
         first = b.op("Where", missing, b.op("Div", margin, b.number(2, np.int64)), first)  # Div cuts towards zero
     return Axis(have[name], resized, first, count, padded=side < count)
+
+
+def _letterboxed(b: Builder, have: dict[str, str], name: str, count: int, rules: ImageInput) -> Axis:
+    """One side is that of the input, the other keeps the ratio, half a pixel rounded up; see `runtime.geometry`."""
+    other, opposite = ("height", rules.height) if name == "width" else ("width", rules.width)
+    two, own, theirs = b.number(2, np.int64), b.number(count, np.int64), b.number(opposite, np.int64)
+    # The input's sides crosswise with the image's: which of them the image meets first.
+    mine, others = b.op("Mul", own, have[other]), b.op("Mul", theirs, have[name])
+    first = b.op("LessOrEqual" if name == "width" else "Less", mine, others)
+    twice = b.op("Mul", two, have[other])
+    kept = b.op("Div", b.op("Add", b.op("Mul", two, others), have[other]), twice)
+    resized = b.op("Where", first, own, b.op("Max", kept, b.number(1, np.int64)))
+    begin = b.number(0, np.int64)
+    if rules.placement == "center":
+        begin = b.op("Div", b.op("Sub", resized, own), two)  # Div cuts towards zero
+    return Axis(have[name], resized, begin, count, padded=True)
 
 
 def _normalized(b: Builder, pixels: str, rules: ImageInput, output: str, elem_type: int) -> None:

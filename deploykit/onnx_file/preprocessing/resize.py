@@ -151,6 +151,12 @@ def _wanted(b: Builder, axis: Axis) -> str:
     return b.op("Add", b.op("Range", b.number(0.0), b.number(float(axis.count)), b.number(1.0)), b.cast(axis.first, np.float64))
 
 
+def exists(b: Builder, axis: Axis) -> str:
+    """Which of the wanted output pixels lie in the resized image: bool (count,)."""
+    wanted = b.op("Add", b.op("Range", b.number(0, np.int64), b.number(axis.count, np.int64), b.number(1, np.int64)), axis.first)
+    return _exists(b, wanted, axis.resized, 0, np.int64)
+
+
 def _exists(b: Builder, wanted: str, resized: str, zero: float, dtype: type = np.float64) -> str:
     """Which of the wanted positions lie in the resized image."""
     return b.op("And", b.op("GreaterOrEqual", wanted, b.number(zero, dtype)), b.op("Less", wanted, resized))
