@@ -18,6 +18,9 @@ from deploykit.cli._common import FILE, Common, common_options, complete_files, 
     "--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="CUDA if it really works, or the one named."
 )
 @threads_option
+@click.option(
+    "--out", type=FILE, help="Write the answers too: a .csv, .jsonl or .json file, or a folder for masks, boxes and arrays."
+)
 @common_options
 @click.pass_context
 def command(
@@ -29,9 +32,13 @@ def command(
     batch_size: int,
     device: str,
     threads: int | None,
+    out: Path | None,
     common: Common,
 ) -> None:
-    """Ask the ONNX file FILE about images: files, folders and patterns such as 'digits/*.png'.
+    """Ask the ONNX file FILE about images: files, folders and patterns such as 'digits/*.png', or - for standard input.
+
+    Networks that take arrays are asked about .npy files, those of several inputs about .npz files with an array for each.
+    With --out a folder gets masks with an overlay, boxes drawn and as COCO JSON, or arrays, by what the network is for.
 
     What cannot be read is listed with its error, the others still answer; the exit status is then 2.
     """
@@ -48,8 +55,10 @@ def command(
     with Predictor(file, device, threads=threads) as model:
         if model.device_note and (asked or model.cuda_lost):
             common.note(model.device_note)
-        results = predict(model, paths, top=top, batch_size=batch_size, progress=common.progress())
+        results = predict(model, paths, top=top, batch_size=batch_size, out=out, progress=common.progress())
     common.emit(report(results))
+    if out is not None:
+        common.note(f"wrote {out}")
     failed = sum(not result.ok for result in results)
     if failed:
         raise InputError(f"{failed} of {counted(len(results), 'input')} got no answer", "their errors are listed")

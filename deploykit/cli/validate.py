@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from deploykit.cli._common import FILE, Common, against_options, common_options, data_option, device_option
+from deploykit.cli._contract import contract_options
 from deploykit.network.request import Request
 
 
@@ -35,12 +36,14 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 
 @click.option("--atol", type=click.FloatRange(0), help="Absolute tolerance, instead of the derived one.")
 @click.option("--witness", type=FILE, metavar="FILE.npz", help="Where to write inputs on which both part, and both answers.")
 @device_option
+@contract_options
 @common_options
 @click.pass_context
 def command(ctx: click.Context, /, file: Path, request: Request, common: Common, witness: Path | None, **options: Any) -> None:
     """Say whether the ONNX FILE is the same network as --against; exit 1 if not.
 
     --arg, --input-shape and --input-dtype as they were given to export; inputs that nobody names are those of the file.
+    From --image on: what TARGET's images and answers are, as it was said to export; the file's contract is compared with it.
     """
     from deploykit.verdict import validate
     from deploykit.views.verdict import report

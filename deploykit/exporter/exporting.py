@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -16,20 +16,24 @@ from deploykit import arguments as read
 from deploykit import files, onnx_file, simplifier, verdict
 from deploykit._version import __version__
 from deploykit.arguments import Shapes, StrPath, Texts
-from deploykit.errors import ExportError, InputError
+from deploykit.errors import ContractError, ExportError, InputError
 from deploykit.exporter import dynamic_axes
 from deploykit.exporter.converting import convert
 from deploykit.exporter.float16 import to_float16
 from deploykit.network import calling
 from deploykit.network import checkpoint as checkpoints
 from deploykit.network import target as targets
+from deploykit.network.declared import Declared, GivenImage, GivenOutput
 from deploykit.network.input_specs import InputSpec
 from deploykit.network.request import Asked, Inputs, Request
 from deploykit.network.target import Network
 from deploykit.onnx_file import external_data, sessions
+from deploykit.onnx_file import inputs as graph_inputs
 from deploykit.onnx_file import preprocessing as graph_preprocessing
 from deploykit.progress import Progress
+from deploykit.runtime.checks import check_contract
 from deploykit.runtime.contract import ArrayInput, Contract, ImageInput
+from deploykit.runtime.session import TensorSpec
 from deploykit.shown import Shown
 from deploykit.simplifier import Simplified
 from deploykit.verdict import Precision, Verdict
@@ -93,6 +97,9 @@ def export(
     precision: Precision = "fp32",
     simplify: bool = True,
     with_preprocessing: bool = False,
+    image: GivenImage | None = None,
+    output: GivenOutput | None = None,
+    meanings: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> ExportResult:
     """Export a network to ONNX, simplify it, prove it is the same network, and write it to `out`.
@@ -105,13 +112,20 @@ def export(
     the weights and the arithmetic; inputs and outputs stay float32. Weights above 2 GB lie beside it. A file that is not the same
     network does not replace `out`: it is written beside it as ``<stem>.rejected.onnx``, and the result's verdict says why.
     `with_preprocessing`: the file takes raw uint8 images (batch, height, width, channels) of any size, and resizes, crops and
-    normalizes them itself. Raises `UnknownName`, `CheckpointError`, `InputError`, `ExportError`, `OutputError`; then nothing is
-    written.
+    normalizes them itself.
+
+    `image`: how an image becomes the input, an `ImageInput` or some of its fields, such as ``{"mean": 0.5}``, or either by the
+    names of several inputs. `output`: what the network gives back, an `Output` of its task or a dict such as
+    ``{"task": "segmentation", "labels": ["sky", "sea"]}``. `meanings`: of outputs, in words, by their names. Without them the
+    module's attributes `image_input` and `output` say it.
+
+    Raises `UnknownName`, `CheckpointError`, `InputError`, `ExportError`, `OutputError`; then nothing is written.
     """
     request = Request.of(
         target, checkpoint=checkpoint, untrained=untrained, seed=seed, arguments=arguments, input_shapes=input_shapes,
         input_dtypes=input_dtypes, inputs=inputs,
     )  # fmt: skip
+    said = Declared.of(image, output, meanings)
     progress = read.progress(progress)
     wanted = _Wanted(
         out=read.path_or_none(out, "out"),
@@ -122,7 +136,8 @@ def export(
         simplify=read.flag(simplify, "simplify"),
         with_preprocessing=read.flag(with_preprocessing, "with_preprocessing"),
     )
-    return _export(targets.resolve(request), wanted, progress)
+    network = targets.resolve(request, fallback=() if said.shape is None else [InputSpec("input", said.shape)])
+    return _export(network.described(said), wanted, progress)
 
 
 @dataclass(frozen=True)
@@ -172,6 +187,8 @@ def _export(network: Network, wanted: _Wanted, progress: Progress) -> ExportResu
         with _timed(seconds, "export"):
             converted = convert(network, opset, dynamic, lambda: stack.enter_context(files.temporary(file)))
             model = converted.model
+        contract = contract_of(network, opset, precision, dynamic)
+        require_fit(contract, model, target)
         weights = next((file.parent / name for name in external_data.locations(model)), None)
         folder = weights.parent if weights else None
         progress.advance(note="simplifying")
@@ -182,7 +199,6 @@ def _export(network: Network, wanted: _Wanted, progress: Progress) -> ExportResu
             steps.append(("precision", _halved(simplified.model, network, folder is None)))
         final = steps[-1][1]
         progress.advance(note="validating")
-        contract = contract_of(network, opset, precision, dynamic)
         if with_preprocessing and isinstance(network.rules, ImageInput):
             contract = replace(contract, preprocessing_in_graph=True)
             final = graph_preprocessing.embed(final, network.rules)
@@ -254,17 +270,39 @@ def to_onnx(
 
 def contract_of(network: Network, opset: int, precision: Precision = "fp32", dynamic: Sequence[str] = ("batch",)) -> Contract:
     """What the file is to say about itself, before it has a verdict."""
-    rules = network.rules
-    if isinstance(rules, ArrayInput):
-        free = dynamic_axes.of_inputs(dynamic, network.inputs)[0]
-        spec = network.inputs[0]
-        axes = [axis for axis in range(len(spec.open_shape)) if axis != spec.batch_axis]
-        shape = zip(axes, rules.shape, strict=True)
-        rules = replace(rules, shape=tuple(None if axis in free else size for axis, size in shape))
+    free = dynamic_axes.of_inputs(dynamic, network.inputs)
+    rules = [_opened(*each) for each in zip(network.rules_of_inputs, network.inputs, free, strict=True)]
+    inputs = dict(zip([spec.name for spec in network.inputs], rules, strict=True)) if len(rules) > 1 else {}
     packages = ("torch", "onnx", "onnxscript", "onnxsim")
     versions = {"deploykit": __version__, **{name: metadata.version(name) for name in packages}}
     provenance = {**network.provenance(), "dataset": network.dataset, "opset": opset, "precision": precision, "versions": versions}
-    return Contract(rules, network.output, provenance=provenance)
+    return Contract(rules[0], network.output, provenance=provenance, inputs=inputs, meanings=network.meanings)
+
+
+def _opened(rules: ImageInput | ArrayInput, spec: InputSpec, free: Container[int]) -> ImageInput | ArrayInput:
+    """The rules of an array with `None` for the axes that may vary; `free` counts those of the whole tensor."""
+    if isinstance(rules, ImageInput):
+        return rules
+    axes = [axis for axis in range(len(spec.open_shape)) if axis != spec.batch_axis]
+    return replace(rules, shape=tuple(None if axis in free else size for axis, size in zip(axes, rules.shape, strict=True)))
+
+
+def _spec_of(value: onnx.ValueInfoProto) -> TensorSpec:
+    found = graph_inputs.described_value(value)
+    shape = None if found.axes is None else tuple(axis if isinstance(axis, int) else None for axis in found.axes)
+    return TensorSpec(found.name, shape, found.dtype, found.kind)
+
+
+def require_fit(contract: Contract, model: onnx.ModelProto, target: str) -> None:
+    """Raise `InputError` where what the user says of the network is not what its graph has."""
+    inputs, outputs = (tuple(map(_spec_of, each)) for each in (graph_inputs.of_graph(model.graph), model.graph.output))
+    try:
+        check_contract(contract, inputs, outputs)
+    except ContractError as error:
+        problem = error.problem.replace(
+            "the contract and the graph are at odds: the contract says", "what is said of it does not fit:"
+        )
+        raise InputError(f"{target}: {problem}", "say it otherwise, or change the network") from error
 
 
 @contextlib.contextmanager

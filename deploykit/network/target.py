@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from torch import nn
 
 from deploykit import architectures, files
 from deploykit.errors import CheckpointError, DependencyMissing, InputError, UnknownName
-from deploykit.network import checkpoint, checkpoint_kind, input_specs, own, ready_made
+from deploykit.network import checkpoint, checkpoint_kind, declared, input_specs, own, ready_made
 from deploykit.network import torchvision as torchvision_zoo
+from deploykit.network.declared import Declared
 from deploykit.network.factories import call, current_folder_importable, import_callable
 from deploykit.network.input_specs import InputSpec
 from deploykit.network.request import Request, Target
@@ -34,7 +35,8 @@ class Network:
 
     `dataset` names what it was trained on; `data` is where that was read from, as the user typed it, and stays on this machine.
     `arguments`: names of those given to its constructor, beside those that its checkpoint records. `notes`: what is to be said of
-    its weights.
+    its weights. `images`: the rules of further inputs that are images, by their place. `declared`: whether anybody says how samples
+    become inputs, or the shapes of its inputs are all that is known. `meanings`: of outputs, by their names, in words.
     """
 
     target: str
@@ -49,6 +51,29 @@ class Network:
     data: str | None = None
     arguments: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    images: Mapping[int, ImageInput] = field(default_factory=dict)
+    declared: bool = True
+    meanings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def rules_of_inputs(self) -> tuple[ImageInput | ArrayInput, ...]:
+        """How a sample becomes each input; what is no image is an array of the input's shape and type."""
+        arrays = (ArrayInput(spec.shape, str(spec.dtype).removeprefix("torch.")) for spec in self.inputs)
+        found = [self.images.get(place, rules) for place, rules in enumerate(arrays)]
+        return (self.rules, *found[1:])
+
+    def described(self, said: Declared) -> Network:
+        """The network with what its user says of its images and outputs. Raises `InputError`."""
+        found = self
+        if said.image is not None:
+            rules = declared.rules_of(said.image, self.inputs, self.rules_of_inputs, self.target)
+            images = {place: each for place, each in enumerate(rules) if isinstance(each, ImageInput)}
+            shaped = {place: (each.channels, each.height, each.width) for place, each in images.items()}
+            specs = tuple(replace(spec, shape=shaped.get(place, spec.shape)) for place, spec in enumerate(self.inputs))
+            found = replace(found, inputs=specs, rules=rules[0], images=images, declared=True)
+        if said.output is not None:
+            found = replace(found, output=declared.output_of(said.output, self.output, self.target))
+        return replace(found, meanings=said.meanings) if said.meanings else found
 
     @property
     def trained(self) -> bool:
@@ -290,9 +315,13 @@ def _of_users(request: Request, module: nn.Module, name: str, notes: tuple[str, 
         notes = checkpoint.load_file(module, weights)
     ready_made.require_values(module, target)
     given = values.of_inputs(request.inputs)
+    said = Declared.by_module(module)
+    if said.shape is not None and not fallback:
+        fallback = (InputSpec("input", said.shape),)
     specs = input_specs.of_module(module.eval(), request.input_shapes, request.input_dtypes, fallback, target, given)
     rules = ArrayInput(specs[0].shape, str(specs[0].dtype).removeprefix("torch."))
-    return Network(target, name, module, specs, rules, Output("none"), None, weights, notes=notes)
+    network = Network(target, name, module, specs, rules, Output("none"), None, weights, notes=notes, declared=False)
+    return network.described(said)
 
 
 def _rules_for(rules: ImageInput | ArrayInput, spec: InputSpec) -> ImageInput | ArrayInput:

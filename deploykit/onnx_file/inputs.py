@@ -76,7 +76,7 @@ def axes_of(value: onnx.ValueInfoProto) -> Axes | None:
 
 def described(graph: onnx.GraphProto) -> list[GraphInput]:
     """`of_graph` as plain data."""
-    return [_described(value) for value in of_graph(graph)]
+    return [described_value(value) for value in of_graph(graph)]
 
 
 def random_feeds(model: onnx.ModelProto, batch: int, larger: bool = False) -> dict[str, NDArray[Any]]:
@@ -161,7 +161,8 @@ def required_axes(entry: GraphInput) -> Axes:
     return entry.axes
 
 
-def _described(value: onnx.ValueInfoProto) -> GraphInput:
+def described_value(value: onnx.ValueInfoProto) -> GraphInput:
+    """One input, or one output, as plain data."""
     kind = (value.type.WhichOneof("value") or "").removesuffix("_type")
     if kind != "tensor":
         return GraphInput(value.name, None, None, kind)

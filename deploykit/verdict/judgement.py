@@ -9,14 +9,12 @@ from pathlib import Path
 import onnx
 import torch
 
-from deploykit import onnx_file
 from deploykit.datasets import Split
-from deploykit.errors import ContractError, InputError, counted
+from deploykit.errors import InputError, counted
 from deploykit.network.capturing import Guard
 from deploykit.network.target import Network
 from deploykit.onnx_file import sessions
-from deploykit.runtime.contract import ArrayInput, Contract, ImageInput
-from deploykit.verdict import batches, blame, evidence, hints, legal, open_sizes, preprocessing, rare_values, uniform
+from deploykit.verdict import batches, blame, contracts, evidence, hints, legal, open_sizes, preprocessing, rare_values, uniform
 from deploykit.verdict.batches import BATCHES, Batch
 from deploykit.verdict.case import Case, OutputComparison
 from deploykit.verdict.decisions import decide
@@ -110,10 +108,10 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
     sized, ranges, wrong_batch = _sizes(deployed, original, case, ask) if outputs.check.passed else (None, {}, outputs.batch)
     asked, odd_batch = _odd_values(original, case) if outputs.check.passed else ([], None)
     extra = [*filter(None, [sized]), *asked]
-    found += [outputs.check, _layers(layers), weights, *extra, _contract(deployed, original)]
+    found += [outputs.check, _layers(layers), weights, *extra, contracts.check(deployed, original)]
     found.append(_evidence(outputs, layers, case))
     decisions = None
-    if ask.labelled and ask.labelled[1] and original.rules is not None and len(original.inputs) == 1:
+    if ask.labelled and ask.labelled[1] and original.rules is not None and _decides(original):
         decisions = decide(deployed, ask.device, original.logits, original.rules, ask.labelled[0])
         found.append(_decisions(decisions))
     word = _word(found, outputs)
@@ -145,6 +143,13 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
         sizes=ranges,
         witness=case.witness(witness) if word == "different" and witness is not None else None,
     )
+
+
+def _decides(original: Original) -> bool:
+    """Whether the best of the first output's numbers is a decision that both can be asked for."""
+    output = original.output
+    classes = output is None or (output.task in ("classification", "raw") and output.name is None)
+    return classes and len(original.inputs) == 1
 
 
 def _word(checks: Sequence[Check], outputs: OutputComparison) -> Word:
@@ -243,47 +248,6 @@ def _inputs(deployed: Deployed, original: Original) -> Check:
     if len(names) != len(original.inputs):
         return Check("inputs", False, f"the file takes {len(names)} inputs, the network {len(original.inputs)}")
     return Check("inputs", True, ", ".join(names))
-
-
-def _contract(deployed: Deployed, original: Original) -> Check:
-    """An application prepares its inputs by the contract: wrong numbers there are as wrong as wrong weights."""
-    try:
-        contract = onnx_file.get_contract(deployed.model)
-    except ContractError as error:
-        return Check("contract", False, error.problem)
-    if contract is None:
-        return Check("contract", True, "the file has none; an application must know the preprocessing by itself")
-    if original.rules is None:
-        return Check("contract", True, "the file has one, the other has none to compare it with")
-    if not _agree(contract.input, original.rules):
-        ours, theirs = vars(original.rules), vars(contract.input)
-        apart = next(key for key in ours if ours[key] != theirs.get(key))
-        return Check("contract", False, f"the file says {apart} {theirs.get(apart)}, the network was made for {ours[apart]}")
-    labels = original.output.labels if original.output else None
-    if labels is not None and contract.output.labels != labels:
-        return Check("contract", False, "the file's labels are not those of the network")
-    return Check("contract", True, _agreed(contract))
-
-
-def _agreed(contract: Contract) -> str:
-    """What a contract says that turned out right; a network of the user's own may have neither preprocessing nor labels."""
-    prepared, labelled = isinstance(contract.input, ImageInput), contract.output.labels is not None
-    if prepared and labelled:
-        return "preprocessing and labels are those of the network"
-    if prepared:
-        return "preprocessing is that of the network; it has no labels"
-    if labelled:
-        return "labels are those of the network; it has no preprocessing: arrays go in as they are"
-    return "it has neither preprocessing nor labels: arrays go in as they are, numbers come out"
-
-
-def _agree(stated: ImageInput | ArrayInput, wanted: ImageInput | ArrayInput) -> bool:
-    """Whether samples are prepared alike; a size that one of them leaves open is no difference."""
-    if not (isinstance(stated, ArrayInput) and isinstance(wanted, ArrayInput)):
-        return stated == wanted
-    sizes = zip(stated.shape, wanted.shape, strict=False)
-    fits = len(stated.shape) == len(wanted.shape) and all(None in (a, b) or a == b for a, b in sizes)
-    return fits and stated.dtype == wanted.dtype
 
 
 def _layers(layers: Sequence[LayerDifference]) -> Check:

@@ -20,7 +20,7 @@ from deploykit.network.input_specs import InputSpec
 from deploykit.network.running import run
 from deploykit.network.target import Network
 from deploykit.onnx_file import external_data, sessions, walk
-from deploykit.runtime.contract import ArrayInput, ImageInput, Output
+from deploykit.runtime.contract import ArrayInput, Contract, ImageInput, Output
 from deploykit.runtime.values import Values as InputValues
 from deploykit.verdict import blame, moved_names, open_sizes, twins
 from deploykit.verdict.batches import Batch
@@ -45,6 +45,8 @@ class Original(Protocol):
     precision: Precision
     inputs: tuple[InputSpec, ...]
     rules: ImageInput | ArrayInput | None
+    rules_of_inputs: tuple[ImageInput | ArrayInput, ...]
+    declared: bool
     output: Output | None
     dataset: str | None
     data: str | None
@@ -94,6 +96,8 @@ class TorchOriginal:
         self.precision = precision
         self.inputs = network.inputs
         self.rules: ImageInput | ArrayInput | None = network.rules
+        self.rules_of_inputs = network.rules_of_inputs
+        self.declared = network.declared
         self.output: Output | None = network.output
         self.dataset = network.dataset
         self.data = network.data
@@ -167,6 +171,8 @@ class OnnxOriginal:
         self.comparable = _comparable(deployed, candidate)
         contract = onnx_file.get_contract(deployed.model)
         self.rules: ImageInput | ArrayInput | None = contract.input if contract else None
+        self.rules_of_inputs = _rules_of_inputs(contract, deployed)
+        self.declared = True
         self.output: Output | None = contract.output if contract else None
         dataset = contract.provenance.get("dataset") if contract else None
         self.dataset = dataset if isinstance(dataset, str) else None
@@ -265,6 +271,14 @@ class OnnxOriginal:
                         layers[name] = value
             found.append(Answers(answers, layers))
         return found
+
+
+def _rules_of_inputs(contract: Contract | None, deployed: Deployed) -> tuple[ImageInput | ArrayInput, ...]:
+    """As far as the contract says them, in the order of the graph's inputs."""
+    if contract is None:
+        return ()
+    names = [value.name for value in deployed.inputs]
+    return tuple(contract.inputs[name] for name in names if name in contract.inputs) or (contract.input,)
 
 
 def _comparable(left: Deployed, right: Deployed) -> list[str]:

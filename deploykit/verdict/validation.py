@@ -18,6 +18,7 @@ from deploykit.errors import ContractError, InputError
 from deploykit.network import calling, input_specs
 from deploykit.network import checkpoint as checkpoints
 from deploykit.network import target as targets
+from deploykit.network.declared import Declared, GivenImage, GivenOutput
 from deploykit.network.input_specs import InputSpec
 from deploykit.network.request import Asked, Inputs, Request, Target
 from deploykit.network.target import Network
@@ -52,14 +53,18 @@ def validate(
     atol: float | None = None,
     device: str = "cpu",
     witness: StrPath | None = None,
+    image: GivenImage | None = None,
+    output: GivenOutput | None = None,
 ) -> Verdict:
     """Is the ONNX file the same network as `against`: a PyTorch TARGET, an `nn.Module`, or another ONNX file?
 
     `arguments`, `input_shapes` and `input_dtypes`: of the network, as they were given to `export`; inputs that nobody names are
     those of the file. `inputs`: values as they occur, by input, or the `.npz` file that holds them. `data`: a dataset or a folder
     for the decisions. `batches`: the sizes to try. `device`: where the file is run ("cpu", "cuda", "auto"). `witness`: a `.npz`
-    file to write inputs into on which both part, and both answers, where they do. Without `against`, the file's own contract says
-    which network and which checkpoint it came from; that checkpoint must be there with the same SHA-256.
+    file to write inputs into on which both part, and both answers, where they do. `image`, `output`: as they were given to
+    `export`; the file's contract is compared with them, and with the module's own `image_input` and `output`. Without `against`,
+    the file's own contract says which network and which checkpoint it came from; that checkpoint must be there with the same
+    SHA-256.
 
     Raises `ModelFileError` for a file that is no ONNX, `InputError` for nothing to compare with, `DeviceUnavailable`,
     `OutputError` for a witness that cannot be written.
@@ -76,7 +81,12 @@ def validate(
     if shows is not None:
         files.writable_file(shows)
     model, folder = onnx_file.read_whole(file)
+    said = Declared.of(image, output)
     network = _original(file, Deployed(model, folder), asked, against is not None)
+    if image is not None or output is not None:
+        if not isinstance(network, Network):
+            raise InputError(f"{asked.target} has its contract inside; image and output do not go with it", "leave them out")
+        network = network.described(said)
     graph_inputs.put_in_order(model.graph, [spec.name for spec in network.inputs])
     if isinstance(network, Network):
         network = _in_types_of(Deployed(model, folder), network)

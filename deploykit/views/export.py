@@ -45,8 +45,8 @@ def _named(result: ExportResult) -> str:
 
 
 def _predict(result: ExportResult) -> str:
-    """What to type for an answer; a file with several inputs is asked from Python."""
-    if len(result.contract.example_shapes()) > 1:
-        return ""
+    """What to type for an answer."""
+    if len(result.contract.inputs) > 1:
+        return f", or deploykit predict {result.file} INPUTS.npz..."
     sample = "IMAGE" if isinstance(result.contract.input, ImageInput) else "ARRAY.npy"
     return f", or deploykit predict {result.file} {sample}..."

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from deploykit.runtime import Prediction
 
 _SHOWN_VALUES = 6
+_SHOWN_ANSWERS = 5
 
 
 def report(results: Sequence[Prediction]) -> Report:
@@ -24,6 +25,8 @@ def report(results: Sequence[Prediction]) -> Report:
         columns += [Column("label", "label"), Column("score", "score", "score")]
     if any(len(result.top) > 1 for result in results):
         columns.append(Column("others", "then", "prose"))
+    if any(row["answer"] for row in rows):
+        columns.append(Column("answer", "answer", "prose"))
     if any(result.values is not None for result in results):
         columns += [Column("shape", "shape", "shape"), Column("values", "values", "prose")]
     if not all(result.ok for result in results):
@@ -32,7 +35,7 @@ def report(results: Sequence[Prediction]) -> Report:
 
 
 def _row(result: Prediction, document: dict[str, Any]) -> dict[str, Any]:
-    row = {**document, "error": result.error or "", "shape": None, "values": None}
+    row = {**document, "error": result.error or "", "shape": None, "values": None, "answer": _answer(document)}
     # Labels come from the file: what would move the cursor of a terminal is escaped.
     row["label"] = None if result.label is None else shown(result.label)
     row["others"] = ", ".join(f"{shown(candidate.label)} {show(candidate.score, 'score')}" for candidate in result.top[1:])
@@ -41,3 +44,22 @@ def _row(result: Prediction, document: dict[str, Any]) -> dict[str, Any]:
         row["shape"] = result.values.shape
         row["values"] = ", ".join(flat[:_SHOWN_VALUES]) + (", ..." if len(flat) > _SHOWN_VALUES else "")
     return row
+
+
+def _answer(document: dict[str, Any]) -> str:
+    """What a network of another task says, in a line; the results' own types would cost an import."""
+    if "detections" in document:
+        found = [f"{shown(each['label'])} {show(each['score'], 'score')}" for each in document["detections"]]
+    elif "areas" in document:
+        found = [f"{shown(each['label'])} {each['share']:.1%}" for each in document["areas"]]
+    elif "labels" in document:
+        found = [f"{shown(each['label'])} {show(each['score'], 'score')}" for each in document["labels"]]
+    elif "quantities" in document:
+        units = [f" {shown(each['unit'])}" if each["unit"] else "" for each in document["quantities"]]
+        found = [
+            f"{shown(each['name'])} {each['value']:.5g}{unit}" for each, unit in zip(document["quantities"], units, strict=True)
+        ]
+    else:
+        return ""
+    more = len(found) - _SHOWN_ANSWERS
+    return (", ".join(found[:_SHOWN_ANSWERS]) or "nothing") + (f", {more:,} more" if more > 0 else "")

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from deploykit import onnx_file
 from deploykit.runtime.contract import ArrayInput, Contract, ImageInput, Output
-from deploykit.verdict import judgement
+from deploykit.verdict import contracts, judgement
 from deploykit.verdict.comparison import Difference
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.layers import LayerDifference
@@ -28,6 +28,10 @@ def deployed(contract: Contract | None, inputs: int = 1) -> Deployed:
     if contract is not None:
         onnx_file.set_contract(model, contract)
     return Deployed(model)
+
+
+def stating(rules: Any, output: Output | None, declared: bool = True) -> Any:
+    return SimpleNamespace(rules=rules, rules_of_inputs=() if rules is None else (rules,), output=output, declared=declared)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +56,7 @@ def deployed(contract: Contract | None, inputs: int = 1) -> Deployed:
 def test_the_contract_of_the_file_and_the_network(
     contract: Contract | None, rules: Any, output: Output | None, passed: bool, detail: str
 ) -> None:
-    found = judgement._contract(deployed(contract), SimpleNamespace(rules=rules, output=output))
+    found = contracts.check(deployed(contract), stating(rules, output))
     assert (found.name, found.passed) == ("contract", passed)
     assert re.search(detail, found.detail), found.detail
 
@@ -60,7 +64,7 @@ def test_the_contract_of_the_file_and_the_network(
 def test_a_damaged_contract_does_not_pass() -> None:
     file = deployed(Contract(IMAGE, LABELS))
     file.model.metadata_props[0].value = "{"
-    found = judgement._contract(file, SimpleNamespace(rules=IMAGE, output=LABELS))
+    found = contracts.check(file, stating(IMAGE, LABELS))
     assert (found.name, found.passed) == ("contract", False)
 
 
