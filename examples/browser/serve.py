@@ -1,6 +1,7 @@
 """Draw a digit in the browser; the deployed file answers there, with its preprocessing inside. Needs npm for onnxruntime-web.
 
 python examples/browser/serve.py
+python examples/browser/serve.py --model masks.onnx     # a segmentation of one's own: choose an image, see what is where
 """
 
 import argparse
@@ -15,6 +16,7 @@ from deploykit.runtime import Predictor
 
 HERE = Path(__file__).parent
 CHECKPOINT = HERE.parents[1] / "trained" / "lenet5" / "model.safetensors"
+OWN = HERE / "build" / "model.onnx"
 ORT = HERE / "node_modules" / "onnxruntime-web" / "dist"
 KINDS = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".mjs": "text/javascript",
          ".wasm": "application/wasm", ".onnx": "application/octet-stream", ".json": "application/json"}  # fmt: skip
@@ -24,6 +26,8 @@ POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'sel
 
 def built(model: Path) -> Path:
     """The file with its preprocessing inside, exported and proven unless it is there and newer than the checkpoint."""
+    if model != OWN and model.is_file():
+        return model
     if not model.is_file() or model.stat().st_mtime < CHECKPOINT.stat().st_mtime:
         from deploykit import export
 
@@ -47,15 +51,18 @@ def installed() -> None:
 def contents(model: Path) -> dict[str, bytes]:
     """Every path that the server knows, and what lies there; no other file can be asked for."""
     with Predictor(model, device="cpu") as predictor:
-        labels = list(predictor.contract.output.labels) if predictor.contract and predictor.contract.output.labels else []
-    page = {f"/{name}": (HERE / name).read_bytes() for name in ("index.html", "style.css", "page.js")}
+        contract = predictor.contract
+    labels = list(contract.output.labels) if contract and contract.output.labels else []
+    names = ("index.html", "style.css", "page.js", "segment.html", "segment.js", "preprocessing.js")
+    page = {f"/{name}": (HERE / name).read_bytes() for name in names}
+    first = "/segment.html" if contract and contract.output.task == "segmentation" else "/index.html"
     engine = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
     return {
         **page,
-        "/": page["/index.html"],
+        "/": page[first],
         **{f"/ort/{name}": (ORT / name).read_bytes() for name in engine},
         "/model.onnx": model.read_bytes(),
-        "/contract.json": json.dumps({"labels": labels}).encode(),
+        "/contract.json": json.dumps({"labels": labels, "contract": contract and contract.document()}).encode(),
     }
 
 
@@ -86,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets a phone in the same network in")
     parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--model", type=Path, default=HERE / "build" / "model.onnx")
+    parser.add_argument("--model", type=Path, default=OWN)
     options = parser.parse_args()
     installed()
     files = contents(built(options.model))
