@@ -102,7 +102,7 @@ def output_of(given: GivenOutput, known: Output, target: str) -> Output:
     elif task == "classification":
         values = {"activation": "softmax"}
     values |= {key: tuple(value) if isinstance(value, list) else value for key, value in given.items() if key != "task"}
-    unknown = sorted(set(values) - {each.name for each in fields(cls)})
+    unknown = sorted(set(values) - {each.name for each in fields(cls)}, key=str)
     if unknown:
         raise InputError(f"the output of {target} has no {unknown[0]!r:.80}", f"it is of the task {task}")
     if values.get("labels") is not None:
@@ -214,7 +214,7 @@ def _image(given: GivenImage, spec: InputSpec, known: Rules, target: str) -> Ima
         found = given
     else:
         plain = _plain(given)
-        unknown = sorted(set(plain) - set(IMAGE_FIELDS))
+        unknown = sorted(set(plain) - set(IMAGE_FIELDS), key=str)
         if unknown:
             raise InputError(f"an image has no {unknown[0]!r:.80}", f"it has {', '.join(IMAGE_FIELDS)}")
         base = known if isinstance(known, ImageInput) else _by_shape(spec, target)
@@ -224,7 +224,7 @@ def _image(given: GivenImage, spec: InputSpec, known: Rules, target: str) -> Ima
             base = replace(base, fit="stretch", resize=None, padding=(0,), placement="center")
         if "center-crop" in (plain.get("fit"), base.fit):
             sides = (plain.get("height", base.height), plain.get("width", base.width))
-            plain.setdefault("resize", max(base.resize or 1, *(side for side in sides if is_int(side))))
+            plain.setdefault("resize", max([base.resize or 1, *(side for side in sides if is_int(side))]))
         found = replace(base, **plain)
     shape = (found.channels, found.height, found.width)
     if shape != spec.shape and spec.example is not None:

@@ -283,6 +283,33 @@ def test_labels_of_a_file(tmp_path):
             labels_of(wrong)
 
 
+@pytest.mark.parametrize(
+    ("image", "output", "problem"),
+    [
+        ({"size": 24}, None, "an image has no 'size'"),
+        ({1: 2, "x": 3}, None, "an image has no 1"),
+        ({"height": "a", "width": "b", "fit": "center-crop"}, None, "height"),
+        ({"mean": "x"}, None, "mean"),
+        ({"channels": "cmyk"}, None, "unknown channels 'cmyk'"),
+        ({"other": {"height": 24}}, None, "no input 'other'"),
+        (None, {"task": []}, r"unknown task \[\]"),
+        (None, {"labels": 3}, "labels cannot be 3"),
+        (None, {1: 2, "task": "embedding"}, "has no 1"),
+        (None, {"task": "detection", "scores": 3}, "scores"),
+        (None, {"task": "classification", "activation": "none"}, "without labels"),
+    ],
+)
+def test_what_is_said_in_python_is_looked_at(image, output, problem):
+    from deploykit.network.declared import Declared
+    from deploykit.network.input_specs import InputSpec
+    from deploykit.network.target import Network
+
+    network = Network("own:Net", "Net", torch.nn.Identity(), (InputSpec("image", (3, 24, 24)),), ArrayInput((3, 24, 24)), Output())
+    with pytest.raises(InputError, match=problem) as caught:
+        network.described(Declared.of(image, output))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_layer_called_output_says_nothing():
     class Usual(torch.nn.Module):
         def __init__(self):

@@ -220,7 +220,8 @@ WRONG = {
 }
 EXPORT = {
     "out": [3, b"x"], "opset": [True, 20.5, "20"], "dynamic": [None, 3], "input_names": [3], "precision": [16, "int3"],
-    "simplify": ["no"], "with_preprocessing": [None], "progress": [True],
+    "simplify": ["no"], "with_preprocessing": [None], "progress": [True], "image": [3, "224"], "output": [3, "cat,dog"],
+    "meanings": [3, ["boxes"]],
 }  # fmt: skip
 PROFILE = {
     "batch": [0, True, "2"], "convention": [3, "x"], "depth": ["deep", -1, True], "backends": [3, ["x"], []], "latency": [None],
@@ -228,10 +229,12 @@ PROFILE = {
 }  # fmt: skip
 VALIDATE = {
     "batches": ["1,2", [], [0]], "rtol": [-1, True], "atol": ["x"], "device": [None], "data": [3], "witness": [3, True], "against": [3],
+    "image": [3, "224"], "output": [3, "cat,dog"],
 }  # fmt: skip
 TRAIN = {
     "data": [3], "epochs": [-1, 1.5, True], "batch_size": [0], "lr": [0, True, "x"], "limit": [0], "seed": [-1, True],
     "device": [3], "precision": ["int3", 16], "init": [3], "resume": [1], "patience": [0], "out": [3], "arguments": ["x"], "progress": [1],
+    "image": ["x", 0],
 }  # fmt: skip
 
 
