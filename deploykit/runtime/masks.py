@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deploykit.errors import ModelFileError
 from deploykit.runtime.geometry import Placed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+MAX_SCORES = 1 << 35  # labels x pixels of the image: 300 labels of a hundred megapixels
 
 
 def label_of_scores(scores: NDArray[Any], place: Placed | None, threshold: float | None = None) -> NDArray[Any]:
@@ -18,10 +22,14 @@ def label_of_scores(scores: NDArray[Any], place: Placed | None, threshold: float
     Scores between two pixels of the output are interpolated linearly in both directions, without looking at more than four.
     `threshold`: of a single score per pixel, which is label 1 where it is at least that, else 0. `place`: where the image lies in
     the input; without it the result has the size of the output. Pixels that were cut off have the largest number of the dtype.
+    Raises `ModelFileError` for more than `MAX_SCORES` labels x pixels.
     """
     count, height, width = scores.shape
     labels = 2 if threshold is not None else count
     rows, columns = (_between(place, axis, size) for axis, size in ((1, height), (0, width)))
+    if count * len(rows[0]) * len(columns[0]) > MAX_SCORES:
+        problem = f"a mask of {count:,} labels for {len(columns[0])}x{len(rows[0])} pixels is too much work"
+        raise ModelFileError(problem, "make the image smaller, or let the network give indices of labels")
     best: NDArray[Any] | None = None
     mask = np.zeros((len(rows[0]), len(columns[0])), dtype_of(labels))
     for label in range(count):

@@ -107,6 +107,12 @@ def test_what_a_crop_cut_off_was_not_seen() -> None:
     assert [area.share for area in found.areas] == [20 * 40 / 5000]
 
 
+def test_more_labels_and_pixels_than_a_lifetime_are_refused() -> None:
+    place = placed((10_000, 10_000), ImageInput(3, 8, 8))
+    with pytest.raises(ModelFileError, match="a mask of 1,000 labels for 10000x10000 pixels"):
+        one(np.zeros((1, 1000, 1, 1), np.float32), SegmentationOutput(), place)
+
+
 def test_two_labels_of_one_number_and_more_labels_than_a_byte_has() -> None:
     scores = np.array([[[[2.0, -2.0]]]], np.float32)
     assert one(scores, SegmentationOutput("sigmoid", TWO)).mask.tolist() == [[1, 0]]
