@@ -20,7 +20,9 @@ class Server:
 
     def __init__(self, files: Sequence[str | Path], *options: str, env: dict[str, str] | None = None, port: int = 0) -> None:
         command = [sys.executable, "-m", "deploykit", "serve", *map(str, files), "--port", str(port), "--device", "cpu", *options]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
+        )
         self.lines: list[str] = []
         self._ready = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -68,17 +68,16 @@ def command(
 ) -> None:
     """Serve ONNX files and folders of them until SIGTERM or Ctrl-C.
 
-    A folder holds NAME/model.onnx, or NAME/1/model.onnx with a number for each version. A line of JSON on stderr for every
-    request, unless --quiet.
+    A folder holds NAME/model.onnx, or NAME/1/model.onnx with a number for each version. When it answers, stdout says where and
+    what; stderr gets a line of JSON for every request, unless --quiet.
     """
+    from deploykit.serving.description import contract
     from deploykit.serving.models import Models, Settings
     from deploykit.serving.server import Listening, Options, serve, write_line
+    from deploykit.views.serving import report
 
     def started(listening: Listening, models: Models) -> None:
-        for served in models.loaded():
-            common.note(
-                f"{served.name} version {served.version} on {served.predictor.device}{f': {served.note}' if served.note else ''}"
-            )
+        common.emit(report(listening.address, listening.grpc_port, [contract(served) for served in models.loaded()]))
         common.note(f"listening on {listening.address}" + (f", gRPC on port {listening.grpc_port}" if listening.grpc_port else ""))
 
     settings = Settings(

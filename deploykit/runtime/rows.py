@@ -23,6 +23,15 @@ def in_rows(model: Predictor) -> bool:
     return bool(model.inputs) and inputs and outputs
 
 
+def together(model: Predictor) -> tuple[bool, str]:
+    """Whether rows of several callers may share a run, and why not; a trial of two rows is part of it."""
+    if not in_rows(model):
+        return False, "its graph does not have one open first axis for the samples of every input and output"
+    if not are_independent(model):
+        return False, "on trial, rows did not get the same answers together as alone"
+    return True, ""
+
+
 def are_independent(model: Predictor) -> bool:
     """Whether two rows of numbers get the same answers together as alone, within rounding; also `False` where they get none.
 

@@ -52,13 +52,15 @@ RepositoryModelLoadRequest: repository_name string 1, model_name string 2, param
 RepositoryModelLoadResponse:
 RepositoryModelUnloadRequest: repository_name string 1, model_name string 2, parameters map:ModelRepositoryParameter 3
 RepositoryModelUnloadResponse:
-ModelConfig: name string 1, platform string 2, version_policy ModelVersionPolicy 3, max_batch_size int32 4, input *ModelInput 5, output *ModelOutput 6, instance_group *ModelInstanceGroup 7, default_model_filename string 8, dynamic_batching ?ModelDynamicBatching 11, backend string 17
+ModelConfig: name string 1, platform string 2, version_policy ModelVersionPolicy 3, max_batch_size int32 4, input *ModelInput 5, output *ModelOutput 6, instance_group *ModelInstanceGroup 7, default_model_filename string 8, dynamic_batching ?ModelDynamicBatching 11, model_warmup *ModelWarmup 16, backend string 17
 ModelInput: name string 1, data_type =DataType 2, dims *int64 4, reshape ModelTensorReshape 5
 ModelOutput: name string 1, data_type =DataType 2, dims *int64 3, label_filename string 4, reshape ModelTensorReshape 5
 ModelTensorReshape: shape *int64 1
 ModelVersionPolicy: latest ?ModelVersionPolicy.Latest 1
 ModelVersionPolicy.Latest: num_versions uint32 1
 ModelDynamicBatching: preferred_batch_size *int32 1, max_queue_delay_microseconds uint64 2
+ModelWarmup: name string 1, batch_size uint32 2, inputs map:ModelWarmup.Input 3
+ModelWarmup.Input: data_type =DataType 1, dims *int64 2, zero_data ?bool 3
 ModelInstanceGroup: name string 1, count int32 2, kind =Kind 4
 """  # noqa: E501
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from deploykit.errors import DeploykitError, InputError, Unavailable
 from deploykit.runtime import rows
 from deploykit.runtime.batching import Batcher
@@ -57,7 +59,7 @@ class Served:
         self.predictor = Predictor(path, settings.device, threads=settings.threads, spinning=False, check_finite=False)
         try:
             check_verdict(self.predictor, settings.allow_rejected)
-            self.signature = _signature(self.predictor)
+            self.signature = signature_of(self.predictor)
             self.together, self.note = _warm(self.predictor, settings)
         except BaseException:
             self.predictor.close()
@@ -214,7 +216,8 @@ def check_verdict(predictor: Predictor, allow_rejected: bool) -> None:
         )
 
 
-def _signature(predictor: Predictor) -> Signature:
+def signature_of(predictor: Predictor) -> Signature:
+    """What it takes and gives. Raises `InputError` for what the protocol cannot carry."""
     inputs = tuple(tensor_of(spec) for spec in predictor.inputs)
     outputs = tuple(tensor_of(spec) for spec in predictor.outputs)
     contract = predictor.contract
@@ -223,13 +226,12 @@ def _signature(predictor: Predictor) -> Signature:
 
 def _warm(predictor: Predictor, settings: Settings) -> tuple[bool, str]:
     """Run it at the sizes that will come, so that no caller pays for the first time; whether rows share runs, and why not."""
-    together, note = settings.max_rows > 1 and rows.in_rows(predictor), ""
-    if settings.max_rows > 1 and not together:
-        note = "its graph does not have one open first axis for the samples of every input and output"
-    elif together and not rows.are_independent(predictor):
-        together, note = False, "on trial, rows did not get the same answers together as alone"
+    together, note = rows.together(predictor) if settings.max_rows > 1 else (False, "")
     for batch in [1, settings.max_rows] if together else [1]:
         # A network that takes no zeros is warm after its first caller.
         with contextlib.suppress(InputError):
             predictor.warm_up(1, batch)
+    if predictor.contract is not None and isinstance(predictor.contract.input, ImageInput):
+        with contextlib.suppress(InputError):
+            predictor.predict(np.zeros((8, 8), np.uint8))  # Pillow is loaded by the first image
     return together, note

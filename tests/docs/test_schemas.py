@@ -69,6 +69,10 @@ def test_simplify(exported, cli):
     schemas.validate("simplify", json.loads(cli("simplify", exported, "--out", "simple.onnx", "--format", "json").stdout))
 
 
+def test_package(exported, cli):
+    schemas.validate("package", json.loads(cli("package", exported, "--for", "kserve", "--format", "json").stdout))
+
+
 def test_validate(exported, cli):
     same = json.loads(cli("validate", exported, "--format", "json").stdout)
     different = json.loads(cli("validate", exported, "--against", "lenet5", "--untrained", "--format", "json").stdout)

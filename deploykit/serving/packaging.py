@@ -1,0 +1,140 @@
+"""`package`: ONNX files -> a model repository that Triton or KServe serves, written from what the files say about themselves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from deploykit import files
+from deploykit.errors import InputError, UnknownName
+from deploykit.runtime import rows
+from deploykit.runtime.bounds import survey
+from deploykit.runtime.isolation import rehearse
+from deploykit.runtime.onnx_bytes import check_external_data, read_model
+from deploykit.runtime.predictor import Predictor
+from deploykit.serving import kserve, triton
+from deploykit.serving.models import check_verdict, signature_of
+from deploykit.serving.repository import Source, find
+
+Kind = Literal["triton", "kserve"]
+KINDS = ("triton", "kserve")
+
+
+@dataclass(frozen=True)
+class PackagedModel:
+    """A model of the repository: its `files`; `max_batch_size` is 0, and `note` says why, where rows do not share runs."""
+
+    name: str
+    files: tuple[Path, ...]
+    max_batch_size: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Package:
+    """What was written into `out`: a repository for `kind`, and for KServe one manifest for each model."""
+
+    kind: str
+    out: Path
+    models: tuple[PackagedModel, ...]
+    manifests: tuple[Path, ...] = ()
+
+    def document(self) -> dict[str, object]:
+        """As `--format json` prints it."""
+        return {
+            "for": self.kind,
+            "out": str(self.out),
+            "models": [
+                {
+                    "name": model.name,
+                    "files": [str(file) for file in model.files],
+                    "max_batch_size": model.max_batch_size,
+                    "note": model.note,
+                }
+                for model in self.models
+            ],
+            "manifests": [str(file) for file in self.manifests],
+        }
+
+
+def package(
+    given: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    kind: str = "triton",
+    out: str | os.PathLike[str] = "models",
+    names: Sequence[str] = (),
+    wish: triton.Wish | None = None,
+    python_backend: bool = False,
+    storage: str = "pvc://models",
+    allow_rejected: bool = False,
+) -> Package:
+    """Write a repository of the files and folders (as for `serve`) into the folder `out`.
+
+    `python_backend`: also a variant NAME_python, which runs onnxruntime in Triton's Python backend. `storage`: where KServe will
+    find the repository. Raises `InputError` for what cannot be packaged, `OutputError` where it cannot be written.
+    """
+    if kind not in KINDS:
+        raise UnknownName.among("kind of package", kind, KINDS)
+    sources = find([given] if isinstance(given, (str, os.PathLike)) else given, names)
+    folder, wish = Path(out), wish or triton.Wish()
+    models: list[PackagedModel] = []
+    manifests: list[Path] = []
+    for source in sources:
+        made, text = _one(source, folder, wish, python_backend, allow_rejected, storage if kind == "kserve" else None)
+        models += made
+        if text is not None:
+            manifests.append(folder / f"{source.name}.yaml")
+            files.write_text(manifests[-1], text)
+    return Package(kind, folder, tuple(models), tuple(manifests))
+
+
+def _one(
+    source: Source, folder: Path, wish: triton.Wish, python_backend: bool, allow_rejected: bool, storage: str | None
+) -> tuple[list[PackagedModel], str | None]:
+    newest = source.files[max(source.files)]
+    for path in source.files.values():
+        rehearse(path)
+    with Predictor(newest, "cpu", check_finite=False) as predictor:
+        check_verdict(predictor, allow_rejected)
+        network = signature_of(predictor)
+        text = None if storage is None else kserve.manifest(source.name, storage, predictor.contract)
+        together, note = rows.together(predictor) if wish.max_batch_size > 1 else (False, "")
+        made = []
+        variants = [("onnxruntime", source.name), *([("python", f"{source.name}_python")] if python_backend else [])]
+        for backend, name in variants:
+            # Triton gives the Python backend no bfloat16 as numpy has none.
+            if backend == "python" and any(tensor.datatype.name == "BF16" for tensor in (*network.inputs, *network.outputs)):
+                raise InputError(
+                    f"{source.name} has bfloat16, which the Python backend cannot take", "leave out --with-python-backend"
+                )
+            own = replace(wish, kind="KIND_CPU") if backend == "python" else wish
+            written = [folder / name / "config.pbtxt"]
+            files.write_text(written[0], triton.config(name, predictor, network, together, own, backend))
+            if predictor.labels is not None:
+                written.append(folder / name / triton.LABELS)
+                files.write_text(written[-1], triton.labels_text(predictor.labels))
+            for version, path in source.files.items():
+                written += _copied(path, folder / name / str(version))
+                if backend == "python":
+                    written.append(folder / name / str(version) / "model.py")
+                    files.write_text(written[-1], triton.python_model(together))
+            made.append(PackagedModel(name, tuple(written), wish.max_batch_size if together else 0, note))
+    return made, text
+
+
+def _copied(path: Path, folder: Path) -> list[Path]:
+    """The file as `model.onnx`, with the files that hold its weights."""
+    data = read_model(path)
+    check_external_data(data, path)
+    written = []
+    for location in sorted(survey(data, str(path)).locations):
+        target = folder / location
+        with files.replacing(target) as temporary:
+            shutil.copyfile(path.resolve().parent / location, temporary)
+        written.append(target)
+    files.write_bytes(folder / "model.onnx", data)
+    return [*written, folder / "model.onnx"]
