@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import socket
+import os
+import shutil
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +16,9 @@ import pytest
 from PIL import Image
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+sys.path.append(str(EXAMPLES.parent / "benchmarks"))
+
+from serving_process import Server  # noqa: E402
 
 
 def run(name: str, *arguments: object, cwd: Path) -> str:
@@ -94,58 +95,56 @@ def test_resnet18_with_a_weights_file(tmp_path: Path) -> None:
     assert {line.split("%  ")[1] for line in lines[1:]} <= set(ResNet18_Weights.DEFAULT.meta["categories"])
 
 
-@pytest.fixture
-def address(exported: Path, tmp_path: Path) -> Iterator[str]:
-    """The web service, in a process of its own."""
-    for package in ("starlette", "uvicorn"):
+@pytest.fixture(scope="module")
+def server(exported: Path) -> Iterator[Server]:
+    """`deploykit serve` with that file, under the name that the examples use."""
+    for package in ("starlette", "uvicorn", "python_multipart"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"the package {package} is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen([sys.executable, EXAMPLES / "web_service.py", exported, "--port", str(port)], cwd=tmp_path)
-    try:
-        for _ in range(300):
-            assert server.poll() is None, "the service ended"
-            try:
-                with socket.create_connection(("127.0.0.1", port), timeout=1):
-                    break
-            except OSError:
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
+    with Server([exported], "--name", "lenet5", "--threads", "1") as server:
+        yield server
 
 
-def ask(url: str, body: bytes | None = None) -> tuple[int, dict[str, object]]:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(urllib.request.Request(url, data=body), timeout=30) as response:
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)
+def said(command: list[object], cwd: Path) -> str:
+    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
-def test_web_service(address: str, exported: Path, digit_files) -> None:
+def expected(exported: Path, paths: list[Path]) -> list[str]:
     from deploykit.runtime import Predictor
 
-    paths, _labels = digit_files
-    assert ask(f"{address}/")[1]["device"] in ("cpu", "cuda")
     with Predictor(exported, device="cpu") as model:
-        for path in paths[:5]:
-            status, answer = ask(f"{address}/predict?top=2", path.read_bytes())
-            assert status == 200
-            assert answer["label"] == model.predict(path).label
-            assert len(answer["top"]) == 2  # type: ignore[arg-type]
-    for url, body in (
-        (f"{address}/predict", b"no image"),
-        (f"{address}/predict?top=x", paths[0].read_bytes()),
-        (f"{address}/predict", b""),
-    ):
-        status, answer = ask(url, body)
-        assert status == 400
-        assert answer["error"]
-    assert ask(f"{address}/predict", b"\0" * (21 << 20))[0] == 413
-    assert ask(f"{address}/predict", paths[0].read_bytes())[0] == 200
+        return [str(model.predict(path).label) for path in paths]
+
+
+def test_the_client_in_javascript(server: Server, exported: Path, digit_files, tmp_path: Path) -> None:
+    if shutil.which("node") is None:
+        pytest.skip("Node.js is not installed")
+    paths, _labels = digit_files
+    (tmp_path / "none.png").write_bytes(b"no image")
+    client = EXAMPLES / "clients" / "images.mjs"
+    lines = said(["node", client, f"http://127.0.0.1:{server.port}", "lenet5", *paths[:3], "none.png"], tmp_path).splitlines()
+    for path, line, label in zip(paths[:3], lines, expected(exported, paths[:3]), strict=False):
+        assert line.startswith(f"{path}: {label} ")
+        assert line.count("%") == 3
+    assert "image" in lines[3]
+
+
+def test_the_client_with_curl(server: Server, exported: Path, digit_files, tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    paths, _labels = digit_files
+    client = EXAMPLES / "clients" / "image.sh"
+    found = json.loads(said(["sh", client, f"http://127.0.0.1:{server.port}", "lenet5", paths[0]], tmp_path))
+    assert [found["predictions"][0]["label"]] == expected(exported, paths[:1])
+    assert len(found["predictions"][0]["top"]) == 3
+
+
+def test_the_client_of_triton(server: Server, tmp_path: Path) -> None:
+    own = EXAMPLES.parent / ".venv-tritonclient" / "bin" / "python"
+    python = os.environ.get("TRITONCLIENT_PYTHON") or (own if own.exists() else sys.executable)
+    if subprocess.run([python, "-c", "import tritonclient.http"], capture_output=True, check=False).returncode:
+        pytest.skip("tritonclient is not installed: `make tritonclient` makes an environment for it")
+    found = said([python, EXAMPLES / "clients" / "tensors.py", f"127.0.0.1:{server.port}", "lenet5"], tmp_path)
+    assert found == "logits (4, 10) float32\n"
