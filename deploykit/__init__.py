@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from deploykit.runtime import Predictor as Predictor
     from deploykit.runtime import doctor as doctor
     from deploykit.runtime import predict as predict
+    from deploykit.serving.packaging import package as package
+    from deploykit.serving.server import serve as serve
     from deploykit.simplifier import Simplified as Simplified
     from deploykit.simplifier import simplify as simplify
     from deploykit.training import TrainingResult as TrainingResult
@@ -66,6 +68,8 @@ __getattr__, __dir__, __all__ = attach(
         "network.checkpoint": ["Checkpoint", "load_checkpoint", "save_checkpoint"],
         "profiler": ["LatencyReport", "Profile", "compare_latency", "list_architectures", "profile"],
         "runtime": ["Diagnosis", "Prediction", "Predictions", "Predictor", "doctor", "predict"],
+        "serving.packaging": ["package"],
+        "serving.server": ["serve"],
         "simplifier": ["Simplified", "simplify"],
         "training": ["TrainingResult", "train"],
         "tuner": ["TuneResult", "tune"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,35 +23,29 @@ from deploykit.cli._common import FILE, Common, common_options, complete_files
     "--max-queue-delay-us", type=click.IntRange(0, 60_000_000), default=0, show_default=True, help="How long a request waits."
 )
 @click.option("--instances", type=click.IntRange(1, 1024), default=1, show_default=True, help="Runs of a model at a time.")
-@click.option("--with-python-backend", is_flag=True, help="Also NAME_python, run by onnxruntime in Triton's Python backend.")
 @click.option(
-    "--storage-uri", default="pvc://models", show_default=True, metavar="URI", help="Where KServe will find the repository."
+    "--with-python-backend", "python_backend", is_flag=True, help="Also NAME_python, run by onnxruntime in Triton's Python backend."
+)
+@click.option(
+    "--storage-uri",
+    "storage",
+    default="pvc://models",
+    show_default=True,
+    metavar="URI",
+    help="Where KServe will find the repository.",
 )
 @click.option("--allow-rejected", is_flag=True, help="Package files too whose own verdict is no.")
 @common_options
 def command(
     given: tuple[str, ...],
-    kind: str,
-    out: Path,
-    names: tuple[str, ...],
-    max_batch_size: int,
-    max_queue_delay_us: int,
-    instances: int,
-    with_python_backend: bool,
-    storage_uri: str,
-    allow_rejected: bool,
     common: Common,
+    **options: Any,
 ) -> None:
     """Write ONNX files and folders of them as a repository: config.pbtxt, labels, one folder for each version.
 
     For KServe a manifest of an InferenceService comes beside it.
     """
     from deploykit.serving.packaging import package
-    from deploykit.serving.triton import Wish
     from deploykit.views.package import report
 
-    result = package(
-        given, kind=kind, out=out, names=names, wish=Wish(max_batch_size, max_queue_delay_us, instances),
-        python_backend=with_python_backend, storage=storage_uri, allow_rejected=allow_rejected,
-    )  # fmt: skip
-    common.emit(report(result))
+    common.emit(report(package(given, **options)))

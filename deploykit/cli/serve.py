@@ -58,13 +58,8 @@ def command(
     ctx: click.Context,
     /,
     files: tuple[str, ...],
-    host: str,
-    port: int,
-    grpc_port: int | None,
-    names: tuple[str, ...],
-    max_queue_delay_us: int,
     common: Common,
-    **rest: Any,
+    **options: Any,
 ) -> None:
     """Serve ONNX files and folders of them until SIGTERM or Ctrl-C.
 
@@ -72,24 +67,14 @@ def command(
     what; stderr gets a line of JSON for every request, unless --quiet.
     """
     from deploykit.serving.description import contract
-    from deploykit.serving.models import Models, Settings
-    from deploykit.serving.server import Listening, Options, serve, write_line
+    from deploykit.serving.models import Models
+    from deploykit.serving.server import Listening, serve, write_line
     from deploykit.views.serving import report
 
     def started(listening: Listening, models: Models) -> None:
         common.emit(report(listening.address, listening.grpc_port, [contract(served) for served in models.loaded()]))
         common.note(f"listening on {listening.address}" + (f", gRPC on port {listening.grpc_port}" if listening.grpc_port else ""))
 
-    settings = Settings(
-        device=rest["device"], threads=rest["threads"], instances=rest["instances"], max_rows=rest["max_batch_size"],
-        delay=max_queue_delay_us / 1e6, queue=rest["queue_size"], timeout=rest["timeout"], allow_rejected=rest["allow_rejected"],
-    )  # fmt: skip
-    options = Options(
-        host, port, grpc_port, drain=rest["drain_seconds"], drain_delay=rest["drain_delay"], token_file=rest["token_file"],
-        tls_certificate=rest["tls_certificate"], tls_key=rest["tls_key"], allow_reload=rest["allow_reload"],
-    )  # fmt: skip
-    ended = serve(
-        files, names=names, settings=settings, options=options, access_log=None if common.quiet else write_line, started=started
-    )
+    ended = serve(files, access_log=None if common.quiet else write_line, started=started, **options)
     if ended == signal.SIGINT:
         ctx.exit(130)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from deploykit import arguments as read
 from deploykit import files
 from deploykit.errors import InputError, UnknownName
 from deploykit.runtime import rows
@@ -67,20 +68,29 @@ def package(
     kind: str = "triton",
     out: str | os.PathLike[str] = "models",
     names: Sequence[str] = (),
-    wish: triton.Wish | None = None,
+    max_batch_size: int = 32,
+    max_queue_delay_us: int = 0,
+    instances: int = 1,
     python_backend: bool = False,
     storage: str = "pvc://models",
     allow_rejected: bool = False,
 ) -> Package:
     """Write a repository of the files and folders (as for `serve`) into the folder `out`.
 
-    `python_backend`: also a variant NAME_python, which runs onnxruntime in Triton's Python backend. `storage`: where KServe will
-    find the repository. Raises `InputError` for what cannot be packaged, `OutputError` where it cannot be written.
+    `max_batch_size`: rows of one run, 0 for no batching. `max_queue_delay_us`: microseconds for which a request waits for others.
+    `instances`: runs of a model at a time. `python_backend`: also a variant NAME_python, which runs onnxruntime in Triton's Python
+    backend. `storage`: where KServe will find the repository. Raises `InputError` for what cannot be packaged, `OutputError` where
+    it cannot be written.
     """
     if kind not in KINDS:
         raise UnknownName.among("kind of package", kind, KINDS)
     sources = find([given] if isinstance(given, (str, os.PathLike)) else given, names)
-    folder, wish = Path(out), wish or triton.Wish()
+    folder = Path(out)
+    wish = triton.Wish(
+        read.whole(max_batch_size, "max_batch_size"),
+        read.whole(max_queue_delay_us, "max_queue_delay_us"),
+        read.whole(instances, "instances", 1),
+    )
     models: list[PackagedModel] = []
     manifests: list[Path] = []
     for source in sources:

@@ -69,41 +69,63 @@ class Listening:
 def serve(
     files: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
     *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    grpc_port: int | None = None,
     names: Sequence[str] = (),
-    settings: Settings | None = None,
-    options: Options | None = None,
+    max_batch_size: int = 32,
+    max_queue_delay_us: int = 0,
+    instances: int = 1,
+    threads: int | None = None,
+    queue_size: int = 128,
+    timeout: float = 60.0,
+    device: str = "auto",
+    token_file: str | os.PathLike[str] | None = None,
+    tls_certificate: str | os.PathLike[str] | None = None,
+    tls_key: str | os.PathLike[str] | None = None,
+    allow_rejected: bool = False,
+    allow_reload: bool = False,
+    drain_seconds: float = 30.0,
+    drain_delay: float = 0.0,
     access_log: Callable[[str], Any] | None = None,
     started: Callable[[Listening, Models], Any] | None = None,
 ) -> int:
-    """Serve ONNX files and folders until SIGTERM or Ctrl-C; the signal that ended it (0 for SIGTERM). Call it in the main thread.
+    """Serve ONNX files and folders until SIGTERM or Ctrl-C, in the main thread; gives the signal that ended it, 0 for SIGTERM.
 
-    `started` is called when every model is loaded and warm and the port answers; `access_log` with a line of JSON per request.
-    SIGHUP loads every model again. Raises `InputError` before anything answers: for a port that is taken, for models that cannot
-    be loaded or were rejected, for a token file or certificate that cannot be used.
+    The options are those of `deploykit serve`. `started` is called when every model is loaded and warm and the port answers;
+    `access_log` with a line of JSON per request. SIGHUP loads every model again.
+
+    Raises `InputError` before anything answers: for a port that is taken, for models that cannot be loaded or were rejected, for a
+    token file or certificate that cannot be used.
     """
-    options = options or Options()
-    given = [files] if isinstance(files, (str, os.PathLike)) else files
-    sources = find(given, names)
+    settings = Settings(
+        device, threads, instances, max_batch_size, max_queue_delay_us / 1e6, queue_size, float(timeout), allow_rejected
+    )
+    options = Options(
+        host, port, grpc_port, drain_seconds, drain_delay, _path(token_file), _path(tls_certificate), _path(tls_key), allow_reload
+    )
+    sources = find([files] if isinstance(files, (str, os.PathLike)) else files, names)
     tokens = None if options.token_file is None else Tokens.read(options.token_file)
     certificate = _certificate(options)
     sock = _bound(options.host, options.port)
     try:
         grpc_side = _grpc(options)
-        models = Models(sources, settings or Settings())
+        models = Models(sources, settings)
         models.load_all()
         service = Service(models, options.limits, options.allow_reload)
         try:
-            server = _Server(
-                _config(Gate(application(service, pages.routes(service)), service, tokens, access_log), options),
-                service,
-                options.drain_delay,
-            )
+            gate = Gate(application(service, pages.routes(service)), service, tokens, access_log)
+            server = _Server(_config(gate, options), service, options.drain_delay)
             asyncio.run(server.run_on(sock, options, certificate, tokens, grpc_side, started))
         finally:
             service.close()
     finally:
         sock.close()
     return server.ended_by
+
+
+def _path(given: str | os.PathLike[str] | None) -> Path | None:
+    return None if given is None else Path(given)
 
 
 class _Server(uvicorn.Server):

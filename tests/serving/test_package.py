@@ -18,7 +18,6 @@ from deploykit.runtime import Predictor
 from deploykit.serving.models import Models
 from deploykit.serving.packaging import package
 from deploykit.serving.repository import find
-from deploykit.serving.triton import Wish
 
 
 def save(path, model):
@@ -42,7 +41,7 @@ def test_the_configuration_is_what_the_contract_says(tmp_path, parsed):
     source = tmp_path / "source"
     save(source / "digits/1/model.onnx", digits())
     save(source / "digits/3/model.onnx", digits())
-    result = package(source, out=tmp_path / "out", wish=Wish(16, 250, 2))
+    result = package(source, out=tmp_path / "out", max_batch_size=16, max_queue_delay_us=250, instances=2)
     (model,) = result.models
     assert {str(file.relative_to(tmp_path / "out")) for file in model.files} == {
         "digits/config.pbtxt", "digits/labels.txt", "digits/1/model.onnx", "digits/3/model.onnx",
@@ -85,7 +84,7 @@ def test_without_rows_shapes_are_whole(tmp_path, parsed):
     assert (config.max_batch_size, list(config.input[0].dims)) == (0, [-1, 2])
     assert not config.HasField("dynamic_batching")
     assert list(config.model_warmup[0].inputs["x"].dims) == [1, 2]
-    package(save(tmp_path / "pair.onnx", two_by_two()), out=tmp_path / "out", wish=Wish(0))
+    package(save(tmp_path / "pair.onnx", two_by_two()), out=tmp_path / "out", max_batch_size=0)
     config = parsed(tmp_path / "out/pair/config.pbtxt")
     assert (config.max_batch_size, [list(tensor.dims) for tensor in config.input]) == (0, [[-1, 3], [-1, 3]])
 
