@@ -37,6 +37,7 @@ from deploykit.training.processes import Deterministic, Interruptible, Processes
 from deploykit.training.result import TrainingResult
 from deploykit.training.score import Score
 from deploykit.training.state import State
+from deploykit.training.statistics import recount
 from deploykit.training.tasks import score_of
 
 CHECK_LOSS_EVERY = 25  # steps; reading the loss makes a GPU wait
@@ -142,6 +143,8 @@ def _run(plan: Plan, network: nn.Module, state: State, processes: Processes, pro
                 torch.manual_seed(mix(plan.seed, epoch, processes.rank))
                 body = body_of(network, plan) if plan.frozen and epoch == 0 else ([], [])
                 loss = _train_epoch(model, loader, optimization, plan, processes, progress, interrupt, body)
+                if plan.own and not body[0]:
+                    recount(network, batches["train"], processes.device)
                 processes.agree(network)
                 validation = _evaluate(network, batches["validation"], "validation", plan, processes)
                 seconds = time.perf_counter() - began
