@@ -71,13 +71,15 @@ def fit(
     """
     factory = own.factory_of(name)
     called = own.known_as(name, factory)
-    wanted, notes = _wanted(dataset, called, arguments)
+    wanted, said = _wanted(dataset, called, arguments)
+    notes: list[str] = []
+    arguments = {key: value for key, value in arguments.items() if key not in CHANNELS or _takes(factory, key, called)}
     given = {**_of_torchvision(called, init), **_arguments(factory, wanted, arguments), **arguments}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with current_folder_importable():
             module = call(factory, given, called).eval()
-        rules, output, path = _tried(module, list(_candidates(called, module, given, wanted, image, init)), called, image)
+        rules, output, path = _tried(module, list(_candidates(called, module, given, wanted, said, image, init)), called, image)
         head, note = _head(module, output, path, wanted, called)
         if head is not None:
             heads.replace(module, head)
@@ -122,20 +124,21 @@ def _batch(samples: int, most: int) -> int:
     return found
 
 
-def _wanted(dataset: Dataset, name: str, arguments: Mapping[str, Any]) -> tuple[_Wanted, list[str]]:
+def _wanted(dataset: Dataset, name: str, arguments: Mapping[str, Any]) -> tuple[_Wanted, bool]:
+    """What the data ask for, and whether it was said how many channels they are to have."""
     first = dataset.train.samples[0]
     outputs = len(dataset.classes) if dataset.classes else int(np.prod(dataset.train.targets.shape[1:], dtype=int))
     if not _is_image(first):
-        return _Wanted(dataset, outputs, 0), []
+        return _Wanted(dataset, outputs, 0), False
     said = next((arguments[key] for key in CHANNELS if key in arguments), None)
     if said in (1, 3):
-        return _Wanted(dataset, outputs, said), []
+        return _Wanted(dataset, outputs, said), True
     if mixed(dataset.train):
         raise DatasetError(
             f"{dataset.name} has images in grey and images in colour, from which {name} would learn the difference",
             f"convert them, or say what to make of them: --arg {CHANNELS[0]}=1 (grey) or --arg {CHANNELS[0]}=3",
         )
-    return _Wanted(dataset, outputs, 3 if in_colour(dataset.train) else 1), []
+    return _Wanted(dataset, outputs, 3 if in_colour(dataset.train) else 1), any(key in arguments for key in CHANNELS)
 
 
 def _is_image(sample: Sample) -> bool:
@@ -149,6 +152,16 @@ def _of_torchvision(name: str, init: Path | None) -> dict[str, Any]:
         return {}
     tensors = checkpoint.read_all(init) if init is not None else {}
     return torchvision_zoo.keywords(target.name, None, tensors)
+
+
+def _takes(factory: Callable[..., Any], key: str, name: str) -> bool:
+    """Whether a constructor takes an argument of that name, or may: one that says how to read the images need not go to it."""
+    try:
+        known = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    any_name = Target.parse(name).kind != "torchvision" and any(each.kind is each.VAR_KEYWORD for each in known)
+    return any_name or any(each.name == key for each in known)
 
 
 def _arguments(factory: Callable[..., Any], wanted: _Wanted, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,6 +183,7 @@ def _candidates(
     module: nn.Module,
     arguments: Mapping[str, Any],
     wanted: _Wanted,
+    said: bool,
     image: tuple[int, int] | None,
     init: Path | None,
 ) -> Iterator[ImageInput | ArrayInput]:
@@ -183,7 +197,6 @@ def _candidates(
         yield told if image is None else _resized(told, *image)
         return
     sizes = [image] if image is not None else _sizes(split)
-    said = any(key in arguments for key in CHANNELS)
     for channels in (wanted.channels,) if said else (wanted.channels, 4 - wanted.channels):
         yield from (ImageInput(channels, height, width) for height, width in sizes)
 

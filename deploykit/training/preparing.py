@@ -17,6 +17,7 @@ from deploykit.datasets import Dataset
 from deploykit.errors import DatasetError, InputError
 from deploykit.network import own as own_networks
 from deploykit.network.heads import Head, first
+from deploykit.network.request import Target
 from deploykit.network.running import run
 from deploykit.training import own
 from deploykit.training.plan import Plan, class_weights, fit_arguments, fit_colours, initialize
@@ -42,6 +43,10 @@ def of_architecture(
     image: tuple[int, int] | None, _seed: int,
 ) -> Asked:  # fmt: skip
     """A registered network with its own recipe."""
+    if Target.parse(name).kind in ("checkpoint", "onnx"):
+        raise InputError(
+            f"{name} is a file, and what is trained is a network", f"name it, and start from the file with --init {name}"
+        )
     architecture = architectures.get(name)
     if image is not None:
         raise InputError(f"{name} has an input of its own; --image does not go with it", "leave it out")

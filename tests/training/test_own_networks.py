@@ -297,6 +297,7 @@ def test_a_head_that_the_network_does_not_have_is_refused(tmp_path, classifier):
         ("ownnets:Net", "shapes", "a class for each pixel needs 2x2xHxW"),
         ("torchvision:resnet81", "colours", "torchvision network"),
         ("ownnets:Net", "nowhere", "dataset"),
+        ("x/model.safetensors", "colours", "is a file, and what is trained is a network; name it, and start"),
         ("lenet5", "shapes", "has masks, and lenet5 gives no class for each pixel but 1x2"),
     ],
 )
@@ -314,6 +315,10 @@ def test_grey_and_coloured_images_together_are_refused_until_it_is_said_what_the
     with pytest.raises(DatasetError, match="images in grey and images in colour"):
         train("ownnets:Net", data=tmp_path / "mixed", epochs=1, device="cpu", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    options = {"data": tmp_path / "mixed", "epochs": 0, "device": "cpu", "out": tmp_path / "out"}
+    assert header(train("ownnets:Net", arguments={"in_channels": 3}, **options).checkpoint)["arguments"] == {}
+    with pytest.raises(InputError, match="cannot take an input of 2x1x20x20"):
+        train("ownnets:Net", arguments={"in_channels": 1}, **options)
 
 
 def test_grey_images_are_turned_into_colours_for_a_network_that_takes_those(tmp_path):
