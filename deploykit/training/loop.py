@@ -91,13 +91,13 @@ def train(
     changes: dict[str, Any] = {k: plain(v) for k, v in chosen.items() if v is not None}
     asked = (name, source, plain(arguments or {}), init, plain(limit), changes, size(image), plain(seed))
     own = is_own(name)
-    architecture, recipe, dataset, arguments, head, notes = of_own(*asked) if own else of_architecture(*asked)
+    architecture, recipe, dataset, arguments, head, last, notes = of_own(*asked) if own else of_architecture(*asked)
     folder = home or checkpoint.folder_of(name)
     limits = (plain(limit), plain(patience))
     goal, remarks = goal_of(recipe, dataset, source is not None, head)
     plan = Plan(
         architecture, recipe, dataset, arguments, plain(seed), precision, *limits, folder, (*notes, *remarks), init, goal,
-        own, head,
+        own, head, last,
     )  # fmt: skip
     plan.check()
     torch.manual_seed(plan.seed)

@@ -38,11 +38,15 @@ LARGEST = 224  # pixels of a side that is taken over from the data
 
 @dataclass(frozen=True)
 class Fitted:
-    """A network that is ready to be trained: how it is built, with which `arguments`, and what is to be said of that."""
+    """A network that is ready to be trained: how it is built, with which `arguments`, and what is to be said of that.
+
+    `head`: what was put in the place of its last layer, if anything; `last`: the path of that layer, "" where none can be told.
+    """
 
     architecture: Architecture
     arguments: Mapping[str, Any]
     head: Head | None
+    last: str
     notes: tuple[str, ...]
 
 
@@ -89,7 +93,7 @@ def fit(
         notes.append(f"images: {rules.height}x{rules.width} pixels, {'grey' if rules.channels == 1 else 'RGB'}")
     notes += [note] if note else []
     recipe = _recipe(dataset, source, init is not None, wanted)
-    return Fitted(own.architecture(called, factory, rules, recipe, given, head), given, head, tuple(notes))
+    return Fitted(own.architecture(called, factory, rules, recipe, given, head), given, head, path, tuple(notes))
 
 
 def _recipe(dataset: Dataset, source: str, begun: bool, wanted: _Wanted) -> Recipe:
@@ -117,9 +121,9 @@ def _recipe(dataset: Dataset, source: str, begun: bool, wanted: _Wanted) -> Reci
 
 
 def _batch(samples: int, most: int) -> int:
-    """The largest power of two, from 4 to `most`, that makes 16 steps of an epoch: BatchNorm counts its statistics in steps."""
+    """The largest power of two, from 8 to `most`, that makes 16 steps of an epoch: few samples should make enough steps."""
     found = most
-    while found > 4 and found * 16 > samples:
+    while found > 8 and found * 16 > samples:
         found //= 2
     return found
 

@@ -30,7 +30,7 @@ class Plan:
     """All that decides a run's result.
 
     `goal`: what is learned. `own`: the network is not one of deploykit's; `head`: of such a one, the layer that was put in the
-    place of its last one. `frozen`: in the first epoch nothing but the head learns.
+    place of its last one, and `last` the path of that, where it can be told. `frozen`: in the first epoch nothing but the head learns.
     """
 
     architecture: Architecture
@@ -47,6 +47,7 @@ class Plan:
     goal: Goal = field(default_factory=lambda: Goal("classification"))
     own: bool = False
     head: Head | None = None
+    last: str = ""
     frozen: bool = False
 
     @property
@@ -210,12 +211,11 @@ def _with_fresh_head(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
 
 def _with_own_head(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
     """`tensors`, with the network's own in the place of its head's where the file has another head."""
-    if plan.head is None:
-        return dict(tensors)
-    head = {name: tensor for name, tensor in wanted.items() if name.startswith(f"{plan.head.module}.")}
+    within = f"{plan.last}."
+    head = {name: tensor for name, tensor in wanted.items() if plan.last and name.startswith(within)}
     if all(name in tensors and tensors[name].shape == tensor.shape for name, tensor in head.items()):
         return dict(tensors)
-    return {name: tensor for name, tensor in tensors.items() if not name.startswith(f"{plan.head.module}.")} | head
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(within)} | head
 
 
 def class_weights(dataset: Dataset) -> tuple[tuple[float, ...] | None, tuple[str, ...]]:

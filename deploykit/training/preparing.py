@@ -35,7 +35,7 @@ def name_of(name: object) -> str:
     raise InputError(f"what is trained has a name, and cannot be {kind}", hint)
 
 
-Asked = tuple[Architecture, Recipe, Dataset, Mapping[str, Any], Head | None, tuple[str, ...]]
+Asked = tuple[Architecture, Recipe, Dataset, Mapping[str, Any], Head | None, str, tuple[str, ...]]
 
 
 def of_architecture(
@@ -53,7 +53,7 @@ def of_architecture(
     recipe = replace(architecture.recipe, **changes)
     dataset = datasets.load(recipe.dataset, limit)
     given, notes = fit_colours(architecture, dataset if source is not None else None, arguments, init)
-    return architecture, recipe, dataset, fit_arguments(architecture, dataset, given), None, notes
+    return architecture, recipe, dataset, fit_arguments(architecture, dataset, given), None, "", notes
 
 
 def of_own(
@@ -67,7 +67,7 @@ def of_own(
     dataset = datasets.load(source, limit)
     fitted = own.fit(name, dataset, source, arguments, image, init, seed)
     recipe = replace(fitted.architecture.recipe, **changes)
-    return fitted.architecture, recipe, dataset, fitted.arguments, fitted.head, fitted.notes
+    return fitted.architecture, recipe, dataset, fitted.arguments, fitted.head, fitted.last, fitted.notes
 
 
 def goal_of(recipe: Recipe, dataset: Dataset, brought: bool, head: Head | None) -> tuple[Goal, tuple[str, ...]]:
@@ -105,22 +105,21 @@ def begun(network: nn.Module, init: Path, plan: Plan) -> Plan:
     fresh = {name: tensor.clone() for name, tensor in head_of(network, plan).items()}
     notes = initialize(network, init, plan)
     frozen = bool(fresh) and all(torch.equal(fresh[name], tensor) for name, tensor in head_of(network, plan).items())
-    if frozen and plan.head is not None:
-        notes = (*notes, f"in the first epoch {plan.head.module} learns alone")
+    if frozen:
+        notes = (*notes, f"in the first epoch {plan.last} learns alone")
     return replace(plan, notes=(*plan.notes, *notes), frozen=frozen)
 
 
 def head_of(network: nn.Module, plan: Plan) -> dict[str, Tensor]:
-    """The tensors of a head that was replaced."""
-    within = f"{plan.head.module}." if plan.head is not None else None
-    return {name: tensor for name, tensor in network.state_dict().items() if within and name.startswith(within)}
+    """The tensors of the last layer."""
+    return {name: tensor for name, tensor in network.state_dict().items() if plan.last and name.startswith(f"{plan.last}.")}
 
 
 def body_of(network: nn.Module, plan: Plan) -> tuple[list[nn.Parameter], list[nn.Module]]:
     """The parameters and the modules beside the head."""
-    path = plan.head.module if plan.head is not None else ""
-    parameters = [p for name, p in network.named_parameters() if not name.startswith(f"{path}.")]
-    return parameters, [m for name, m in network.named_modules() if name != path and not name.startswith(f"{path}.")]
+    within = f"{plan.last}."
+    parameters = [p for name, p in network.named_parameters() if not name.startswith(within)]
+    return parameters, [m for name, m in network.named_modules() if not f"{name}.".startswith(within)]
 
 
 def size(image: int | str | Sequence[int] | None) -> tuple[int, int] | None:

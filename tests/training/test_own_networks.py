@@ -187,6 +187,12 @@ def test_a_constructor_that_takes_the_number_of_classes_is_given_it(tmp_path):
     result = train("ownnets:Asks", data="colours", epochs=1, device="cpu", out=tmp_path)
     assert header(result.checkpoint)["arguments"] == {"num_classes": 2}
     assert not any("head" in note for note in result.notes)
+    state = dict(load_checkpoint(result.checkpoint).tensors)
+    state["head.weight"], state["head.bias"] = torch.zeros(7, 4), torch.zeros(7)
+    torch.save(state, tmp_path / "seven.pt")
+    begun = train("ownnets:Asks", data="colours", init=tmp_path / "seven.pt", epochs=1, device="cpu", out=tmp_path / "begun")
+    assert "in the first epoch head learns alone" in begun.notes, "a head for other classes is fresh"
+    assert torch.equal(load_checkpoint(begun.checkpoint).tensors["body.0.weight"], state["body.0.weight"])
 
 
 def test_with_weights_to_start_from_the_body_waits_for_the_head(tmp_path, classifier):
