@@ -182,6 +182,10 @@ def related(mutant: Mutant, known: Map, modules: Mapping[str, str], seconds: flo
             tests |= known.of(file, _lines_that_mention(source, change.names))
         tests = tests or known.of(mutant.file, _lines_of_functions(modules[mutant.file]))
     mirror = "tests/" + "/".join(mutant.file.split("/")[1:-1])
+    if (
+        not change.late and mirror != "tests/"
+    ):  # what a module says when it is imported is often read as data, and no line of it is run
+        tests = {*tests, *(test for test in known.seconds if test.startswith(mirror + "/"))}
     chosen: dict[str, float] = {}
     for test in sorted(tests, key=lambda t: (known.seconds[t] / (NEAR if t.startswith(mirror + "/") else 1), t)):
         if chosen and (len(chosen) == most or sum(chosen.values()) + known.seconds[test] > seconds):

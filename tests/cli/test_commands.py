@@ -317,3 +317,10 @@ def test_what_torch_announces_of_its_future_is_not_on_stderr():
             )
             warnings.warn_explicit("the user's own", FutureWarning, "mynets.py", 1, module="mynets")
     assert [str(each.message) for each in heard] == ["the user's own"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_says_what_it_is_for(name):
+    command = plugins.load("deploykit.cli", name, "command").command
+    for option in command.params:
+        assert option.param_type_name == "argument" or option.hidden or len(option.help or "") > 10, option.name

@@ -130,3 +130,13 @@ def test_a_leaf_is_a_module_without_children(path, leaf):
 )
 def test_the_role_of_a_constant(domain, operator, position, role):
     assert names._role(SimpleNamespace(domain=domain, op_type=operator), position) == role
+
+
+@pytest.mark.parametrize(("fused", "path"), [(True, "a.b"), (False, "c@2")])
+def test_only_a_fused_node_belongs_to_the_module_of_its_weight(fused, path):
+    """A convolution into which a BatchNorm was folded makes the BatchNorm's output; a functional one may use another module's weight."""
+    found = names._Namer({"out": "c@2"}, {}, {"", "a", "a.b", "c"}, set(), set())
+    node = ir.Node("", "Conv", [ir.Value(name="x"), ir.Value(name="a.b.weight")], outputs=[ir.Value(name="out")])
+    if fused:
+        node.metadata_props[names.RULE] = "FuseBatchNormIntoConv"
+    assert found._path(node, "") == path

@@ -181,3 +181,16 @@ def test_what_a_network_may_do_without_is_left_over():
     assert set(tensors) == {*wanted, "0.extra", "2.weight"}, "one more layer, or a tensor of a known one, stays to be refused"
     assert len(notes) == 1
     assert "the checkpoint also holds" in notes[0]
+
+
+def test_a_network_of_more_modules_than_its_tensors_account_for_is_not_built():
+    tensors = {"weight": torch.zeros(2)}
+    layers = 4 + checkpoint_guard.SPARE_MODULES
+    with checkpoint_guard.building_within(tensors, "f.safetensors"):
+        nn.Sequential(*(nn.Identity() for _ in range(layers)))
+    with (
+        pytest.raises(CheckpointError, match=r"f\.safetensors describes a network with more modules than its 1 tensors have"),
+        checkpoint_guard.building_within(tensors, "f.safetensors"),
+    ):
+        nn.Sequential(*(nn.Identity() for _ in range(layers + 1)))
+    nn.Sequential(*(nn.Identity() for _ in range(layers + 1)))

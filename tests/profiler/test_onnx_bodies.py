@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 from deploykit import reports
 from deploykit.profiler import profile
 from deploykit.profiler.onnx.nodes import count_nodes
+from deploykit.profiler.onnx.run import observe
 from deploykit.views.profile import report
 
 FLOAT, INT, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
@@ -281,3 +282,16 @@ def test_of_a_branch_that_made_up_values_choose_the_dearer_one_may_be_meant(tmp_
         found = counted(model, tmp_path)
         assert (found.totals.ops, found.ops_at_least) == (256, at_least)
         assert any("the run on made-up values took then_branch" in note for note in found.notes)
+
+
+def test_a_run_that_does_not_end_is_stopped_and_the_table_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("deploykit.profiler.onnx.run.MOST_SECONDS", 0.2)
+    body = helper.make_graph(
+        [helper.make_node("MatMul", ["a", "a"], ["b"]), helper.make_node("Identity", ["go"], ["on"])],
+        "body", [value("i", INT, []), value("go", BOOL, []), value("a", FLOAT, [64, 64])],
+        [value("on", BOOL, []), value("b", FLOAT, [64, 64])],
+    )  # fmt: skip
+    trips = onnx.numpy_helper.from_array(np.array(1 << 40), "trips")
+    model = model_of([helper.make_node("Loop", ["trips", "", "x"], ["y"], body=body)], [value("x", FLOAT, [64, 64])], [trips])
+    run = observe(model, saved(model, tmp_path), {"x": np.zeros((64, 64), np.float32)})
+    assert run.failure == "it takes longer than 0.2 s"

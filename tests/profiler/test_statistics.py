@@ -53,3 +53,9 @@ def test_the_interval_of_a_sample_worked_out_by_hand():
     mean, low, high = statistics.mean_interval([float(i) for i in range(10)], 0.99)
     half = 4.032 * (42.5 / (6 * 5)) ** 0.5  # 4.032: Student's t, 99.5 %, 5 degrees of freedom
     assert (mean, low, high) == (4.5, pytest.approx(4.5 - half, rel=1e-3), pytest.approx(4.5 + half, rel=1e-3))
+
+
+@pytest.mark.parametrize(("count", "kept"), [(16, range(4, 12)), (1, [0]), (3, range(3)), (5, range(1, 4))])
+def test_the_middle_half_leaves_out_a_quarter_at_each_end(count, kept):
+    assert statistics.middle_half([float(n) for n in range(count)]) == list(kept)
+    assert statistics.middle_half([float(-n) for n in range(count)]) == [count - 1 - n for n in reversed(kept)]

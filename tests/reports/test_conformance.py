@@ -171,3 +171,9 @@ def test_the_table_on_a_narrow_screen_drops_minor_columns_and_says_so(monkeypatc
     text = reports.render(Report("", {}, tables=[wide]), "table")
     assert "too narrow" in text
     assert text.count("c" * 30) == 1  # in the remark, and in no heading
+
+
+def test_json_keeps_the_letters_of_all_languages():
+    text = reports.render(Report(title="t", document={"label": "Käse 数字"}), "json")
+    assert "Käse 数字" in text
+    assert json.loads(text)["label"] == "Käse 数字"

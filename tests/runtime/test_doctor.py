@@ -227,3 +227,14 @@ def test_a_provider_that_asks_a_server_is_no_matter_of_this_machine(monkeypatch)
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["AzureExecutionProvider", "CPUExecutionProvider"])
     assert [provider.name for provider in doctor().providers] == ["CPUExecutionProvider"]
+
+
+def test_a_provider_whose_session_cannot_be_made_is_unusable_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> object:
+        raise RuntimeError("no such device")
+
+    monkeypatch.setattr(diagnosis, "missing_libraries", lambda provider: ())
+    monkeypatch.setattr(diagnosis, "make_session", refuse)
+    found = diagnosis.probe("DmlExecutionProvider")
+    assert (found.name, found.usable) == ("DmlExecutionProvider", False)
+    assert "no such device" in found.reason

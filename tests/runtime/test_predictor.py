@@ -776,3 +776,15 @@ def test_frames_of_opencv_are_turned_where_the_predictor_is_told_so(save, alpha:
             assert bgr.predict(same).score == rgb.predict(same).score
     with pytest.raises(InputError, match='the order of colours cannot be .brg.; choose "rgb", or "bgr" for frames of OpenCV'):
         Predictor(file, "cpu", channels="brg")  # type: ignore[arg-type]
+
+
+def test_a_tensor_of_torch_is_told_how_it_becomes_an_array(regression_file: Path) -> None:
+    class Tensor:
+        def detach(self) -> Tensor:
+            return self
+
+    with Predictor(regression_file, device="cpu") as model:
+        with pytest.raises(InputError, match="cannot be a Tensor.*tensor.cpu"):
+            model.predict(Tensor())
+        with pytest.raises(InputError, match="cannot be a set.*numpy arrays or .npy files"):
+            model.predict({1.0})

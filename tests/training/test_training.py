@@ -464,3 +464,11 @@ def test_augmentation_moves_the_image_and_fills_with_the_background():
 def test_read_weights_gives_what_the_run_made(tmp_path):
     quick(tmp_path, epochs=0)
     assert "conv1.weight" in read_weights(tmp_path / "model.safetensors")
+
+
+def test_a_classifier_needs_classes_and_a_dataset_without_samples_trains_nothing(tmp_path):
+    with pytest.raises(DatasetError) as caught:
+        train("lenet5", data="friedman", out=tmp_path / "run", device="cpu")
+    assert caught.value.problem == "lenet5 is a classifier, the dataset friedman has no classes"
+    assert caught.value.hint == "choose another --data"
+    assert not (tmp_path / "run").exists()

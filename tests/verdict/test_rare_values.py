@@ -100,3 +100,10 @@ def test_the_numbers_that_a_file_compares_with():
     model = helper.make_model(helper.make_graph(nodes, "g", [value], [value], stored))
     assert rare_values.compared_with(model) == (64, 65, 66, 5, 6, 7)
     assert rare_values.compared_with(onnx.ModelProto()) == ()
+
+
+@pytest.mark.parametrize("count", [rare_values.STEP, 2 * rare_values.STEP, 2 * rare_values.STEP + 1, 5])
+def test_every_number_stands_somewhere_however_many_there_are(count):
+    numbers = range(100, 100 + count)
+    asked = torch.cat(list(rare_values._in_turn(torch.zeros(1, count, dtype=torch.int64), numbers)))
+    assert set(asked.flatten().tolist()) == set(numbers)
