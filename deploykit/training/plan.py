@@ -30,7 +30,8 @@ class Plan:
     """All that decides a run's result.
 
     `goal`: what is learned. `own`: the network is not one of deploykit's; `head`: of such a one, the layer that was put in the
-    place of its last one, and `last` the path of that, where it can be told. `frozen`: in the first epoch nothing but the head learns.
+    place of its last one, and `last` the path of that, where it can be told. `frozen`: in the first epoch nothing but the head
+    learns.
     """
 
     architecture: Architecture
