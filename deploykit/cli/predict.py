@@ -55,6 +55,8 @@ def command(
     with Predictor(file, device, threads=threads) as model:
         if model.device_note and (asked or model.cuda_lost):
             common.note(model.device_note)
+        if model.engine_note:
+            common.note(f"{file}: {model.engine_note}")
         results = predict(model, paths, top=top, batch_size=batch_size, out=out, progress=common.progress())
     common.emit(report(results))
     if out is not None:

@@ -54,5 +54,5 @@ def command(ctx: click.Context, /, file: Path, request: Request, common: Common,
 
         write(witness, verdict.witness)
     common.emit(report(verdict))
-    if not verdict.same:
+    if not verdict.passed:
         ctx.exit(1)

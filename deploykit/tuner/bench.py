@@ -18,9 +18,9 @@ from deploykit.profiler.benchmark.latency import measure_latency
 from deploykit.profiler.subjects import Subject
 from deploykit.progress import Progress
 from deploykit.tuner.journal import Journal
-from deploykit.tuner.judging import Answers, Budget, judge
-from deploykit.tuner.result import Candidate, Judged, Timing
+from deploykit.tuner.result import Candidate, Timing
 from deploykit.tuner.samples import Part, Parts
+from deploykit.verdict.same_decisions import Answers, Budget, Judged, judge
 
 CHUNK = 32  # samples at once where answers are compared
 Build = Callable[[], onnx.ModelProto]

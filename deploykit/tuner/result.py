@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from deploykit.shown import Shown
+from deploykit.verdict.same_decisions import Judged
 
 Goal = Literal["latency", "throughput", "size"]
 _JUDGED = ("samples", "error", "agreement", "agreement_low", "accuracy", "drop", "drop_low", "drop_high")
@@ -45,30 +46,6 @@ class Timing:
     ratio: float
     low: float
     high: float
-
-
-@dataclass(frozen=True)
-class Judged:
-    """How the answers of a candidate compare with those of the given file on `samples` samples.
-
-    `error`: the largest difference of an output relative to the scale of its sample; `None` where it is not finite.
-    `agreement`: the share of samples with the same decision (of outputs that are no decisions: with an error of at most
-    `--max-error`), and the low end of its interval. `accuracy`, `drop` and its interval: where there are labels, in 0..1.
-    `kept`: whether the bad end is within what is allowed; `same`: whether there is nothing to decide, because the numbers are the
-    same up to rounding; `reason`: in words.
-    """
-
-    samples: int
-    error: float | None
-    agreement: float
-    agreement_low: float
-    kept: bool
-    reason: str
-    same: bool = False
-    accuracy: float | None = None
-    drop: float | None = None
-    drop_low: float | None = None
-    drop_high: float | None = None
 
 
 @dataclass(frozen=True)

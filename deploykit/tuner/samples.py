@@ -124,7 +124,7 @@ def _of_dataset(file: Path, model: onnx.ModelProto, contract: Contract | None, d
     if contract is None or len(names) != 1:
         what = "does not say how a sample becomes its input" if contract is None else f"takes {len(names)} inputs"
         raise InputError(f"{file} {what}, so the dataset {data} cannot be given to it", "give an .npz file of arrays by name")
-    labelled = dataset.classes is not None
+    labelled = dataset.task == "classification"
     splits = (dataset.train, dataset.validation, dataset.test)
     if not all(len(split) for split in splits):
         raise InputError(f"{data} has no samples for one of calibration, selection and proof", "choose a larger dataset")

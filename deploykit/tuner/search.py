@@ -15,7 +15,8 @@ from deploykit.errors import DeploykitError, InputError
 from deploykit.progress import Progress
 from deploykit.tuner.bench import Instruments
 from deploykit.tuner.candidates import Kind, Proposal, Task
-from deploykit.tuner.result import Candidate, Goal, Judged, Measured, Timing
+from deploykit.tuner.result import Candidate, Goal, Measured, Timing
+from deploykit.verdict.same_decisions import Judged
 
 AT_ONCE = 4  # candidates that are timed beside the baseline in one go
 SEARCHED = 0.62  # of the seconds: after that nothing new is begun

@@ -14,7 +14,7 @@ from deploykit import arguments as read
 from deploykit import backends, exporter, files, onnx_file
 from deploykit._version import __version__
 from deploykit.arguments import Shapes, StrPath, Texts
-from deploykit.errors import DependencyMissing, DeploykitError, InputError, UnknownName
+from deploykit.errors import ContractError, DependencyMissing, DeploykitError, InputError, UnknownName
 from deploykit.network import target as targets
 from deploykit.network.request import Asked, Inputs, Request
 from deploykit.onnx_file import inputs as graph_inputs
@@ -33,10 +33,10 @@ from deploykit.tuner.bench import Bench
 from deploykit.tuner.candidates import Task
 from deploykit.tuner.candidates.int8 import fixed_batch
 from deploykit.tuner.journal import Journal, remove
-from deploykit.tuner.judging import Budget
 from deploykit.tuner.result import Candidate, Goal, LayerChoice, TuneResult
 from deploykit.tuner.samples import Parts
 from deploykit.tuner.search import Found, search
+from deploykit.verdict.same_decisions import Budget
 
 SECONDS = 150.0
 LEAST_SECONDS = 5.0
@@ -129,7 +129,7 @@ def tune(
 def _tuned(request: Request, options: Options) -> TuneResult:
     file = _file_of(request, options.progress)
     out = options.out or file.with_name(f"{file.stem.removesuffix('.tuned')}.tuned.onnx")
-    if out.resolve() == file.resolve():
+    if out.resolve() == file.resolve() and not _is_tuned(file):
         raise InputError(f"{out} is the file that is tuned", "choose another --out")
     files.writable_file(out)
     model, folder = onnx_file.read_whole(file)
@@ -163,7 +163,7 @@ def _tuned(request: Request, options: Options) -> TuneResult:
 def _file_of(request: Request, progress: Progress) -> Path:
     """The ONNX file that is asked for, exported where that was not done before."""
     if request.is_file:
-        return Path(request.target)
+        return _source_of(Path(request.target))
     network = targets.resolve(request)
     there = exporter.default_file(network)
     if network.checkpoint is not None and there.is_file() and _is_of(there, network.checkpoint):
@@ -173,6 +173,29 @@ def _file_of(request: Request, progress: Progress) -> Path:
     if not made.verdict.same:
         raise InputError(f"the export of {request.target} is not the same network", f"see deploykit validate {made.file}")
     return made.file
+
+
+def _is_tuned(file: Path) -> bool:
+    """Whether the file says that it was tuned: it may be replaced by what is tuned from it."""
+    contract = onnx_file.get_contract(onnx_file.read(file))
+    return contract is not None and contract.tuned is not None
+
+
+def _source_of(file: Path) -> Path:
+    """The file that is tuned: of one that was, what it was made from, which is known by its SHA-256 and lies beside it."""
+    try:
+        contract = onnx_file.get_contract(onnx_file.read(file))
+    except ContractError:
+        return file
+    if contract is None or contract.tuned is None or contract.tuned.precision in ("fp32", "bf16"):
+        return file
+    for other in sorted(file.absolute().parent.glob("*.onnx")):
+        if files.sha256(other) == contract.tuned.source:
+            return other
+    raise InputError(
+        f"{file} was tuned from a file that is not beside it (sha256 {contract.tuned.source[:12]}...)",
+        "put it there, or tune that one",
+    )
 
 
 def _is_of(file: Path, checkpoint: Path) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deploykit.shown import Shown
 
-Word = Literal["same", "different", "not proven", "invalid"]
+Word = Literal["same", "same decisions", "different", "not proven", "invalid"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,11 @@ class Verdict(Shown):
     def __repr__(self) -> str:
         failed = "".join(f"; {check.name}: {check.detail}" for check in self.checks if not check.passed)
         return f"<Verdict {self.file} against {self.against}: {self.verdict}{failed[:200]}>"
+
+    @property
+    def passed(self) -> bool:
+        """Whether the file may stand for the network: it is the same, or was tuned and makes the same decisions."""
+        return self.verdict in ("same", "same decisions")
 
     @property
     def same(self) -> bool:

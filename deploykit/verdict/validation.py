@@ -23,14 +23,15 @@ from deploykit.network.input_specs import InputSpec
 from deploykit.network.request import Asked, Inputs, Request, Target
 from deploykit.network.target import Network
 from deploykit.onnx_file import inputs as graph_inputs
+from deploykit.onnx_file import sessions
 from deploykit.runtime import values
 from deploykit.runtime.contract import ArrayInput
-from deploykit.verdict import preprocessing
+from deploykit.verdict import preprocessing, tuned_files
 from deploykit.verdict.batches import BATCHES
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.inputs import specs_of
 from deploykit.verdict.judgement import judge
-from deploykit.verdict.originals import OnnxOriginal
+from deploykit.verdict.originals import OnnxOriginal, TorchOriginal
 from deploykit.verdict.result import Verdict
 
 MOST_BATCH = 4096
@@ -66,6 +67,9 @@ def validate(
     the file's own contract says which network and which checkpoint it came from; that checkpoint must be there with the same
     SHA-256.
 
+    A file that `tune` quantized is another network by its numbers: it is asked on labelled samples whether it decides the same, and
+    the verdict is "same decisions".
+
     Raises `ModelFileError` for a file that is no ONNX, `InputError` for nothing to compare with, `DeviceUnavailable`,
     `OutputError` for a witness that cannot be written.
     """
@@ -90,6 +94,9 @@ def validate(
     graph_inputs.put_in_order(model.graph, [spec.name for spec in network.inputs])
     if isinstance(network, Network):
         network = _in_types_of(Deployed(model, folder), network)
+    if tuned_files.is_quantized(model):
+        original = TorchOriginal(network, "fp32") if isinstance(network, Network) else network
+        return tuned_files.verdict_on(model, folder, original, str(file), samples, sessions.working_device(device))
     found = judge(model, network, file=str(file), folder=folder, data=samples, sizes=sizes, rtol=rtol, atol=atol, device=device)
     if shows is not None and found.witness is not None:
         values.write(shows, found.witness)

@@ -28,7 +28,7 @@ def report(verdict: Verdict) -> Report:
         title="validation",
         document=verdict.document(),
         headline=headline(verdict, checks_are_shown=True),
-        good=verdict.same,
+        good=verdict.passed,
         facts=facts,
         tables=[Table("", _CHECKS, rows)],
         notes=notes,
@@ -43,6 +43,8 @@ def headline(verdict: Verdict, checks_are_shown: bool = False) -> str:
     if verdict.same:
         layers = counted(verdict.layers_compared, "layer") if verdict.layers_compared else "its outputs"
         return f"verdict: same network ({counted(len(verdict.checks), 'check')}, {layers} compared)"
+    if verdict.verdict == "same decisions":
+        return f"verdict: same decisions as {verdict.against} ({verdict.checks[-1].detail})"
     failed = [check for check in verdict.checks if not check.passed]
     reason = f"{failed[0].name}: {failed[0].detail}"
     if checks_are_shown:

@@ -9,8 +9,9 @@ import pytest
 from deploykit.errors import InputError
 from deploykit.progress import SILENT
 from deploykit.tuner.candidates import Proposal, Task
-from deploykit.tuner.result import Candidate, Judged, Timing
+from deploykit.tuner.result import Candidate, Timing
 from deploykit.tuner.search import search
+from deploykit.verdict.same_decisions import Judged
 
 BASELINE = Candidate("base", "onnxruntime", "fp32", 2)
 

@@ -163,3 +163,32 @@ def test_a_graph_that_the_quantizer_cannot_read_is_a_note(file, clock, monkeypat
     found = tune(file, **QUICK)
     assert found.verdict == "float32"
     assert [note for note in found.notes if note.startswith("onnxruntime's quantizer cannot read")]
+
+
+def test_what_was_written_is_validated_by_its_decisions_profiled_and_tuned_again(file, clock, cli):
+    """Its own words, beside "same network": by its numbers it is another network."""
+    clock.speeds = {"int8": 2.0}
+    tuned = tune(file, **QUICK).file
+    assert onnx_file.get_contract(onnx_file.read(tuned)).tuned.precision == "int8"
+    done = cli("validate", tuned, "--against", file, "--data", "strokes")
+    assert "same decisions" in done.stdout
+    assert done.exit_code == (0 if "verdict: same decisions as" in done.stdout.replace("\n", " ") else 1)
+    document = json.loads(cli("validate", tuned, "--against", file, "--format", "json").stdout)
+    assert document["verdict"] in ("same decisions", "not proven"), "the test split of digits is too small to prove half a point"
+    assert document["checks"][-1]["name"] == "same decisions"
+    clock.speeds = {}
+    again = tune(tuned, **QUICK)
+    assert again.file == tuned
+    assert "QuantizeLinear" not in operators(tuned), "tuned again from the file that it was made from"
+    file.unlink()
+    shutil.copy(tuned, file.with_name("other.tuned.onnx"))
+    clock.speeds = {"int8": 2.0}
+    assert tune(file.with_name("other.tuned.onnx"), **QUICK).verdict == "faster", "what is float32 inside is tuned itself"
+
+
+def test_a_tuned_file_whose_origin_is_gone_says_so(file, clock):
+    clock.speeds = {"int8": 2.0}
+    tuned = tune(file, **QUICK).file
+    file.unlink()
+    with pytest.raises(InputError, match=r"was tuned from a file that is not beside it .*; put it there, or tune that one"):
+        tune(tuned)

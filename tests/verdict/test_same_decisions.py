@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploykit.tuner import judging
-from deploykit.tuner.judging import Answers, Budget, judge
+from deploykit.verdict import same_decisions as judging
+from deploykit.verdict.same_decisions import Answers, Budget, judge
 
 
 def logits(classes, count=10, margin=5.0):

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from deploykit.tuner import guarantee
-from deploykit.tuner.guarantee import Pairs
+from deploykit.verdict import guarantee
+from deploykit.verdict.guarantee import Pairs
 
 
 def test_no_discordant_sample_gives_the_ends_that_formulas_give():

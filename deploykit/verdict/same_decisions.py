@@ -8,10 +8,33 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deploykit.tuner import guarantee
-from deploykit.tuner.result import Judged
+from deploykit.verdict import guarantee
 
 SAME = 1e-4  # an error, relative to the output's scale, that float32's rounding can explain
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How the answers of a candidate compare with those of the given file on `samples` samples.
+
+    `error`: the largest difference of an output relative to the scale of its sample; `None` where it is not finite.
+    `agreement`: the share of samples with the same decision (of outputs that are no decisions: with an error of at most
+    `--max-error`), and the low end of its interval. `accuracy`, `drop` and its interval: where there are labels, in 0..1.
+    `kept`: whether the bad end is within what is allowed; `same`: whether there is nothing to decide, because the numbers are the
+    same up to rounding; `reason`: in words.
+    """
+
+    samples: int
+    error: float | None
+    agreement: float
+    agreement_low: float
+    kept: bool
+    reason: str
+    same: bool = False
+    accuracy: float | None = None
+    drop: float | None = None
+    drop_low: float | None = None
+    drop_high: float | None = None
 
 
 @dataclass(frozen=True)
