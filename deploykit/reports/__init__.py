@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deploykit import plugins
-from deploykit.reports._types import Bars, Column, Kind, Lines, Report, Spread, Table, Tile
+from deploykit.reports._types import Bars, Column, Kind, Lines, Point, Points, Report, Spread, Table, Tile
 from deploykit.reports._values import human_bytes, printable, show
 
 __all__ = [
-    "Bars", "Column", "Kind", "Lines", "Report", "Spread", "Table", "Tile", "check_picture", "curves", "draw", "fragment",
-    "human_bytes", "names", "printable", "render", "show",
+    "Bars", "Column", "Kind", "Lines", "Point", "Points", "Report", "Spread", "Table", "Tile", "check_picture", "curves", "draw",
+    "fragment", "human_bytes", "names", "printable", "render", "show",
 ]  # fmt: skip
 
 

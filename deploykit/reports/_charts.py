@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from itertools import pairwise
 
-from deploykit.reports._types import Bars, Kind, Spread
+from deploykit.reports._types import Bars, Kind, Point, Points, Spread
 from deploykit.reports._values import printable, short, show, with_unit
 
 BINS = 60
@@ -43,6 +44,42 @@ def spread(chart: Spread) -> str:
     drawn = [_histogram(number, name, _counts(values, low, high)) for number, (name, values) in enumerate(series.items())]
     ends = "".join(f"<span>{_text(with_unit(show(end, chart.kind), chart.kind))}</span>" for end in (low, high))
     return f'{_legend(list(series))}<div {_named(chart.title)}>{"".join(drawn)}</div><p class="ends">{ends}</p>'
+
+
+def points(chart: Points) -> str:
+    """Circles with their intervals as crosses, the front as a line, the marked point larger; each tells its values."""
+    if not chart.points:
+        return ""
+    left, right, bottom, top = chart.shown()
+
+    def at(x: float, y: float) -> tuple[str, str]:
+        return f"{100 * (x - left) / (right - left):.2f}%", f"{100 - 100 * (y - bottom) / (top - bottom):.2f}%"
+
+    front = chart.front()
+    parts = [_line(at(a.x, a.y), at(b.x, b.y), "stroke-width:2") for a, b in pairwise(front)]
+    for point in chart.points:
+        parts.append(_line(at(point.x_low, point.y), at(point.x_high, point.y), "opacity:.5"))
+        parts.append(_line(at(point.x, point.y_low), at(point.x, point.y_high), "opacity:.5"))
+        x, y = at(point.x, point.y)
+        size, colour = (7, "s1") if point.mark else (5, "s0")
+        parts.append(f'<circle class="{colour}" cx="{x}" cy="{y}" r="{size}"><title>{_values(chart, point)}</title></circle>')
+    ends = "".join(f"<span>{_text(with_unit(show(end, chart.x_kind), chart.x_kind))}</span>" for end in (left, right))
+    style = "display:block;width:100%;height:240px;border-bottom:1px solid var(--line);border-left:1px solid var(--line)"
+    high = with_unit(show(top, chart.y_kind), chart.y_kind)
+    return (
+        f'<p class="soft">{_text(chart.y_title)}, up to {_text(high)}; the line is the front</p>'
+        f'<svg {_named(chart.title)} style="{style}">{"".join(parts)}</svg><p class="ends">{ends}</p>'
+        f'<p class="soft">{_text(chart.x_title)}</p>'
+    )
+
+
+def _line(begin: tuple[str, str], end: tuple[str, str], style: str) -> str:
+    return f'<line x1="{begin[0]}" y1="{begin[1]}" x2="{end[0]}" y2="{end[1]}" style="stroke:var(--soft);{style}"></line>'
+
+
+def _values(chart: Points, point: Point) -> str:
+    x, y = (with_unit(show(v, kind), kind) for v, kind in ((point.x, chart.x_kind), (point.y, chart.y_kind)))
+    return f"{_text(point.label)}: {_text(x)}, {_text(y)}"
 
 
 def _named(title: str) -> str:

@@ -13,12 +13,13 @@ import numpy as np
 from deploykit import files
 from deploykit.errors import InputError
 from deploykit.reports import _style
-from deploykit.reports._types import Bars, Report, Spread
+from deploykit.reports._types import Bars, Points, Report, Spread
 from deploykit.reports._values import short, show, with_unit
 
 FORMATS = (".png", ".svg", ".pdf")
 PANEL_INCHES = 6.0  # the width of one chart
 SPREAD_INCHES = 2.0  # the height of a histogram
+POINTS_INCHES = 3.4  # the height of points in a plane
 ROW_INCHES = 0.2  # the height of one label of a bar chart with one series
 LONGEST_LABEL = 40  # characters; of a longer one the end is shown
 BINS = 60
@@ -38,16 +39,21 @@ def draw(report: Report, path: Path) -> None:
     """
     check_picture(path)
     charts = [chart for chart in report.charts if chart.series]
-    spreads = [chart for chart in charts if isinstance(chart, Spread)]
+    spreads = [chart for chart in charts if isinstance(chart, (Spread, Points))]
     bars = [chart for chart in charts if isinstance(chart, Bars)]
     rows = max((len(chart.labels) for chart in bars), default=0)
     series = max((len(chart.series) for chart in bars), default=1)
-    heights = [SPREAD_INCHES] * len(spreads) + [max(1.5, ROW_INCHES * rows * (0.5 + series / 2) + 0.7)] * bool(bars)
+    heights = [POINTS_INCHES if isinstance(chart, Points) else SPREAD_INCHES for chart in spreads]
+    heights += [max(1.5, ROW_INCHES * rows * (0.5 + series / 2) + 0.7)] * bool(bars)
     figure = _style.figure(PANEL_INCHES * max(1, len(bars)), max(1.5, sum(heights) + 0.6), report.title)
     if heights:
         grid = figure.add_gridspec(len(heights), max(1, len(bars)), height_ratios=heights)
         for row, chart in enumerate(spreads):
-            _spread(figure.add_subplot(grid[row, :]), chart)
+            axes = figure.add_subplot(grid[row, :])
+            if isinstance(chart, Points):
+                _points(axes, chart)
+            else:
+                _spread(axes, chart)
         for column, bar in enumerate(bars):
             _bars(figure.add_subplot(grid[-1, column]), bar)
     with files.replacing(path) as temporary:
@@ -84,6 +90,28 @@ def _spread(axes: Any, chart: Spread) -> None:
     _style.readable(axes.xaxis, chart.kind)
     axes.set_yticks([])
     _style.legend(axes, title="median", title_fontsize=_style.SMALL, alignment="left")
+
+
+def _points(axes: Any, chart: Points) -> None:
+    """Points with their intervals and their names, the front as a line, the marked point larger."""
+    _style.tidy(axes, chart.title, "both")
+    front = chart.front()
+    axes.plot([point.x for point in front], [point.y for point in front], color=_style.SOFT, linewidth=1.6, zorder=1)
+    for point in chart.points:
+        colour = _colour(1 if point.mark else 0)
+        sideways = [[max(0.0, point.x - point.x_low)], [max(0.0, point.x_high - point.x)]]
+        upwards = [[max(0.0, point.y - point.y_low)], [max(0.0, point.y_high - point.y)]]
+        size = 9 if point.mark else 6
+        axes.errorbar([point.x], [point.y], upwards, sideways, fmt="o", color=colour, elinewidth=0.8, markersize=size)
+        text = _style.text(point.label[-LONGEST_LABEL:])
+        axes.annotate(text, (point.x, point.y), xytext=(6, 5), textcoords="offset points", fontsize=_style.SMALL, color=_style.INK)
+    left, right, bottom, top = chart.shown()
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
+    axes.set_xlabel(_style.text(chart.x_title), fontsize=_style.SMALL, color=_style.SOFT)
+    axes.set_ylabel(_style.text(chart.y_title), fontsize=_style.SMALL, color=_style.SOFT)
+    _style.readable(axes.xaxis, chart.x_kind)
+    _style.readable(axes.yaxis, chart.y_kind)
 
 
 def _colour(index: int) -> str:

@@ -84,6 +84,56 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Point:
+    """A point with the ends of its intervals; `mark`: the one to look at."""
+
+    label: str
+    x: float
+    x_low: float
+    x_high: float
+    y: float
+    y_low: float
+    y_high: float
+    mark: bool = False
+
+
+@dataclass(frozen=True)
+class Points:
+    """A chart: points in a plane, of which less is better on both axes, such as time and lost accuracy."""
+
+    title: str
+    x_title: str
+    y_title: str
+    points: Sequence[Point]
+    x_kind: Kind = "number"
+    y_kind: Kind = "number"
+
+    @property
+    def series(self) -> Mapping[str, Sequence[Point]]:
+        """All points under the chart's title; empty where there is none."""
+        return {self.title: self.points} if self.points else {}
+
+    def front(self) -> list[Point]:
+        """From left to right, the points that no other one is better than on both axes."""
+        found: list[Point] = []
+        for point in sorted(self.points, key=lambda point: (point.x, point.y)):
+            if not found or point.y < found[-1].y:
+                found.append(point)
+        return found
+
+    def shown(self) -> tuple[float, float, float, float]:
+        """(left, right, bottom, top) of the axes: all intervals with some room around them."""
+        xs = [value for point in self.points for value in (point.x_low, point.x_high)]
+        ys = [value for point in self.points for value in (point.y_low, point.y_high)]
+        ends = []
+        for values in (xs, ys):
+            low, high = min(values), max(values)
+            room = 0.08 * (high - low) or 0.08 * abs(high) or 1.0
+            ends += [low - room, high + room]
+        return ends[0], ends[1], ends[2], ends[3]
+
+
+@dataclass(frozen=True)
 class Lines:
     """A chart: values per epoch. `series`: name -> one value per epoch. `from_zero`: whether the axis begins at 0."""
 
@@ -113,7 +163,7 @@ class Report:
     facts: Sequence[tuple[str, str]] = ()
     tables: Sequence[Table] = ()
     notes: Sequence[str] = ()
-    charts: Sequence[Bars | Spread] = ()
+    charts: Sequence[Bars | Spread | Points] = ()
     heading: str = ""
     tiles: Sequence[Tile] = ()
     page_tables: Sequence[Table] = ()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deploykit.reports import _charts
-from deploykit.reports._types import Bars, Column, Report, Table, Tile
+from deploykit.reports._types import Bars, Column, Points, Report, Table, Tile
 from deploykit.reports._values import RIGHT, printable, short, show, with_unit
 
 DENSE = 11  # columns from which on a table is set smaller on a screen that is not wide
@@ -66,7 +66,10 @@ def _figures(report: Report) -> Iterator[str]:
     series = max((len(chart.series) for chart in report.charts if isinstance(chart, Bars)), default=1)
     yield '<div class="figures">'
     for chart in report.charts:
-        kind, drawn = ("half", _charts.bars(chart, series)) if isinstance(chart, Bars) else ("wide", _charts.spread(chart))
+        if isinstance(chart, Bars):
+            kind, drawn = "half", _charts.bars(chart, series)
+        else:
+            kind, drawn = "wide", _charts.points(chart) if isinstance(chart, Points) else _charts.spread(chart)
         yield f'<figure class="{kind}"><figcaption>{_text(chart.title)}</figcaption>{drawn}</figure>'
     yield "</div>"
 

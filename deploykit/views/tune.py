@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from deploykit.reports import Bars, Column, Report, Table, Tile, human_bytes
+from deploykit.reports import Bars, Column, Point, Points, Report, Table, Tile, human_bytes
 from deploykit.tuner.result import Measured, TuneResult
 
 _CANDIDATES = (
@@ -101,13 +101,36 @@ def _layers(result: TuneResult) -> Table:
     return Table(f"layers of {result.file.name}", columns, rows)
 
 
-def _charts(result: TuneResult) -> Iterator[Bars]:
+def _charts(result: TuneResult) -> Iterator[Bars | Points]:
+    plane = _plane(result)
+    if len(plane.points) > 1:
+        yield plane
     layers = [layer for layer in result.layers if layer.fp32_ms is not None and layer.int8_ms is not None]
     if layers:
         shown = sorted(layers, key=lambda layer: -(layer.fp32_ms or 0.0))[:MOST_BARS]
         shown = [layer for layer in layers if layer in shown]
         series = {"fp32": [layer.fp32_ms for layer in shown], "int8": [layer.int8_ms for layer in shown]}
         yield Bars("milliseconds per layer, in both precisions", [layer.path for layer in shown], series, "ms")
+
+
+def _plane(result: TuneResult) -> Points:
+    """Time against what is lost of the decisions, of all candidates whose answers were asked for; both relative to the baseline."""
+    drops = any(entry.judged is not None and entry.judged.drop is not None for entry in result.candidates)
+    name = result.baseline.candidate.name
+    found = [Point(name, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, result.chosen.candidate == result.baseline.candidate)]
+    for entry in result.candidates:
+        timing, judged = entry.timing, entry.judged
+        if timing is None or judged is None or timing.low <= 0:
+            continue
+        lost, low, high = 1 - judged.agreement, 1 - judged.agreement, 1 - judged.agreement_low
+        if judged.drop is not None and judged.drop_low is not None and judged.drop_high is not None:
+            lost, low, high = judged.drop, judged.drop_low, judged.drop_high
+        x = (1 / timing.ratio, 1 / timing.high, 1 / timing.low)
+        found.append(Point(entry.candidate.name, *x, lost, low, high, entry.candidate == result.chosen.candidate))
+    lost_what = "drop of the accuracy" if drops else "decisions that change"
+    return Points(
+        f"time against {lost_what}", "time, as a share of that of the file as it is", lost_what, found, "percent", "percent"
+    )
 
 
 def _tiles(result: TuneResult) -> Iterator[Tile]:
