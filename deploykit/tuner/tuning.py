@@ -123,6 +123,8 @@ def tune(
         progress=read.progress(progress),
     )
     require_device(options.device, True)
+    if options.device != "cpu":  # OpenVINO is an engine for the CPU here
+        options = replace(options, engines=("onnxruntime",), threads=options.threads or cores().usable)
     return _tuned(request, options)
 
 

@@ -130,3 +130,19 @@ def test_a_graph_that_the_quantizer_cannot_read_is_one_line(tmp_path):
     onnx_file.write(onnx.helper.make_model(graph, opset_imports=imports), file)
     with pytest.raises(InputError, match=r"^onnxruntime's quantizer cannot read strange.onnx: .*; tune with --precisions fp32$"):
         quantizing.calibrate(file, [{"x": np.zeros((1, 2), np.float32)}], "minmax")
+
+
+def test_nncf_quantizes_in_its_own_way(network):
+    """Where it is installed: its file is legal, and its answers are near."""
+    pytest.importorskip("nncf", reason="NNCF is not installed")
+    from types import SimpleNamespace
+
+    from deploykit.tuner.candidates import int8_nncf
+    from deploykit.tuner.samples import Part
+
+    file, model, _, feeds = network
+    task = SimpleNamespace(file=file, model=model, parts=SimpleNamespace(calibration=Part(feeds)))
+    expected, found = (
+        sessions.run(sessions.open_session(each.SerializeToString()), feeds)[0] for each in (model, int8_nncf.quantized(task))
+    )
+    assert 0 < float(np.abs(found - expected).max() / np.abs(expected).max()) < 0.5
