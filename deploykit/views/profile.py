@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from deploykit.network.request import is_onnx
 from deploykit.profiler import Latency, Layer, LayerTable, Profile, conventions
 from deploykit.profiler.layer_table import Branch
 from deploykit.profiler.result import layer_document, total_ms
@@ -54,6 +55,7 @@ def report(profile: Profile) -> Report:
         tables += [
             tree_table(profile.against) if profile.against.table.tree else layer_table(profile.against),
             side_by_side(profile, profile.against),
+            *_by_layer(profile, profile.against),
         ]
     if profile.latencies:
         tables.append(latency_table(profile.latencies))
@@ -192,6 +194,24 @@ def side_by_side(mine: Profile, other: Profile) -> Table:
     ]
     known = [column for column in columns if any(row[column.key] is not None for row in rows)]
     return Table("side by side", known, rows, summary=True)
+
+
+def _by_layer(mine: Profile, other: Profile) -> Iterator[Table]:
+    """Of two files whose layers have the same names, such as one and what was tuned from it: which layers became faster."""
+    theirs = {row.path: row for row in other.table.layers if row.onnxruntime_ms}
+    rows = [
+        {"path": row.path, "type": row.type, "before": theirs[row.path].onnxruntime_ms, "after": row.onnxruntime_ms,
+         "ratio": (theirs[row.path].onnxruntime_ms or 0.0) / row.onnxruntime_ms}
+        for row in mine.table.layers
+        if row.onnxruntime_ms and row.path in theirs and row.type == theirs[row.path].type
+    ]  # fmt: skip
+    if not rows or not (is_onnx(mine.target) and is_onnx(other.target)):
+        return
+    columns = (
+        Column("path", "layer"), Column("type", "type"), Column("before", f"{other.target}, ms", "ms"),
+        Column("after", f"{mine.target}, ms", "ms"), Column("ratio", "faster", "ratio"),
+    )  # fmt: skip
+    yield Table("layers of the same name, in ONNX Runtime, without their conversions", columns, rows)
 
 
 def latency_table(latencies: tuple[Latency, ...]) -> Table:
