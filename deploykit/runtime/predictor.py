@@ -170,6 +170,18 @@ class Predictor:
             heavy=network.contract.preprocessing_in_graph,
         )
 
+    def answering(self, run: Run) -> RunWithContract | RunOfTask:
+        """How samples become answers here, with `run` in the place of the session: output names and arrays by input -> outputs.
+
+        For whoever puts the samples of several callers into one run. Raises `ContractError` for a file without a contract,
+        `InputError` for one whose contract describes one of several inputs.
+        """
+        network = self._require_contract()
+        if not isinstance(network, RunWithContract):
+            return replace(network, run=run)
+        first, name = self._first, self.inputs[0].name
+        return replace(network, run=lambda batch: run(first, {name: batch})[0])
+
     def run(self, inputs: NDArray[Any] | Mapping[str, NDArray[Any]]) -> NDArray[Any]:
         """The first output, raw. `inputs`: an array with the batch, or one per input name; a list of arrays for a sequence.
 

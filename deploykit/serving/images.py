@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deploykit.errors import ContractError, InputError
-from deploykit.runtime.answering import RunWithContract, answer_all
-from deploykit.runtime.contract import ArrayInput, Contract
+from deploykit.runtime.answering import answer_all
+from deploykit.runtime.contract import ArrayInput, Contract, ImageInput
 from deploykit.runtime.cores import cores
 from deploykit.runtime.images import MAX_PIXELS
 from deploykit.runtime.prediction import Prediction
-from deploykit.runtime.samples import sample_of
 from deploykit.runtime.waiting import Answer
 from deploykit.serving import documents
 from deploykit.serving.models import Models, Served
@@ -39,9 +38,9 @@ async def sources(body: bytes, content_type: str, served: Served) -> list[Any]:
     Raises `InputError` for a body without any, `ContractError` where the file does not say how an image becomes its input.
     """
     contract = served.predictor.contract
-    if contract is None or len(served.predictor.inputs) != 1:
-        why = "has no contract" if contract is None else f"takes {len(served.predictor.inputs)} inputs"
-        raise ContractError(f"the model {served.name!r} {why}, so no image or array can be asked about by itself", "use infer")
+    if contract is None:
+        raise ContractError(f"the model {served.name!r} has no contract: nothing says how an image becomes its input", "use infer")
+    served.predictor.answering(_no_run)
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         found = await _of_form(body, content_type)
@@ -53,9 +52,15 @@ async def sources(body: bytes, content_type: str, served: Served) -> list[Any]:
         raise InputError("the request holds no image", "send a file as the body, files in a form, or JSON with images")
     if len(found) > MAX_IMAGES:
         raise InputError(f"the request holds {len(found)} images", f"send at most {MAX_IMAGES} at a time")
-    if isinstance(contract.input, ArrayInput) and not all(isinstance(source, np.ndarray) for source in found):
-        raise InputError(f"the model {served.name!r} takes arrays, not images", 'send JSON: {"inputs": [...]}')
+    several = len(served.predictor.inputs) > 1
+    if (several or isinstance(contract.input, ArrayInput)) and any(isinstance(source, bytes) for source in found):
+        what = "several inputs" if several else "arrays, not images"
+        raise InputError(f"the model {served.name!r} takes {what}", 'send JSON: {"inputs": [...]}')
     return found
+
+
+def _no_run(_names: list[str], _feeds: dict[str, Any]) -> list[Any]:
+    raise AssertionError("nothing is run where only the way to an answer is asked for")
 
 
 class Asking:
@@ -68,19 +73,17 @@ class Asking:
 
     def answers(self, given: list[Any]) -> list[Prediction]:
         """One per image, in order; what cannot be read has `error`. Raises what the network raises for all of them."""
-        contract = self._contract()
+        network = self._served.predictor.answering(self._run)
         found: list[Prediction | None] = [None] * len(given)
-        samples: dict[int, NDArray[Any]] = {}
+        samples: dict[int, Any] = {}
         for place, source in enumerate(given):
             if self._given_up:
                 raise Refusal(499, "the caller went away", "cancelled")
             try:
                 with _unpacking:
-                    samples[place] = sample_of(source, contract, MAX_PIXELS)
+                    samples[place] = network.prepare(source, MAX_PIXELS)
             except InputError as error:
                 found[place] = Prediction(error=str(error))
-        predictor = self._served.predictor
-        network = RunWithContract(self._run, predictor.inputs[0], predictor.outputs[0], contract)
         rows = self._served.max_batch_size or 1
         for place, answer in zip(samples, answer_all(list(samples.values()), network, self._top, rows), strict=True):
             found[place] = answer
@@ -92,18 +95,13 @@ class Asking:
         for future in list(self._futures):
             future.cancel()
 
-    def _run(self, batch: NDArray[Any]) -> NDArray[Any]:
-        future = self._models.submit(self._served, {self._served.predictor.inputs[0].name: batch}, self._timeout)
+    def _run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
+        future = self._models.submit(self._served, feeds, self._timeout)
         self._futures.append(future)
         if self._given_up:
             future.cancel()
-        found: NDArray[Any] = future.result().outputs[self._served.predictor.outputs[0].name]
-        return found
-
-    def _contract(self) -> Contract:
-        contract = self._served.predictor.contract
-        assert contract is not None  # noqa: S101  # `sources` has looked
-        return contract
+        outputs = future.result().outputs
+        return [outputs[name] for name in names]
 
 
 def document(answers: list[Prediction], served: Served) -> dict[str, Any]:
@@ -146,7 +144,10 @@ async def _of_form(body: bytes, content_type: str) -> list[bytes]:
 
 
 def _of_document(said: dict[str, Any], contract: Contract) -> list[Any]:
-    """`{"images": ["base64", ...]}` and `{"inputs": [numbers, ...]}`, which are uint8 pixels for a network of images."""
+    """`{"images": ["base64", ...]}`, and `{"inputs": [numbers, ...]}`, which are pixels where the network takes images.
+
+    With several inputs an entry of `inputs` is an object: numbers by name, or base64 for one that is an image.
+    """
     if ("images" in said) == ("inputs" in said):
         raise InputError('the JSON needs either "images" (base64 of files) or "inputs" (arrays of numbers)')
     given = said.get("images", said.get("inputs"))
@@ -154,7 +155,20 @@ def _of_document(said: dict[str, Any], contract: Contract) -> list[Any]:
         raise InputError("images and inputs are lists, with one entry for each answer")
     if "images" in said:
         return [_decoded(text) for text in given]
-    return [_array(value, contract) for value in given]
+    rules = contract.rules()
+    if not contract.inputs:
+        return [_array(value, contract.input) for value in given]
+    return [_by_name(value, {str(name): each for name, each in rules.items()}) for value in given]
+
+
+def _by_name(value: object, rules: dict[str, ImageInput | ArrayInput]) -> dict[str, Any]:
+    if not isinstance(value, dict) or set(value) != set(rules):
+        raise InputError(f"an entry of inputs must be an object with {', '.join(map(repr, list(rules)[:12]))}")
+    found: dict[str, Any] = {}
+    for name, each in value.items():
+        is_file = isinstance(each, str) and isinstance(rules[name], ImageInput)
+        found[name] = _decoded(each) if is_file else _array(each, rules[name])
+    return found
 
 
 def _decoded(text: object) -> bytes:
@@ -167,15 +181,15 @@ def _decoded(text: object) -> bytes:
         raise InputError("an image in JSON is no valid base64") from error
 
 
-def _array(value: object, contract: Contract) -> NDArray[Any]:
+def _array(value: object, rules: ImageInput | ArrayInput) -> NDArray[Any]:
     try:
         array = np.array(value)
     except (ValueError, OverflowError) as error:
         raise InputError("an input is ragged or holds something else than numbers") from error
     if array.dtype.kind not in "iufb":
         raise InputError("an input holds something else than numbers")
-    if isinstance(contract.input, ArrayInput):
-        wanted = np.dtype(contract.input.dtype)
+    if isinstance(rules, ArrayInput):
+        wanted = np.dtype(rules.dtype)
         if array.dtype.kind in "iu" and wanted.kind in "iuf":
             array = _within(array, wanted)
         return array

@@ -8,7 +8,13 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 from PIL import Image
+from serving_files import CPU, value
+from small_models import DIGITS, build, with_contract
+
+from deploykit.runtime.contract import ArrayInput, Contract, Output, SegmentationOutput
+from deploykit.serving.models import Served
 
 URL = "/v2/models/digits/predict"
 
@@ -109,3 +115,70 @@ def test_a_file_without_a_contract_says_why_not(client, digit_png):
 def test_too_many_requests_with_images_are_refused_at_once(client, service, monkeypatch, digit_png):
     monkeypatch.setattr(service, "_with_images", 128)
     assert client.post(URL, content=digit_png).status_code == 503
+
+
+def served_file(tmp_path, model, contract):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(with_contract(model, contract).SerializeToString())
+    return Served("m", 1, path, CPU)
+
+
+@pytest.fixture
+def asked(service, monkeypatch, client):
+    """Ask a model that is put in the place of `pair`."""
+
+    def ask(served, **request):
+        monkeypatch.setitem(service.models.model("pair").versions, "1", served)
+        return client.post("/v2/models/pair/predict", **request)
+
+    return ask
+
+
+def test_a_mask_for_each_image(tmp_path, asked, digit_png):
+    weight = np.array([1.0, -1.0], np.float32).reshape(2, 1, 1, 1)
+    model = build(
+        [helper.make_node("Conv", ["input", "w"], ["scores"])],
+        [value("input", TensorProto.FLOAT, ["n", 1, 8, 8])],
+        [value("scores", TensorProto.FLOAT, ["n", 2, 8, 8])],
+        {"w": weight},
+    )
+    served = served_file(tmp_path, model, Contract(DIGITS, SegmentationOutput(labels=("light", "dark"))))
+    response = asked(served, files=[("a", digit_png), ("b", digit_png)])
+    assert response.status_code == 200, response.text
+    first, second = response.json()["predictions"]
+    assert first == second
+    expected = served.predictor.predict(digit_png).as_dict()
+    assert first == json.loads(json.dumps({key: each for key, each in expected.items() if key != "path"}))
+    assert first["task"] == "segmentation"
+    served.close()
+
+
+def test_several_inputs_come_by_name(tmp_path, asked, digit_png):
+    model = build(
+        [
+            helper.make_node("ReduceSum", ["image", "axes"], ["total"], keepdims=0),
+            helper.make_node("Mul", ["total", "factor"], ["out"]),
+        ],
+        [value("image", TensorProto.FLOAT, ["n", 1, 8, 8]), value("factor", TensorProto.FLOAT, ["n", 1])],
+        [value("out", TensorProto.FLOAT, ["n", 1])],
+        {"axes": np.array([2, 3], np.int64)},
+    )
+    inputs = {"image": DIGITS, "factor": ArrayInput((1,))}
+    served = served_file(tmp_path, model, Contract(DIGITS, Output("none"), inputs=inputs))
+    text = base64.b64encode(digit_png).decode()
+    pixels = np.asarray(Image.open(BytesIO(digit_png))).tolist()
+    response = asked(served, json={"inputs": [{"image": text, "factor": [2]}, {"image": pixels, "factor": [4]}]})
+    assert response.status_code == 200, response.text
+    one, two = (answer["values"][0] for answer in response.json()["predictions"])
+    assert two == pytest.approx(2 * one)
+    assert one == pytest.approx(
+        float(served.predictor.predict({"image": digit_png, "factor": np.array([2], np.float32)}).values[0])
+    )
+    for wrong in (
+        {"inputs": [{"image": text}]},
+        {"inputs": [[1]]},
+        {"images": [text]},
+        {"inputs": [{"image": "/etc/passwd", "factor": [1]}]},
+    ):
+        assert asked(served, json=wrong).status_code == 400, wrong
+    served.close()

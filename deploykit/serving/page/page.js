@@ -113,7 +113,8 @@ async function show(article, model, blob) {
 function rows(prediction) {
   if (!prediction.top.length) {
     const line = document.createElement("pre");
-    line.textContent = JSON.stringify(prediction.values).slice(0, 2000);
+    const { label, score, top, error, ...said } = prediction; // of another task than classification
+    line.textContent = JSON.stringify(said, null, 1).slice(0, 4000);
     return [line];
   }
   return prediction.top.map(({ label, score }) => {
