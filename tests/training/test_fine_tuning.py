@@ -16,7 +16,7 @@ from deploykit.network.checkpoint import load_checkpoint
 from deploykit.training import train
 
 # Of each class the photograph, and the part of it (left, top, right, bottom) that shows nothing else.
-PLACES = {"sky": (0, (0, 0, 640, 56)), "building": (0, (330, 190, 640, 380)), "petals": (1, (180, 80, 480, 330))}
+PLACES = {"sky": (0, (0, 0, 640, 56)), "building": (0, (70, 165, 326, 340)), "petals": (1, (180, 80, 480, 330))}
 SIDE, BAND = 48, 64
 APP = """
 import sys
