@@ -340,8 +340,11 @@ def _own(graph: onnx.GraphProto, place: str) -> dict[str, _Kept]:
     return found | sparse
 
 
-def _count(nodes: Sequence[onnx.NodeProto], visible: Mapping[str, _Kept], place: str, found: dict[str, int]) -> None:
-    """Walk the nodes of one graph; `visible`: what is stored here and around; `found` grows: place -> how many numbers."""
+def _count(nodes: Sequence[onnx.NodeProto], visible: Mapping[str, _Kept], place: str, found: dict[str, int]) -> dict[str, _Kept]:
+    """Walk the nodes of one graph; `visible`: what is stored here and around; `found` grows: place -> how many numbers.
+
+    Gives what is stored under each name at its end.
+    """
     seen = dict(visible)
     for number, node in enumerate(nodes):
         if node.op_type == "Constant":
@@ -360,7 +363,12 @@ def _count(nodes: Sequence[onnx.NodeProto], visible: Mapping[str, _Kept], place:
                 seen.update((output, parts[0]) for output in node.output)
         for inner, body in enumerate(_bodies(node)):
             below = f"{place}/{number}.{inner}"
-            _count(body.node, seen | _own(body, below), below, found)
+            inside = _count(body.node, seen | _own(body, below), below, found)
+            for value in body.output:  # what is given back as it is stored, the operator reads
+                where, kind, numbers = inside.get(value.name, ("", TensorProto.UNDEFINED, 0))
+                if where and _is_float(kind):
+                    found.setdefault(where, numbers)
+    return seen
 
 
 def _constant(node: onnx.NodeProto, place: str) -> _Kept:

@@ -251,6 +251,7 @@ def _from_torchvision(request: Request, name: str) -> Network:
     rules = torchvision_zoo.rules(entry, given.get("image_size"))
     labels = tuple(entry.meta["categories"]) if "num_classes" not in (arguments or {}) else None
     specs = (InputSpec("input", (3, rules.height, rules.width)),)
+    notes = (*notes, *torchvision_zoo.left_out(given))
     return Network(target, name, module, specs, rules, Output("softmax", labels), None, weights, notes=notes)
 
 

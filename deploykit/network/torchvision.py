@@ -68,6 +68,13 @@ def keywords(name: str, entry: Any | None, tensors: Mapping[str, Tensor] | None 
     return found
 
 
+def left_out(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """A note where a network is built without what torchvision's own count of its parameters has in it."""
+    if given.get("aux_logits") is not False:
+        return ()
+    return ("built without its auxiliary heads, which exist for training alone: torchvision counts their parameters too",)
+
+
 def _image_size(name: str, tensors: Mapping[str, Tensor]) -> int:
     """A position per patch and one for the class; the size of a patch is the last part of the name."""
     positions = checkpoint.spelled_like(tensors, {"encoder.pos_embedding": None}).get("encoder.pos_embedding")

@@ -50,6 +50,7 @@ def read(subject: Subject, options: Options, folder: Path) -> Opened:
     Raises what resolving and reading raise; a network that cannot be exported is opened without a file and says so.
     """
     if subject.is_file:
+        _refuse_beside_inputs(subject, options)
         file = Path(subject.target)
         wanted = partial(subjects.arrays_of_file, file, options.batch, subject.input_shapes, given=subject.inputs)
         try:
@@ -66,6 +67,18 @@ def read(subject: Subject, options: Options, folder: Path) -> Opened:
         return Opened(subject, arrays, network, _exported(network, arrays, folder, options.progress))
     except ExportError as error:
         return Opened(subject, arrays, network, None, f"not timed in ONNX Runtime: {error}")
+
+
+def _refuse_beside_inputs(subject: Subject, options: Options) -> None:
+    """Raise `InputError` for options that say again, or otherwise, what the arrays for a file's inputs say."""
+    given = {"--batch": options.batch, "--input-shape": subject.input_shapes}
+    option = next((name for name, value in given.items() if value is not None), None)
+    if subject.inputs is not None and option is not None:
+        raise InputError(
+            f"the values in --inputs have their sizes; {option} does not go with them", f"leave out {option}, or --inputs"
+        )
+    if subject.input_dtypes is not None:
+        raise InputError(f"{subject.target} has the types of its inputs inside; --input-dtype does not go with it", "leave it out")
 
 
 def _weightless(subject: Subject) -> Network | None:

@@ -34,7 +34,7 @@ def table_of(opened: Opened, options: Options) -> LayerTable:
     if options.tree:
         types = {path: type(module).__name__ for path, module in opened.network.module.named_modules()}
         table = replace(table, tree=tree_of(whole.layers, types))
-    return replace(table, notes=(*table.notes, opened.note)) if opened.note else table
+    return replace(table, notes=(*table.notes, *opened.network.notes, *([opened.note] if opened.note else [])))
 
 
 def _of_network(network: Network, opened: Opened, options: Options) -> LayerTable:
@@ -76,7 +76,8 @@ def _of_file(opened: Opened, options: Options) -> LayerTable:
         names = [entry.name for entry in graph_inputs.of_graph(model.graph)]
         real = not opened.untimed and (options.latency or opened.subject.inputs is not None)
         feeds = dict(zip(names, opened.arrays, strict=True)) if real else None
-        table = count_nodes(model, options.convention, options.batch, opened.subject.input_shapes, opened.file, feeds)
+        made_up = opened.subject.inputs is None
+        table = count_nodes(model, options.convention, options.batch, opened.subject.input_shapes, opened.file, feeds, made_up)
     if options.tree:
         table = replace(table, notes=(*table.notes, "a file has nodes and no modules: there is no tree of them"))
     if options.depth != "leaves":

@@ -26,6 +26,7 @@ SPIN_MICROSECONDS = 200
 _FATAL = 4  # what goes wrong becomes an exception; nothing is printed
 _SECURE_FOLDER = "session.model_external_initializers_file_folder_path"
 _PREFIX = re.compile(r"^\s*\[ONNXRuntimeError\] : \d+ : (\w+) : ")
+_SOURCE = re.compile(r"\S+\.(?:cc|cpp|cu|cuh|h|hpp):\d+ (?=\S)")
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,23 @@ def specs(nodes: Any) -> tuple[TensorSpec, ...]:
 
 
 def reason(error: BaseException) -> str:
-    """The message of onnxruntime without its prefix, in one line of bearable length."""
-    text = " ".join(_PREFIX.sub("", str(error)).split())
+    """The message of onnxruntime without its prefix and the places in its source, in one line of bearable length."""
+    text = _without_source(" ".join(_PREFIX.sub("", str(error)).split()))
     return text if len(text) <= 300 else text[:297] + "..."
+
+
+def _without_source(text: str) -> str:
+    """Without ``/a/b.cc:12 type space::function(types) const`` in front of what went wrong; all of it if nothing else is there."""
+    kept = text
+    while match := _SOURCE.search(kept):
+        after, depth = kept[match.end() :], 0
+        for place, sign in enumerate(after):
+            depth += (sign == "(") - (sign == ")")
+            if sign == ")" and not depth:
+                after = after[place + 1 :].removeprefix(" const").lstrip()
+                break
+        kept = kept[: match.start()] + after
+    return kept.strip() or text
 
 
 def make_session(

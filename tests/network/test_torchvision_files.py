@@ -28,6 +28,7 @@ def test_auxiliary_heads_are_left_out_and_the_inputs_transformed_as_the_weights_
     publish(monkeypatch, models.GoogLeNet_Weights.DEFAULT, file)
     network = target.resolve("torchvision:googlenet", checkpoint=file)
     assert network.module.transform_input
+    assert any("without its auxiliary heads" in note and "torchvision counts" in note for note in network.notes)
     whole.eval().transform_input = True
     inputs = torch.randn(1, 3, 64, 64)
     with torch.no_grad():

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from deploykit.errors import InputError
 from deploykit.exporter import export
@@ -97,3 +98,9 @@ def test_a_target_runs_on_the_first_backend_that_it_can():
     assert profiling._first(asked, options) == "onnxruntime"
     with pytest.raises(InputError, match="a cannot run on torch, onnxruntime"):
         profiling._first(SimpleNamespace(on=lambda *_, **__: None, subject=asked.subject), options)
+
+
+def test_what_is_to_be_said_of_a_network_stands_in_its_report():
+    """Such as heads that it was built without, because of which another count of its parameters is larger."""
+    found = profile(torch.nn.Linear(4, 2), input_shapes=[(4,)], latency=False)
+    assert "weights: the module's own, as it was given" in found.table.notes

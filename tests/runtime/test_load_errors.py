@@ -9,6 +9,7 @@ from onnx import TensorProto, helper
 from deploykit.errors import ModelFileError
 from deploykit.onnx_file import sessions
 from deploykit.runtime import Predictor
+from deploykit.runtime.session import reason
 
 WHOLE = "is it a whole ONNX file?"
 
@@ -58,3 +59,18 @@ def test_sessions_for_looking_into_models_say_the_same() -> None:
         sessions.open_session(model(opset=99))
     with pytest.raises(ModelFileError, match=WHOLE.replace("?", r"\?")):
         sessions.open_session(b"no protobuf")
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ("[ONNXRuntimeError] : 1 : FAIL : /src/core/graph/graph.cc:12 a::Graph::Graph(const a::Model&, b<c(int)>*, bool) const it is odd",
+         "it is odd"),
+        ("Non-zero status code returned. /src/x/reshape.h:7 a::Helper::Helper(const Shape&) n == m was false. 3 is not 4",
+         "Non-zero status code returned. n == m was false. 3 is not 4"),
+        ("/src/x.cc:7 f(int)", "/src/x.cc:7 f(int)"),
+        ("model.onnx: 2 (of 3) fit", "model.onnx: 2 (of 3) fit"),
+    ],
+)  # fmt: skip
+def test_a_message_says_what_is_wrong_and_not_where_in_the_source_of_onnxruntime(told: str, kept: str) -> None:
+    assert reason(RuntimeError(told)) == kept

@@ -78,10 +78,13 @@ def batch_of(inputs: Sequence[FixedInput], asked: int | None) -> int:
     return asked or next((shape[axis] for axis, shape in shaped if axis is not None), next((shape[0] for _, shape in shaped), 1))
 
 
-def as_given(arrays: Mapping[str, NDArray[Any]]) -> list[FixedInput]:
-    """The inputs that these arrays are for, in their order."""
+def as_given(arrays: Mapping[str, NDArray[Any]], model: onnx.ModelProto) -> list[FixedInput]:
+    """The inputs of a model that these arrays are for, in their order."""
+    axes = {entry.name: entry.axes for entry in graph_inputs.described(model.graph) if entry.axes is not None}
+    places = open_axes.batch_axes(axes, graph_inputs.contract_if_legal(model))
     return [
-        FixedInput(name, array.shape, array.dtype, "text" if array.dtype == object else "tensor") for name, array in arrays.items()
+        FixedInput(name, array.shape, array.dtype, "text" if array.dtype == object else "tensor", places.get(name, 0))
+        for name, array in arrays.items()
     ]
 
 
@@ -141,7 +144,7 @@ def _require_batch(axes: Mapping[str, Axes], places: Mapping[str, int | None], b
         name, size = next(iter(firsts.items()))
         raise InputError(
             f"the batch of the input {name!r} is {size} in the file, not {batch}",
-            f"give --batch {size}, or export the network with that axis dynamic",
+            f"{f'give --batch {size}' if size else 'leave out --batch'}, or export the network with that axis dynamic",
         )
 
 

@@ -42,30 +42,31 @@ def count_nodes(
     shapes: Sequence[Shape] | None = None,
     file: Path | None = None,
     feeds: Mapping[str, NDArray[Any]] | None = None,
+    made_up: bool = False,
 ) -> LayerTable:
     """Count the graph for one batch size (`None`: what the file fixes, else 1); weights are not needed, only their shapes.
 
     `shapes`: per input, without the batch, for sizes that the file leaves free. `feeds`: arrays by input, whose shapes stand in
-    place of both. `file`: where the model came from; it is run once, on `feeds` or on made-up values, if a size that matters cannot
-    be inferred, such as one that the graph computes by arithmetic, or if only a run tells which branch is taken and how often a
-    loop runs. Never raises for an operator or a shape that it does not know: those are listed. Raises `UnknownName` for the
-    convention, `InputError` for a size that nobody knows.
+    place of both; `made_up`: nobody gave their values. `file`: where the model came from; it is run once, on `feeds` or on made-up
+    values, if a size that matters cannot be inferred, such as one that the graph computes by arithmetic, or if only a run tells
+    which branch is taken and how often a loop runs. Never raises for an operator or a shape that it does not know: those
+    are listed. Raises `UnknownName` for the convention, `InputError` for a size that nobody knows.
     """
     rules = conventions.get(convention)
-    inputs = fixed(model, batch, shapes) if feeds is None else as_given(feeds)
+    inputs = fixed(model, batch, shapes) if feeds is None else as_given(feeds, model)
     graph = Graph(model, inputs)
     flow = Flow(graph.model)
-    made_up = flow if feeds is None else None
+    assumed = flow if feeds is None or made_up else None
     counter = _Counter(rules, graph, flow)
     rows = tuple(counter.rows())
     if counter.needs_run and file is not None:
         first, run = counter, _run_of(graph, file, inputs, feeds)
         graph = Graph(graph.model, inputs, run.values)
-        counter = _Counter(rules, graph, flow, Seen(run, flow=made_up), first.unshaped)
+        counter = _Counter(rules, graph, flow, Seen(run, flow=assumed), first.unshaped)
         rows = tuple(counter.rows())
         if counter.untold:
             other = _run_of(graph, file, inputs, feeds, counter.untold)
-            counter = _Counter(rules, graph, flow, Seen(run, other, made_up), first.unshaped)
+            counter = _Counter(rules, graph, flow, Seen(run, other, assumed), first.unshaped)
             rows = tuple(counter.rows())
     totals = Totals(sum(row.params for row in rows), None, None, sum(row.ops for row in rows))
     uncounted, excluded = dict(sorted(counter.uncounted.items())), dict(sorted(counter.excluded.items()))
