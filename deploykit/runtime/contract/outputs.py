@@ -36,7 +36,8 @@ class Output:
     def __post_init__(self) -> None:
         require(self.activation in ("softmax", "sigmoid", "none"), "activation", self.activation)
         if self.labels is not None:
-            require(isinstance(self.labels, tuple) and 1 <= len(self.labels) <= MAX_LABELS, "labels", self.labels)
+            require(isinstance(self.labels, tuple), "labels", self.labels)
+            require(1 <= len(self.labels) <= MAX_LABELS, f"number of labels (1 to {MAX_LABELS})", len(self.labels))
             require(all(is_text(x) for x in self.labels), "labels", "other than short texts")
         require(self.name is None or (is_text(self.name) and bool(self.name)), "name of an output", self.name)
 
