@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ import torch
 
 from deploykit import backends, exporter, onnx_file
 from deploykit.backends import Engine
+from deploykit.backends import onnxruntime as backend
 from deploykit.errors import DeviceUnavailable, InputError, UnknownName
 from deploykit.network import target
 from deploykit.network.input_specs import InputSpec
 from deploykit.runtime import openvino
+from deploykit.runtime.identity import IDENTITY_MODEL
 
 MARKS = {
     "torch-compile": [pytest.mark.slow, pytest.mark.skipif(not shutil.which("c++"), reason="no C++ compiler")],
@@ -149,3 +152,14 @@ def test_an_output_that_is_the_input_is_copied():
         (found,) = engine.run([array])
         array[:] = 2
         assert (found == 1).all()
+
+
+def test_on_a_gpu_onnxruntime_computes_without_tf32_and_says_so(tmp_path, monkeypatch):
+    """The session is the CPU's here; what is asked is what the engine says of itself."""
+    opened = backend.open_session
+    monkeypatch.setattr(backend, "open_session", lambda *given: replace(opened(*given), device="cuda", number=1))
+    engine = backend.OnnxRuntimeEngine(IDENTITY_MODEL, tmp_path / "model.onnx", "cpu", 1)
+    try:
+        assert (engine.settings["tf32"], engine.device) == ("off", "cuda:1")
+    finally:
+        engine.close()

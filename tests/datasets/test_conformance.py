@@ -127,3 +127,10 @@ def test_samples_of_another_kind_than_the_network_takes():
     four = Split([np.zeros((8, 8, 4), np.uint8)], np.array([0]))
     with pytest.raises(DatasetError, match=r"arrays of shape \(8, 8, 4\)"):
         four.array(0, architectures.get("lenet5").input)
+
+
+def test_every_cloud_of_the_blobs_is_drawn_from():
+    targets = datasets.load("blobs").train.targets
+    shares = np.bincount(targets, minlength=10) / len(targets)
+    assert shares.min() > 0.08
+    assert shares.max() < 0.12

@@ -51,3 +51,12 @@ def test_a_torchscript_part_is_named():
     assert said == (
         "scripted cannot be exported to ONNX: its layer 'part' is a TorchScript module; use the module that it was made from"
     )
+
+
+def test_the_short_form_of_an_export_names_the_network_the_file_and_the_verdict():
+    from types import SimpleNamespace
+
+    from deploykit.exporter.exporting import ExportResult
+
+    export = SimpleNamespace(target="lenet5", file="model.onnx", verdict=SimpleNamespace(verdict="same"))
+    assert ExportResult.__repr__(export) == "<ExportResult lenet5 -> model.onnx: same>"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from deploykit.network import capturing
 from deploykit.network.capturing import capture, line_of
 
 AXES = ({0: "batch", 2: "height", 3: "width"},)
@@ -97,3 +100,14 @@ def test_without_open_axes_there_is_nothing_to_guard():
     found = capture(Plain().eval(), [torch.zeros(1, 3, 8, 8)], ({},))
     assert not found.guards
     assert not found.names
+
+
+def test_what_the_application_logs_is_heard_again_afterwards():
+    before = logging.root.manager.disable
+    logging.disable(logging.DEBUG)
+    try:
+        with capturing.quiet():
+            assert not logging.getLogger("torch").isEnabledFor(logging.CRITICAL)
+        assert logging.root.manager.disable == logging.DEBUG
+    finally:
+        logging.disable(before)

@@ -14,7 +14,8 @@ from PIL import Image
 from deploykit import onnx_file
 from deploykit.errors import ExportError, ModelFileError
 from deploykit.exporter import export
-from deploykit.onnx_file.preprocessing import embed, split
+from deploykit.onnx_file.inputs import GraphInput
+from deploykit.onnx_file.preprocessing import embed, embedding, split
 from deploykit.runtime import Predictor
 from deploykit.runtime.contract import ImageInput
 from deploykit.runtime.preprocessing import preprocess, to_pixels
@@ -332,3 +333,11 @@ def test_a_fault_behind_the_preprocessing_is_the_networks(colourful):
     assert verdict.verdict == "different"
     assert verdict.blamed_step == "export"
     assert verdict.first_divergent_layer == tensor.name.rpartition(".")[0]
+
+
+@pytest.mark.parametrize("axes", [None, (), (None, 3), (None, 3, 8, 8, 1), (None, 1, 8, 8), (None, 3, 9, 8)])
+def test_an_input_that_does_not_take_the_images_gets_no_preprocessing(axes):
+    rules = ImageInput(3, 8, 8)
+    with pytest.raises(ExportError, match="it does not take the contract's images; export without --with-preprocessing"):
+        embedding._check(GraphInput("x", axes, np.dtype(np.float32), "tensor"), rules)
+    embedding._check(GraphInput("x", (None, 3, "height", 8), np.dtype(np.float32), "tensor"), rules)

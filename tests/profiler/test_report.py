@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
 
@@ -166,3 +167,35 @@ def test_a_page_has_short_sums_and_a_tree():
     assert "over 100 %" in page
     assert "of peak: a layer with over 100 %" in page
     assert not report(timed(3)).page_tables, "a tree of one level says nothing new"
+
+
+@pytest.mark.parametrize(("memory", "said"), [(None, True), (1_000, False)])
+def test_what_was_timed_in_this_process_says_so(monkeypatch, memory, said):
+    from deploykit.profiler import profiling
+
+    entry = SimpleNamespace(peak_memory_bytes=memory)
+    monkeypatch.setattr(profiling.roofline, "peak", lambda *_: None)
+    monkeypatch.setattr(profiling, "replace", lambda found, **changes: changes)
+    found = SimpleNamespace(against=None, notes=("earlier",))
+    reports = [SimpleNamespace(latencies=[entry], comparisons=[], conditions=None)]
+    changed = profiling._with_times(found, reports, SimpleNamespace(device="cpu", threads=1))
+    assert changed["notes"] == (("earlier", profiling.HERE) if said else ("earlier",))
+
+
+def test_a_timed_process_ends_with_its_block():
+    from deploykit.profiler.benchmark.process import TimedProcess
+
+    closed = []
+    stub = SimpleNamespace(close=lambda: closed.append(True))
+    TimedProcess.__exit__(stub, None, None, None)
+    assert closed == [True]
+
+
+def test_on_a_device_the_clock_waits_for_it_before_and_after():
+    from deploykit.profiler.pytorch.times import _Watch
+
+    waits = []
+    times = _Watch(lambda: waits.append(True))
+    assert times._timed("a", lambda x: x + len(waits))(1) == 2, "it waited once before"
+    assert len(waits) == 2
+    assert list(times.found) == ["a"]

@@ -177,3 +177,8 @@ def test_json_keeps_the_letters_of_all_languages():
     text = reports.render(Report(title="t", document={"label": "Käse 数字"}), "json")
     assert "Käse 数字" in text
     assert json.loads(text)["label"] == "Käse 数字"
+
+
+def test_markdown_has_the_headline_in_bold_and_none_where_there_is_none():
+    assert "**it is 1.81x faster**" in reports.render(REPORT, "markdown")
+    assert "**" not in reports.render(Report(title="t", document={}), "markdown")

@@ -113,3 +113,13 @@ def test_what_cannot_be_written_is_said_before_the_work(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         reports.check_picture(tmp_path / "file" / "picture.png")
+
+
+def test_the_picture_grows_with_the_bars_that_stand_under_one_label(tmp_path):
+    labels, heights = [f"layer{n}" for n in range(20)], []
+    for count in (1, 2):
+        chart = Bars("ms", labels, {f"engine{n}": [1.0] * 20 for n in range(count)}, "ms")
+        reports.draw(Report("bars", {}, charts=(chart,)), tmp_path / "bars.png")
+        with Image.open(tmp_path / "bars.png") as picture:
+            heights.append(picture.height)
+    assert 1.2 < heights[1] / heights[0] < 1.6, "half as much again, beside title and axis"

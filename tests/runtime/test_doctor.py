@@ -238,3 +238,13 @@ def test_a_provider_whose_session_cannot_be_made_is_unusable_and_says_why(monkey
     found = diagnosis.probe("DmlExecutionProvider")
     assert (found.name, found.usable) == ("DmlExecutionProvider", False)
     assert "no such device" in found.reason
+
+
+def test_without_nvidias_driver_the_advice_is_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA])
+    (advice,) = diagnosis._cuda_advice((_libraries.DRIVER,), {})
+    assert "install the driver" in advice
+    assert "--device cpu" in advice
+    (advice,) = diagnosis._cuda_advice(("libnowhere.so.1",), {})
+    assert advice == "for CUDA: install what brings libnowhere.so.1"
+    assert diagnosis._cuda_advice((), {}) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,8 @@ from torch import nn
 
 from deploykit import onnx_file
 from deploykit.runtime.contract import ArrayInput, Contract, Output
-from deploykit.verdict import moved_names, originals, reference, sizes
+from deploykit.verdict import judgement, moved_names, originals, reference, sizes
+from deploykit.verdict import rounding as rounding_of
 from deploykit.verdict.batches import Batch
 from deploykit.verdict.case import Case
 from deploykit.verdict.deployed import Deployed
@@ -175,3 +178,22 @@ def test_the_sizes_that_differ_in_kind():
     assert two[-1] == (1, 1)
     assert list(sizes._kinds({"batch": 2})) == []
     assert [sizes._even_part(size) for size in (1, 2, 6, 12, 16, 48)] == [2, 2, 2, 4, 16, 16]
+
+
+def test_rounding_takes_operators_with_and_without_keywords():
+    value = torch.tensor([1.0, 1.0001])
+    rounding = rounding_of._Rounding()
+    assert rounding.__torch_dispatch__(torch.ops.aten.neg.default, (), (value,)).tolist() == [-1.0, -1.0]
+    assert rounding.__torch_dispatch__(torch.ops.aten.add.Tensor, (), (value, value), {"alpha": 2}).tolist() == [3.0, 3.0]
+
+
+@pytest.mark.parametrize(("errors", "asked"), [(None, ()), ("some", ("x",))])
+def test_outputs_tell_something_only_where_they_were_compared(monkeypatch, errors, asked):
+    seen = []
+    monkeypatch.setattr(judgement.evidence, "check", lambda comparable, layers, **rest: seen.append(comparable))
+    outputs = SimpleNamespace(errors=errors, tolerance=1e-6)
+    case = SimpleNamespace(
+        comparable=("x",), repeatable=True, original=SimpleNamespace(changed=()), tolerance_is_derived=True, precision="fp32"
+    )
+    judgement._evidence(outputs, [], case)
+    assert seen == [asked]
