@@ -63,6 +63,9 @@ def points(chart: Points) -> str:
         x, y = at(point.x, point.y)
         size, colour = (7, "s1") if point.mark else (5, "s0")
         parts.append(f'<circle class="{colour}" cx="{x}" cy="{y}" r="{size}"><title>{_values(chart, point)}</title></circle>')
+        beside = 'text-anchor="end" dx="-9"' if point.x > left + 0.7 * (right - left) else 'dx="9"'
+        style = "font-size:12px;fill:currentColor"
+        parts.append(f'<text x="{x}" y="{y}" {beside} dy="-7" style="{style}">{_label(point.label)}</text>')
     ends = "".join(f"<span>{_text(with_unit(show(end, chart.x_kind), chart.x_kind))}</span>" for end in (left, right))
     style = "display:block;width:100%;height:240px;border-bottom:1px solid var(--line);border-left:1px solid var(--line)"
     high = with_unit(show(top, chart.y_kind), chart.y_kind)

@@ -96,6 +96,7 @@ def _points(axes: Any, chart: Points) -> None:
     """Points with their intervals and their names, the front as a line, the marked point larger."""
     _style.tidy(axes, chart.title, "both")
     front = chart.front()
+    left, right, bottom, top = chart.shown()
     axes.plot([point.x for point in front], [point.y for point in front], color=_style.SOFT, linewidth=1.6, zorder=1)
     for point in chart.points:
         colour = _colour(1 if point.mark else 0)
@@ -104,8 +105,9 @@ def _points(axes: Any, chart: Points) -> None:
         size = 9 if point.mark else 6
         axes.errorbar([point.x], [point.y], upwards, sideways, fmt="o", color=colour, elinewidth=0.8, markersize=size)
         text = _style.text(point.label[-LONGEST_LABEL:])
-        axes.annotate(text, (point.x, point.y), xytext=(6, 5), textcoords="offset points", fontsize=_style.SMALL, color=_style.INK)
-    left, right, bottom, top = chart.shown()
+        side, by = ("right", -6) if point.x > left + 0.7 * (right - left) else ("left", 6)
+        place = {"xytext": (by, 5), "textcoords": "offset points", "ha": side}
+        axes.annotate(text, (point.x, point.y), fontsize=_style.SMALL, color=_style.INK, **place)
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
     axes.set_xlabel(_style.text(chart.x_title), fontsize=_style.SMALL, color=_style.SOFT)
