@@ -30,13 +30,23 @@ Call = Callable[[Any, Any], Awaitable[Any]]
 class Side:
     """A gRPC server that runs; `port` is where."""
 
-    def __init__(self, server: Any, port: int) -> None:
+    def __init__(self, server: Any, port: int, calls: Calls) -> None:
         self._server = server
+        self._calls = calls
         self.port = port
 
     async def stop(self, seconds: float) -> None:
-        """Take no more calls, and end those that are under way within so many seconds."""
-        await self._server.stop(seconds)
+        """Refuse new calls, answer those that are under way within so many seconds, then close.
+
+        Calls that reach a gRPC server while it closes are cancelled, which no client asks again; those that come before get
+        UNAVAILABLE, which clients do.
+        """
+        self._calls.closed = True
+        end = time.monotonic() + seconds
+        await asyncio.sleep(0.2)
+        while self._calls.under_way and time.monotonic() < end:
+            await asyncio.sleep(0.02)
+        await self._server.stop(0.1)  # what is left are streams without a request
 
 
 async def start(service: Service, host: str, port: int, tokens: Any, pem: tuple[bytes, bytes] | None) -> Side:
@@ -48,7 +58,8 @@ async def start(service: Service, host: str, port: int, tokens: Any, pem: tuple[
         ("grpc.so_reuseport", 0),  # two servers on one port would share its callers
     ]
     server = grpc.aio.server(options=options, maximum_concurrent_rpcs=4096)
-    server.add_generic_rpc_handlers((_handlers(Calls(service), tokens),))
+    calls = Calls(service)
+    server.add_generic_rpc_handlers((_handlers(calls, tokens),))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         if pem is None:
@@ -60,13 +71,15 @@ async def start(service: Service, host: str, port: int, tokens: Any, pem: tuple[
     if not found:
         raise InputError(f"cannot listen on port {port} of {host} for gRPC", "choose another with --grpc-port")
     await server.start()
-    return Side(server, found)
+    return Side(server, found, calls)
 
 
 class Calls:
-    """One method per call of the service; each takes a message and gives one."""
+    """One method per call of the service; each takes a message and gives one. `closed`: no new ones; `under_way`: how many run."""
 
     def __init__(self, service: Service) -> None:
+        self.closed = False
+        self.under_way = 0
         self.service = service
         self.models = service.models
 
@@ -129,8 +142,11 @@ class Calls:
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Tensors in, tensors out."""
+        if self.closed:
+            raise Refusal(503, "the server is stopping; ask another one", "stopping")
         began = time.perf_counter()
         served = self.models.get(request.model_name, request.model_version or None)
+        self.under_way += 1
         try:
             found = await self._infer(request, served, context.time_remaining())
         except Exception as error:
@@ -139,6 +155,8 @@ class Calls:
                 log.error("the model %s failed", served.name, exc_info=error)
             served.refused[refusal.reason] += 1
             raise refusal from error
+        finally:
+            self.under_way -= 1
         served.latencies.add(time.perf_counter() - began)
         return found
 
@@ -147,10 +165,12 @@ class Calls:
         async for request in requests:
             response = message("ModelStreamInferResponse")
             try:
+                if request is None:
+                    raise Refusal(400, "the message cannot be read")
                 yield response(infer_response=await self.ModelInfer(request, context))
             except Refusal as error:
                 answer = response(error_message=error.text)
-                answer.infer_response.id = request.id
+                answer.infer_response.id = "" if request is None else request.id
                 yield answer
 
     async def _infer(self, request: Any, served: Served, left: float | None) -> Any:
@@ -248,12 +268,12 @@ def _handlers(calls: Calls, tokens: Any) -> Any:
                  "RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload", "ModelInfer"):  # fmt: skip
         services[SERVICE][name] = grpc.unary_unary_rpc_method_handler(
             _guarded(getattr(calls, name), tokens, name in OPEN),
-            request_deserializer=message(f"{name}Request").FromString,
+            request_deserializer=_reader(message(f"{name}Request")),
             response_serializer=_serialized,
         )
     services["grpc.health.v1.Health"]["Check"] = grpc.unary_unary_rpc_method_handler(
         _guarded(calls.Check, tokens, True),
-        request_deserializer=health("HealthCheckRequest").FromString,
+        request_deserializer=_reader(health("HealthCheckRequest")),
         response_serializer=_serialized,
     )
 
@@ -263,7 +283,7 @@ def _handlers(calls: Calls, tokens: Any) -> Any:
             yield answer
 
     services[SERVICE]["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-        stream, request_deserializer=message("ModelInferRequest").FromString, response_serializer=_serialized
+        stream, request_deserializer=_reader(message("ModelInferRequest")), response_serializer=_serialized
     )
     return _Several([grpc.method_handlers_generic_handler(name, methods) for name, methods in services.items()])
 
@@ -284,6 +304,8 @@ def _guarded(call: Call, tokens: Any, is_open: bool) -> Call:
         if not is_open:
             await _admit(tokens, context)
         try:
+            if request is None:
+                raise Refusal(400, "the message cannot be read")
             return await call(request, context)
         except Exception as error:
             refusal = refusal_of(error)
@@ -300,6 +322,18 @@ async def _admit(tokens: Any, context: Any) -> None:
     given = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
     if len(given) != 1 or not tokens.accept(given[0]):
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, "a token is needed: send the metadata authorization: Bearer TOKEN")
+
+
+def _reader(kind: Any) -> Callable[[bytes], Any]:
+    """Bytes -> a message, `None` for bytes that are none: what an exception says here, the caller would not be told."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return kind.FromString(data)
+        except Exception:
+            return None
+
+    return read
 
 
 def _serialized(answer: Any) -> bytes:
