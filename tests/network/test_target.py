@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 
 from deploykit import architectures
 from deploykit.errors import CheckpointError, InputError
@@ -111,3 +112,10 @@ def test_a_command_lets_the_network_import_while_it_runs_and_puts_nothing_before
 )
 def test_a_file_names_shipped_networks_only(name, shipped):
     assert _is_shipped(name) == shipped
+
+
+def test_weights_that_were_given_have_no_seed():
+    assert targets.resolve(Request("mlp", untrained=True, seed=5)).provenance()["seed"] == 5
+    given = nn.Linear(3, 2)
+    given.example_inputs = [torch.zeros(1, 3)]
+    assert targets.resolve(Request("Linear", module=given, seed=5)).provenance()["seed"] is None

@@ -198,3 +198,19 @@ def test_the_events_of_a_run_are_those_of_the_profiler(digits_file: Path) -> Non
     events = run.events(digits_file, [X], 0.0, runs=2)
     assert sum(event.get("name") == "model_run" for event in events) == 2
     json.dumps(events)
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_libraries_that_open_later_are_loaded_where_onnxruntime_offers_that(monkeypatch: pytest.MonkeyPatch, has: bool) -> None:
+    loaded: list[bool] = []
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(providers, "missing_libraries", lambda _: ())
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: loaded.append(True), raising=False)
+    if not has:
+        monkeypatch.delattr(onnxruntime, "preload_dlls")
+    assert providers.cuda_obstacle(thorough=True) is None
+    assert loaded == [True] * has
+
+
+def test_a_run_that_was_not_made_has_no_calls() -> None:
+    assert run.Run(failure="none").calls == {}

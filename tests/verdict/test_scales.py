@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deploykit.verdict.comparison import compare
-from deploykit.verdict.scales import finite_scale, of_samples
+from deploykit.verdict.scales import finite_scale, finite_size, of_samples
 
 LEAST = float(np.finfo(np.float32).min)
 
@@ -49,3 +49,7 @@ def test_a_wrong_value_beside_a_filled_one_is_seen_and_a_wrong_fill_too(fill):
     wrong = right.copy()
     wrong[1, 1] *= 0.5
     assert not compare(right.astype(np.float64), right, wrong).within
+
+
+def test_what_is_not_finite_has_no_size():
+    assert finite_size(np.array([np.inf, -np.inf, np.nan, -2.0, 3.0])).tolist() == [0, 0, 0, 2, 3]

@@ -126,3 +126,9 @@ def guard_of_length(text):
 def _area():
     height, width = (sympy.Symbol(name, integer=True, positive=True) for name in ("height", "width"))
     return height * width <= 10**9, {height: "height", width: "width"}
+
+
+@pytest.mark.parametrize("first", [11, 12, 37, 100, 999, 1000])
+def test_doubling_finds_the_first_distance_at_which_a_guard_breaks(first):
+    assert guard_sides._doubled(10, 1000, lambda distance: distance >= first) == first
+    assert guard_sides._doubled(10, first - 1, lambda distance: distance >= first) is None
