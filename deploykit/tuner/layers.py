@@ -52,6 +52,7 @@ def choices(
     twins = {node.name: node for node in chosen.graph.node}
     back = {node.output[0] for node in chosen.graph.node if node.op_type == "DequantizeLinear"}
     nodes = {node.name: node for node in original.graph.node}
+    quantized = bool(back)
     saved = gains(original, fp32, int8)
     whole = _by_layer(original, fp32)
     found = []
@@ -61,7 +62,7 @@ def choices(
         after = before - saved[name] if before is not None and int8 else None
         found.append(LayerChoice(
             name, nodes[name].op_type, before, after, inexact.get(name), "int8" if is_int8 else "fp32",
-            _reason(is_int8, before, after),
+            _reason(is_int8, before, after) if quantized else "the file that was chosen is not quantized",
         ))  # fmt: skip
     return tuple(found)
 

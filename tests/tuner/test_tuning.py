@@ -56,6 +56,7 @@ def test_where_nothing_is_faster_the_file_is_the_one_that_was_given(file, clock)
     found = tune(file, **QUICK)
     assert (found.verdict, found.chosen) == ("float32", found.baseline)
     assert operators(found.file) == operators(file)
+    assert {layer.reason for layer in found.layers} == {"the file that was chosen is not quantized"}
     assert "nothing that could be proven" in str(found)
 
 
