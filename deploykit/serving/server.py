@@ -11,6 +11,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from deploykit.serving.repository import find
 
 BACKLOG = 1024  # connections that wait to be accepted
 CONNECTIONS = 4096
+FIRST_REQUEST_SECONDS = 1.0  # that a new connection has to send its request when the server ends
 IDLE_SECONDS = 60  # after which a connection without a request is closed
 
 log = logging.getLogger("deploykit.serving")
@@ -189,15 +191,34 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept what already waits, then close the door and answer all that is inside."""
         beside = None if self.beside is None else asyncio.ensure_future(self.beside.stop(self.config.timeout_graceful_shutdown))
-        for each in sockets or ():
-            # From now on the system takes no further connection; those that it has taken are accepted in the next moments.
-            with contextlib.suppress(OSError):
-                each.listen(0)
-        for _ in range(10):
-            await asyncio.sleep(0.005)
+        await self._close_the_door(sockets or [])
+        # Who has connected and not yet sent a request is about to: its connection is not closed under its hands.
+        end = time.monotonic() + FIRST_REQUEST_SECONDS
+        while time.monotonic() < end and any(getattr(each, "cycle", True) is None for each in self.server_state.connections):
+            await asyncio.sleep(0.02)
         await super().shutdown(sockets)
         if beside is not None:
             await beside
+
+    async def _close_the_door(self, sockets: list[socket.socket]) -> None:
+        """Take in every connection that the system has made already, and close in the same moment: one left would be reset."""
+        waiting: list[socket.socket] = []
+        for each in sockets:
+            with contextlib.suppress(OSError):  # there are no more
+                while True:
+                    waiting.append(each.accept()[0])
+        for server in self.servers:
+            server.close()
+        loop = asyncio.get_running_loop()
+        kind: Any = self.config.http_protocol_class
+
+        def protocol() -> Any:
+            return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state, _loop=loop)
+
+        for connection in waiting:
+            connection.setblocking(False)
+            with contextlib.suppress(OSError):
+                await loop.connect_accepted_socket(protocol, connection, ssl=self.config.ssl)
 
     def _on_end(self, number: int, _frame: FrameType | None) -> None:
         self._signals += 1
