@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -35,6 +36,12 @@ LONGEST = (
     "examples/test_examples.py",
     "examples/test_notebook.py",
 )
+
+
+def pytest_collection_finish():
+    """What is loaded by now stays to the end: the garbage collector need not walk through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):
@@ -133,13 +140,20 @@ def browser() -> list[str]:
 
 
 @pytest.fixture
-def cli(workdir):
-    """Run the command line inside this process: `cli("export", "lenet5")` -> click's result, stdout and stderr apart."""
+def cli(workdir, monkeypatch):
+    """Run the command line inside this process: `cli("export", "lenet5")` -> click's result, stdout and stderr apart.
+
+    `profile` measures for a moment only: how long a network takes is nobody's question here.
+    """
     from click.testing import CliRunner
 
     from deploykit.cli import cli as commands
 
     def run(*args: str | Path):
+        if args[:1] == ("profile",):
+            from deploykit.profiler import profile
+
+            monkeypatch.setitem(profile.__kwdefaults__, "seconds", 0.3)
         return CliRunner().invoke(commands, [str(a) for a in args], prog_name="deploykit")
 
     return run

@@ -33,7 +33,7 @@ def test_no_report_shares_a_line_with_a_bar(on_terminal, exported, trained, digi
 def test_the_bar_is_erased_before_an_error_and_at_ctrl_c(on_terminal, monkeypatch, exported, ending):
     import deploykit.runtime
 
-    def predict(model, paths, top, batch_size, progress):
+    def predict(model, paths, progress, **options):
         progress.start("asking", 10)
         progress.advance(3)
         raise ending("nothing works")
@@ -53,7 +53,7 @@ def test_the_first_screen_shows_its_commands_line_by_line(on_terminal, columns):
     assert on_terminal(columns).lines == on_terminal(columns, "help").lines == first.lines
     assert "\\b" not in first.text
     examples = [line for line in HELP.splitlines() if line.startswith("deploykit ")]
-    assert len(examples) == 5
+    assert len(examples) == 6
     for example in examples:
         assert f"  {example}" in first.lines
     assert not [line for line in first.lines[1:] if line.endswith("...")], "a description was cut"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import deploykit
-from deploykit import ExportResult, LatencyReport, Prediction, Predictions, Profile, Simplified, TrainingResult, Verdict
+from deploykit import ExportResult, LatencyReport, Prediction, Predictions, Profile, Simplified, TrainingResult, TuneResult, Verdict
 
 
 class Net(nn.Module):
@@ -78,13 +78,35 @@ def ask(file: Path) -> list[Prediction]:
         return [*answers, model.predict(array), *twin.predict_many([array]), *model.predict_many(file.with_suffix(".npy"))]
 
 
+def hand_on(net: Net, folder: Path) -> list[TuneResult]:
+    """Tune, and make a repository for Triton; a server runs until it is stopped, so it is started on request only."""
+    tuned = [
+        deploykit.tune(str(folder / "net.onnx"), data="noise", precisions="fp32", seconds=5, threads=1, out=folder / "tuned.onnx"),
+        deploykit.tune(
+            net,
+            input_shapes="4",
+            data="noise",
+            engines=["onnxruntime"],
+            precisions=["fp32"],
+            seconds=5,
+            out=str(folder / "own.onnx"),
+        ),
+    ]
+    deploykit.package(folder / "net.onnx", out=folder / "triton")
+    deploykit.package([str(folder / "net.onnx")], kind="kserve", out=str(folder / "kserve"))
+    if "serve" in sys.argv:
+        deploykit.serve(folder / "net.onnx", port=0)
+        deploykit.serve([str(folder / "net.onnx")], port=8000, threads=1)
+    return tuned
+
+
 def main(folder: Path) -> None:
     """All of it, into `folder`."""
     net = Net()
     checkpoint = train(folder).checkpoint
     results = [*deploy(checkpoint, net, folder), *measure(checkpoint, net, folder), *ask(folder / "net.onnx")]
     machine: deploykit.Diagnosis = deploykit.doctor()
-    for result in (*results, machine):
+    for result in (*results, *hand_on(net, folder), machine):
         print(repr(result), str(result), sep="\n")
     names = {entry["name"] for entry in (*deploykit.list_architectures(), *deploykit.list_datasets())}
     assert {"lenet5", "digits"} <= names

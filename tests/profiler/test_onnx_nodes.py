@@ -237,7 +237,7 @@ def test_a_dequantized_weight_is_a_weight_to_paddle():
 def test_a_file_that_cannot_run_keeps_its_table_and_says_why_it_has_no_times(tmp_path):
     file = tmp_path / "strange.onnx"
     onnx.save(one("Strange", [(1, 4)], {"w": (4, 4)}, "my.domain"), file)
-    found = profile(str(file))
+    found = profile(str(file), seconds=0.1)
     assert found.table.totals.params == 16
     assert not found.latencies
     assert "NOT TIMED" in found.notes[-1]
@@ -505,7 +505,7 @@ def test_a_sequence_input_is_counted_and_not_timed(tmp_path):
     model.graph.input.append(helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None))
     file = tmp_path / "model.onnx"
     onnx.save(model, file)
-    found = profile(str(file))
+    found = profile(str(file), seconds=0.1)
     assert [row.type for row in found.table.layers] == ["ConcatFromSequence"]
     assert found.notes == ("NOT TIMED: the input 's' is a sequence, not a tensor, so no values can be made up for it",)
     entries = {"a": (), "b": (1, 0)}
@@ -528,7 +528,7 @@ def test_made_up_values_that_a_file_does_not_take_lose_no_table(tmp_path, monkey
     file = tmp_path / "model.onnx"
     onnx.save(model, file)
     monkeypatch.setattr(profiling, "measure_latency", raise_input_error)  # as the engine does, after seconds in another process
-    found = profile(str(file))
+    found = profile(str(file), seconds=0.1)
     assert found.table.totals.params == 30
     assert found.notes[-1] == "NOT TIMED: the model cannot take an input of 2; choose another"
     assert found.table.ops_at_least
