@@ -44,6 +44,11 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def pytest_sessionfinish():
+    """At the end all is collected again, so that no library complains of leaks."""
+    gc.unfreeze()
+
+
 def pytest_collection_modifyitems(items):
     """The order of the files; within a file nothing is moved."""
     rank = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
