@@ -93,8 +93,8 @@ def tune(
     that the file was trained on. It is divided into three parts: one to calibrate with, one to select by, and one for the proof,
     which is asked once. `max_drop`: of the accuracy, in percentage points; where the data have no labels, `min_agreement` (0..1)
     of the decisions must be the same, or, where the outputs are no decisions, within `max_error` (0..1) of their scale. Each must
-    hold at 95 %
-    confidence. `goal`: "latency" of `batch` samples (1), "throughput" (16 samples at once), or "size" without being slower.
+    hold at 95 % confidence. `goal`: "latency" of `batch` samples (1), "throughput" (16 samples at once), or "size" without being
+    slower.
     `threads`: within one run; `None` lets it choose. `engines`, `precisions`: to choose from; `None` is all that are there.
     `seconds`: about how long it may take. `out` defaults to ``<stem>.tuned.onnx`` beside the file. If nothing is faster, keeps the
     decisions and can be proven to, the file that is written is the one that was given.
@@ -363,7 +363,7 @@ def _options_again(request: Request, options: Options) -> dict[str, Any]:
 
 def _engines(asked: Sequence[str] | None) -> tuple[str, ...]:
     """The engines to choose from, onnxruntime first; all that run ONNX files and are there, for `None`."""
-    known = [name for name in backends.names() if backends.names() and name in ("onnxruntime", "openvino")]
+    known = [name for name in backends.names() if name in ("onnxruntime", "openvino")]
     if asked is None:
         return tuple(name for name in known if name != "openvino" or openvino.installed())
     for name in asked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -324,3 +325,15 @@ def test_every_option_says_what_it_is_for(name):
     command = plugins.load("deploykit.cli", name, "command").command
     for option in command.params:
         assert option.param_type_name == "argument" or option.hidden or len(option.help or "") > 10, option.name
+
+
+def test_what_pillow_logs_about_a_damaged_file_is_not_printed():
+    from deploykit.cli import _without_remarks
+
+    logger = logging.getLogger("PIL")
+    before, logger.handlers = logger.handlers, []
+    try:
+        with _without_remarks():
+            assert [type(handler) for handler in logger.handlers] == [logging.NullHandler]
+    finally:
+        logger.handlers = before

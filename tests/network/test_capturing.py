@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+import sympy
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -111,3 +112,11 @@ def test_what_the_application_logs_is_heard_again_afterwards():
         assert logging.root.manager.disable == logging.DEBUG
     finally:
         logging.disable(before)
+
+
+def test_a_guard_shows_its_text_and_axes_and_no_symbols_of_torchs():
+    size = sympy.Symbol("s77")
+    guard = capturing.Guard("height <= 9", ("height",), size <= 9, {size: "height"})
+    assert repr(guard) == "Guard(text='height <= 9', axes=('height',))"
+    assert guard.holds({"height": 9})
+    assert not guard.holds({"height": 10})
