@@ -156,9 +156,9 @@ def cli(workdir, monkeypatch):
 
     def run(*args: str | Path):
         if args[:1] == ("profile",):
-            from deploykit.profiler import profile
+            from deploykit.profiler import profiling
 
-            monkeypatch.setitem(profile.__kwdefaults__, "seconds", 0.3)
+            monkeypatch.setitem(profiling.profile.__kwdefaults__, "seconds", 0.3)
         return CliRunner().invoke(commands, [str(a) for a in args], prog_name="deploykit")
 
     return run
