@@ -1,7 +1,6 @@
 """A network of each of torchvision's families, exported with fresh weights: the same network, at batches the export has not seen.
 
-All 80 are in `benchmarks/torchvision_sweep.py`. Where a network takes other sizes, a small image keeps this short; families of which
-deploykit ships a network of its own, or whose blocks are those of another one here, are left to the benchmark.
+All 80 are in `benchmarks/torchvision_sweep.py`. Where a network takes other sizes, a small image keeps this short.
 """
 
 from __future__ import annotations
@@ -12,12 +11,15 @@ from deploykit.exporter import export
 
 SMALL = [(3, 96, 96)]
 FAMILIES = {
+    "alexnet": SMALL,
     "convnext_tiny": SMALL,
     "densenet121": SMALL,
     "efficientnet_b0": SMALL,
     "googlenet": SMALL,
+    "mnasnet0_5": SMALL,
     "mobilenet_v3_small": SMALL,
     "regnet_y_400mf": SMALL,
+    "resnet18": SMALL,
     "shufflenet_v2_x0_5": SMALL,
     "squeezenet1_1": SMALL,
     "swin_t": SMALL,

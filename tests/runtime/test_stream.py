@@ -228,14 +228,14 @@ def test_memory_stays_flat_over_20000_images(model: Predictor, folder: Path) -> 
 
 
 @pytest.mark.slow
-def test_memory_stays_flat_over_20000_predictions(model: Predictor) -> None:
+def test_memory_stays_flat_over_50000_predictions(model: Predictor) -> None:
     pictures = [picture(k) for k in range(10)]
     for k in range(2000):
         model.predict(pictures[k % 10])
     before = memory_mb()
-    for k in range(20_000):
+    for k in range(50_000):
         model.predict(pictures[k % 10])
-    assert memory_mb() - before < 8
+    assert memory_mb() - before < 20
 
 
 def test_memory_stays_flat_over_many_errors_and_loads(digits_file: Path) -> None:
