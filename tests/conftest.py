@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
 import shutil
@@ -40,8 +41,35 @@ LONGEST = (
 
 def pytest_collection_finish():
     """What is loaded by now stays to the end: the garbage collector need not walk through it again and again."""
+    if "torch" in sys.modules:
+        read_torchlib_once()
     gc.collect()
     gc.freeze()
+
+
+def read_torchlib_once():
+    """torch.onnx reads the source of each of its 500 operators anew for every export, a second each time; here, once per process.
+
+    Every export gets a table of its own, so that one which adds an operator adds it for itself. Where torch keeps the table elsewhere,
+    nothing is done, and the suite takes longer.
+    """
+    try:
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+        read = ONNXRegistry.from_torchlib
+    except (ImportError, AttributeError):
+        return
+    known = {}
+
+    def from_torchlib(cls, *args, **kwargs):
+        key = (args, tuple(kwargs.items()))
+        if key not in known:
+            known[key] = read(*args, **kwargs)
+        registry = copy.copy(known[key])
+        registry.functions = {target: list(ways) for target, ways in known[key].functions.items()}
+        return registry
+
+    ONNXRegistry.from_torchlib = classmethod(from_torchlib)
 
 
 def pytest_sessionfinish():

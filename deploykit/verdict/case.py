@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -115,7 +114,9 @@ class Case:
     ) -> OutputComparison:
         """Every output, compared on every comparable batch, or on `observations` alone."""
         deployed = deployed or self.deployed
-        session = deployed.session(level, device or self.device)
+        device = device or self.device
+        is_own = deployed is self.deployed and level == "all"
+        session = deployed.answering(device) if is_own else deployed.session(level, device)
         names, labels = [v.name for v in session.get_inputs()], [v.name for v in session.get_outputs()]
         found: list[tuple[str, Difference, Batch]] = []
         tolerances: dict[str, float] = {}
@@ -166,9 +167,9 @@ class Case:
             raise InputError(f"the network itself overflows on {batch.name}")
         return "" if compared.check.passed else compared.check.detail
 
-    @cached_property
+    @property
     def _session(self) -> onnxruntime.InferenceSession:
-        return self.deployed.session("all", self.device)
+        return self.deployed.answering(self.device)
 
     def witness(self, batch: Batch) -> dict[str, NDArray[Any]]:
         """The inputs of a batch by name, and what network and file answer to them, as far as they do."""

@@ -31,7 +31,7 @@ def decide(
     A flip is reported with its index and the network's margin between its two best.
     """
     split = split.take(MAX_SAMPLES)
-    session = deployed.session("all", device)
+    session = deployed.answering(device)
     size = deployed.fixed_batch or BATCH
     name = session.get_inputs()[0].name
     theirs, ours = [], []

@@ -32,6 +32,16 @@ class Deployed:
             data = onnx_file.to_bytes(self.model)
         return sessions.open_session(data, level, device, folder=self.folder)
 
+    def answering(self, device: str = sessions.CPU) -> onnxruntime.InferenceSession:
+        """The session on the graph as it is, fully optimized, which is opened once per device. Raises `ModelFileError`."""
+        if device not in self._opened:
+            self._opened[device] = self.session("all", device)
+        return self._opened[device]
+
+    @cached_property
+    def _opened(self) -> dict[str, onnxruntime.InferenceSession]:
+        return {}
+
     @property
     def inputs(self) -> list[onnx.ValueInfoProto]:
         """What it takes, without the weights that old files list among the inputs."""

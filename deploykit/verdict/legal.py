@@ -140,7 +140,7 @@ def _loads(deployed: Deployed) -> Check:
         if deployed.precision == "fp16":
             # onnxruntime 1.31 crashes on some float16 graphs on the CPU; a file from outside was tried when it was read.
             isolated(_loading(deployed), "the file", len(onnx_file.to_bytes(deployed.model)))
-        session = deployed.session()
+        session = deployed.answering()
     except (ModelFileError, ExportError) as error:
         return Check("loads", False, error.problem)
     return Check("loads", True, f"onnxruntime, {session.get_providers()[0]}")

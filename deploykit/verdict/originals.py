@@ -184,7 +184,7 @@ class OnnxOriginal:
         self.fixed_batch: int | None = fixed_batch(deployed.inputs, self.inputs)
         self.changed: set[str] = set()
         self.files: tuple[Deployed, ...] = (deployed,)
-        self._session = deployed.session()
+        self._session = deployed.answering()
 
     def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
         """The file without optimizations in place of float64, with all of them in place of float32."""
@@ -253,7 +253,7 @@ class OnnxOriginal:
         return sessions.run(self._session, {self._session.get_inputs()[0].name: inputs})[0]
 
     def _ask(self, level: sessions.Level, batches: Sequence[Batch], with_layers: Container[str]) -> list[Answers]:
-        plain = self.deployed.session(level)
+        plain = self.deployed.answering() if level == "all" else self.deployed.session(level)
         looking = self.deployed.session(level, also=self.comparable)
         names = [entry.name for entry in plain.get_inputs()]
         found = []

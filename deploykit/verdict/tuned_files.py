@@ -67,7 +67,7 @@ def _asked(expected: Answers, budget: Budget | None) -> str:
 
 def _answers(deployed: Deployed, original: Original, split: Split, has_classes: bool, device: str) -> tuple[Answers, Answers]:
     """Of the original and of the file, sample by sample; the last batch of a file that takes whole ones only is filled up."""
-    session = deployed.session("all", device)
+    session = deployed.answering(device)
     size, name = deployed.fixed_batch or BATCH, session.get_inputs()[0].name
     ours, theirs = [], []
     for begin in range(0, len(split), size):

@@ -41,6 +41,13 @@ def test_a_session_gives_inner_values_too_and_the_graph_stays_as_it_is():
     assert session.run(None, {"x": np.array([4, 1, 4], np.float32)})[1].tolist() == [1.0, 0.0, 1.0]
 
 
+def test_the_session_on_the_whole_graph_is_opened_once():
+    file = chain()
+    assert file.answering() is file.answering("cpu")
+    assert chain().answering() is not file.answering()
+    assert [entry.name for entry in file.answering().get_outputs()] == ["y"]
+
+
 @pytest.mark.parametrize(
     ("shapes", "fixed"),
     [

@@ -87,3 +87,23 @@ def test_tensors_without_numbers_of_their_own_are_nobodys_twin():
     assert twins.compare({"a": random.T.copy()}, {"b": random}) == (1, None)
     assert twins.compare({"a": random * 2}, {"b": random}) == (0, None)
     assert twins.compare({"a": random[0]}, {"b": random[0]}) == (0, None), "vectors say too little"
+
+
+def test_numbers_that_are_none_are_equal_to_nothing():
+    net = Net()
+    with torch.no_grad():
+        net.table.weight[3, 2] = torch.nan
+    assert checked(net, stored(net), trusted=True)[1] == "table"
+
+
+def test_equal_numbers_of_another_type_are_equal():
+    net = Net()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(parameter.half())
+    halves = {name: tensor.detach().numpy().astype(np.float16) for name, tensor in net.named_parameters()}
+    check, culprit = checked(net, stored(net, **halves), trusted=True)
+    assert culprit is None
+    assert check.passed
+    halves["conv.bias"][0] *= 2
+    assert checked(net, stored(net, **halves), trusted=True)[1] == "conv"
