@@ -24,7 +24,7 @@ LAYERS = (
     {"architectures", "datasets", "reports"},
     {"network", "onnx_file"},
     {"backends", "simplifier"},
-    {"training", "verdict", "serving"},
+    {"training", "verdict", "serving", "cluster"},
     {"exporter"},
     {"profiler"},
     {"tuner"},
@@ -171,7 +171,7 @@ def loaded_by(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
-HEAVY = {"torch", "torchvision", "onnx", "onnxscript", "onnxsim", "sklearn", "matplotlib", "scipy", "safetensors"}
+HEAVY = {"ray", "pyarrow", "torch", "torchvision", "onnx", "onnxscript", "onnxsim", "sklearn", "matplotlib", "scipy", "safetensors"}
 HELP = "import contextlib, io, deploykit.cli as c\nwith contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit): c.cli(['{}'])"
 
 
@@ -183,6 +183,7 @@ HELP = "import contextlib, io, deploykit.cli as c\nwith contextlib.redirect_stdo
         (HELP.format("--help"), HEAVY | {"onnxruntime", "numpy", "PIL", "rich"}),
         ("import deploykit.runtime", HEAVY | {"click", "rich"}),
         ("from deploykit import Predictor", HEAVY | {"click", "rich"}),
+        ("from deploykit.cluster import predict", HEAVY | {"click", "rich"}),
         ("import deploykit.errors, deploykit.files, deploykit.plugins", HEAVY | {"onnxruntime", "numpy", "PIL", "click"}),
     ],
 )

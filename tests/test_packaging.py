@@ -108,7 +108,7 @@ def test_every_package_that_is_imported_is_declared():
     """Also those that come along with another one today."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    parts = ("cpu", "gpu", "openvino", "nncf", "cli", "export", "serve", "grpc")
+    parts = ("cpu", "gpu", "openvino", "nncf", "cli", "export", "serve", "grpc", "ray")
     declared = {canonical(r) for r in (*project["dependencies"], *(r for part in parts for r in extras[part]))}
     of_module = metadata.packages_distributions()
     for path in (ROOT / "deploykit").rglob("*.py"):
@@ -127,7 +127,7 @@ def test_every_declared_package_has_a_version_that_ci_uses():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     pinned = {canonical(line) for line in (ROOT / "constraints.txt").read_text().splitlines()}
-    parts = ("cpu", "gpu", "cli", "export", "serve", "grpc", "dev")
+    parts = ("cpu", "gpu", "cli", "export", "serve", "grpc", "ray", "dev")
     declared = {canonical(r) for r in (*project["dependencies"], *(r for part in parts for r in extras[part]))}
     assert declared - pinned == {"deploykit", "setuptools"}
 

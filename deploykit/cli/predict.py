@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,7 +20,20 @@ from deploykit.cli._common import FILE, Common, common_options, complete_files, 
 )
 @threads_option
 @click.option(
-    "--out", type=FILE, help="Write the answers too: a .csv, .jsonl or .json file, or a folder for masks, boxes and arrays."
+    "--out", type=click.Path(), help="Write the answers too: a .csv, .jsonl or .json file, or a folder for masks, boxes and arrays."
+)
+@click.option(
+    "--ray",
+    metavar="local|auto|ray://HOST",
+    help="Answer on a Ray cluster, or all cores of this machine, into the folder or URI --out: Parquet with a row for each input.",
+)
+@click.option("--resume", is_flag=True, help="With --ray: go on where a run into the same folder was stopped.")
+@click.option("--column", metavar="NAME", help="With --ray: the column of .parquet files that has the images.")
+@click.option(
+    "--rows-as", type=click.Choice(["parquet", "jsonl"]), help="With --ray: how the rows are written.  [default: parquet]"
+)
+@click.option(
+    "--actors", type=click.IntRange(1), help="With --ray: how many work at a time.  [default: as many as there is room for]"
 )
 @common_options
 @click.pass_context
@@ -32,16 +46,29 @@ def command(
     batch_size: int,
     device: str,
     threads: int | None,
-    out: Path | None,
+    out: str | None,
+    ray: str | None,
     common: Common,
+    **on_ray: Any,
 ) -> None:
     """Ask the ONNX file FILE about images: files, folders and patterns such as 'digits/*.png', or - for standard input.
 
     Networks that take arrays are asked about .npy files, those of several inputs about .npz files with an array for each.
     With --out a folder gets masks with an overlay, boxes drawn and as COCO JSON, or arrays, by what the network is for.
 
+    With --ray (`pip install 'deploykit[ray]'`) also lists of paths in a .txt file, columns of images in .parquet files, and URIs
+    such as s3://bucket/folder; --threads are then those of each actor, one if they are not given.
+
     What cannot be read is listed with its error, the others still answer; the exit status is then 2.
     """
+    if ray is not None:
+        _predict_on_ray(
+            common, ray, file, paths, out, {"top": top, "batch_size": batch_size, "device": device, "threads": threads}, on_ray
+        )
+        return
+    for name, value in on_ray.items():
+        if value:
+            raise click.UsageError(f"--{name.replace('_', '-')} goes with --ray")
     import logging
 
     from deploykit.errors import InputError, counted
@@ -64,6 +91,31 @@ def command(
     failed = sum(not result.ok for result in results)
     if failed:
         raise InputError(f"{failed} of {counted(len(results), 'input')} got no answer", "their errors are listed")
+
+
+def _predict_on_ray(
+    common: Common, ray: str, file: Path, sources: tuple[str, ...], out: str | None, options: dict[str, Any], on_ray: dict[str, Any]
+) -> None:
+    """What `--ray` does. Ray itself prints on stdout when a machine is lost; that is shown with --debug only."""
+    import contextlib
+    import os
+    import sys
+
+    from deploykit.errors import InputError, counted
+
+    if out is None:
+        raise click.UsageError("--ray needs --out FOLDER")
+    from deploykit.cluster import predict
+    from deploykit.views.cluster import report
+
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(sys.stderr if common.debug else nowhere):  # noqa: PTH123
+        result = predict(
+            file, sources, out=out, ray=ray, progress=common.progress(), **options,
+            **{name: value for name, value in on_ray.items() if value},
+        )  # fmt: skip
+    common.emit(report(result))
+    if result.errors:
+        raise InputError(f"{result.errors:,} of {counted(result.rows, 'input')} got no answer", "their rows have an error")
 
 
 def _load_the_rest(form: str) -> None:

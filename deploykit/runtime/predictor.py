@@ -146,19 +146,19 @@ class Predictor:
         return found.at(_path_of(source))
 
     def predict_many(
-        self, sources: str | os.PathLike[str] | Iterable[Any], batch_size: int = 64, top: int = 1
+        self, sources: str | os.PathLike[str] | Iterable[Any], batch_size: int = 64, top: int = 1, *, workers: int | None = None
     ) -> Iterator[Prediction]:
         """Answers for any number of inputs, lazily and in order; threads decode ahead, memory stays bounded.
 
         `sources`: a list (or anything that can be iterated) of what `predict` takes, with one answer per entry; an array with a
         batch; or one path: a file, a folder (its images, subfolders too), a pattern such as "digits/*.png". Raises `InputError`
-        for a single image, which is not many.
+        for a single image, which is not many. `workers`: threads that decode, `None` for as many as there are cores.
 
         An input that cannot be read becomes a `Prediction` with `error` and spoils nothing else.
         """
         network = self._require_contract()
         top = read.whole(top, "top", 1)
-        batch_size = read.whole(batch_size, "batch_size", 1, MAX_BATCH)
+        batch_size, workers = read.whole(batch_size, "batch_size", 1, MAX_BATCH), read.whole(workers, "workers", 1, 1024)
         from deploykit.runtime.stream import stream
 
         several = each(sources, network.contract)
@@ -168,6 +168,7 @@ class Predictor:
             answer=lambda samples: answer_all(samples, network, top, batch_size),
             batch_size=batch_size,
             heavy=network.contract.preprocessing_in_graph,
+            workers=workers,
         )
 
     def answering(self, run: Run) -> RunWithContract | RunOfTask:

@@ -37,8 +37,11 @@ def stream(
     answer: Callable[[list[Any]], list[Prediction]],
     batch_size: int,
     heavy: bool,
+    workers: int | None = None,
 ) -> Iterator[Prediction]:
     """One `Prediction` per item, in order; an item that `prepare` refuses becomes its error and spoils nothing else.
+
+    `workers`: threads that prepare, `None` for as many as there are cores, up to 8.
 
     At most about two batches are prepared ahead; with `heavy` samples (of any size, such as whole photographs) only a few. A
     batch ends early at `MAX_BATCH_BYTES`.
@@ -51,7 +54,7 @@ def stream(
         except DeploykitError as error:
             return path, error
 
-    workers = min(cores().usable, MAX_WORKERS)
+    workers = min(cores().usable, MAX_WORKERS) if workers is None else workers
     chunk = 1 if heavy else max(1, batch_size // (4 * workers))
     together = Pace(chunk, 2 * workers if heavy else max(2 * workers, -(-2 * batch_size // chunk)))
     alone = Pace(PROBE if heavy else batch_size, 1)

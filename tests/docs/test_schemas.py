@@ -12,7 +12,11 @@ from deploykit import plugins
 
 jsonschema = pytest.importorskip("jsonschema")
 
-FILES = {"contract", "checkpoint"}  # what lies in files; the others are named after commands
+FILES = {
+    "contract",
+    "checkpoint",
+    "predict-on-ray",
+}  # what lies in files, or comes with an option; the others are named after commands
 
 
 def test_every_command_has_a_schema():
@@ -63,6 +67,17 @@ def test_train(trained, cli):
 def test_predict(exported, digit_files, cli, tmp_path):
     done = cli("predict", exported, digit_files[0][0], tmp_path / "none.png", "--format", "json")
     schemas.validate("predict", json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("resumed", [0, 300])
+def test_predict_on_ray(resumed):
+    from deploykit import reports
+    from deploykit.cluster.result import ClusterPrediction
+    from deploykit.views.cluster import report
+
+    found = report(ClusterPrediction("m.onnx", "out", 300, 1, 5, resumed, 2.5 if resumed == 0 else 0.0, 2, 1))
+    schemas.validate("predict-on-ray", json.loads(reports.render(found, "json")))
+    assert ("answered before" in reports.render(found, "table")) == bool(resumed)
 
 
 def test_simplify(exported, cli):

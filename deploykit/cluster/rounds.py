@@ -1,0 +1,81 @@
+"""What is missing in a folder is asked, and kept as it comes; where a worker is lost, what is missing then is asked again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from deploykit.cluster.folder import Folder, name_of
+from deploykit.cluster.pipeline import Done, Pool, answered, said_by
+from deploykit.cluster.worker import Asked
+from deploykit.errors import DeploykitError, Unavailable, counted
+from deploykit.progress import Progress
+
+WAVE = 16_384  # parts that are handed to Ray at a time, a hundred megabytes of paths
+PATIENCE = 3  # losses one after the other, without a part in between that was answered
+
+
+class Rounds:
+    """The parts of a run that are answered, by number, and what they counted: `rows`, `errors`; `resumed` rows were there before.
+
+    `seconds` of asking, by as many as `actors` at a time; `lost`: how often the rest was asked again.
+    """
+
+    def __init__(self, folder: Folder, kind: str, parts: int, rows: int, progress: Progress) -> None:
+        self._folder, self._kind, self._parts, self._progress = folder, kind, parts, progress
+        self._done = {number for number in folder.done() if number < parts}
+        counts = [folder.counts(number, kind) for number in sorted(self._done)]
+        self.rows, self.errors = sum(rows for rows, _ in counts), sum(errors for _, errors in counts)
+        self.resumed, self._all = self.rows, rows
+        self.seconds, self.actors, self.lost = 0.0, 0, 0
+
+    @property
+    def missing(self) -> int:
+        """How many parts are not answered."""
+        return self._parts - len(self._done)
+
+    def run(self, ray: Any, model: Any, asked: Asked, pool_now: Callable[[], Pool]) -> None:
+        """Until nothing is missing. Raises the `DeploykitError` that a worker met, `Unavailable` where workers are lost on and on.
+
+        `pool_now`: what the cluster has room for when it is called.
+        """
+        pool = pool_now()
+        self.actors = min(pool.size, self.missing)
+        self._progress.start(f"predicting on {counted(self.actors, 'actor')}", self._all)
+        self._progress.advance(self.rows)
+        began, losses = time.perf_counter(), 0
+        while self.missing:
+            before = self.missing
+            wave = [part.packed() for part in islice(self._folder.parts(self._parts, self._done), WAVE)]
+            try:
+                self._round(ray, wave, model, replace(asked, threads=pool.cpus, decoders=pool.cpus), pool, began)
+            except DeploykitError:
+                raise
+            except Exception as error:  # Ray's own have no base of their own, and Ray Data changes them
+                self.lost += 1
+                losses = 1 if self.missing < before else losses + 1
+                if losses >= PATIENCE or not ray.is_initialized():
+                    raise Unavailable(
+                        "late", f"workers are lost again and again, {counted(self.missing, 'part')} missing: {said_by(error)}",
+                        "what is answered stays: look at the cluster, then add --resume",
+                    ) from error  # fmt: skip
+                self._progress.say(f"a worker was lost ({said_by(error)}): what is missing is asked again")
+                pool = pool_now()
+        self.seconds = time.perf_counter() - began
+
+    def _round(self, ray: Any, wave: Sequence[bytes], model: Any, asked: Asked, pool: Pool, began: float) -> None:
+        for done in answered(ray, wave, model, asked, pool):
+            self._keep(done)
+            speed = (self.rows - self.resumed) / max(time.perf_counter() - began, 1e-9)
+            self._progress.advance(done.rows, f"{speed:,.0f} rows/s")
+
+    def _keep(self, done: Done) -> None:
+        if done.number in self._done:
+            return
+        if done.data is not None:
+            self._folder.write(name_of(done.number, self._kind), done.data)
+        self._done.add(done.number)
+        self.rows, self.errors = self.rows + done.rows, self.errors + done.errors
