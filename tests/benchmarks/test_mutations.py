@@ -184,3 +184,13 @@ def test_the_tests_of_a_line_come_fastest_first_and_within_their_time():
         assert list(found) == ["tests/runtime/a.py::near", "tests/a.py::fast"]
     assert list(_related_tests.related(by_line[5], known, {file: source}, 60.0, 5))[-1] == "tests/a.py::slow"
     assert list(_related_tests.related(by_line[5], known, {file: source}, 60.0, 1)) == ["tests/runtime/a.py::near"]
+
+
+def test_tests_that_read_the_source_count_for_what_is_imported_and_for_texts_that_are_exchanged():
+    source = "LIMIT = 3\n\n\ndef f(a, b):\n    raise InputError(a, b)\n"
+    file, reader = "deploykit/runtime/toy.py", "tests/test_messages.py::test_order"
+    known = _related_tests.Map({reader: 2.0, "tests/a.py::fast": 0.1}, {file: {5: {"tests/a.py::fast"}}})
+    for mutant in _mutants.draw({file: source}, 0):
+        swapped = mutant.change.kind == "arguments swapped"
+        found = list(_related_tests.related(mutant, known, {file: source}, 60.0, 5))
+        assert found == ([reader] if not mutant.change.late or swapped else []) + ["tests/a.py::fast"]

@@ -51,6 +51,8 @@ def test_splits_that_are_given_stay_and_bytes_are_images(tmp_path):
     [
         ({"a": X}, "has the arrays a, not x and y"),
         ({"x": X, "y": X[:5, 0]}, r"x of shape \(20, 3\) and y of shape \(5,\)"),
+        ({"x": np.float64(3), "y": X[:, 0]}, r"x of shape \(\) and y of shape \(20,\)"),
+        ({"x": X, "y": np.float64(3)}, r"x of shape \(20, 3\) and y of shape \(\)"),
         ({"x": X, "y": np.full(20, np.nan)}, "y in .* has NaN"),
         ({"x": X + np.inf, "y": X[:, 0]}, "x in .* has NaN"),
         ({"x": X, "y": np.zeros(20, int)}, "has one class"),
