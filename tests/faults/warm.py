@@ -76,12 +76,14 @@ class Warm:
 
 
 def _warm_up() -> None:
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     # scipy's OpenBLAS asks for memory for ever where there is none: it is loaded before memory is limited, and without threads.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    import scipy.special  # noqa: F401
-    import torch._dynamo
-    import torch.onnx  # noqa: F401
+    import sklearn.datasets  # noqa: F401
+    import torch
+    from conftest import read_torchlib_once
 
+    import deploykit.backends
     import deploykit.cli
     import deploykit.demonstration
     import deploykit.profiler
@@ -91,6 +93,9 @@ def _warm_up() -> None:
 
     for name in plugins.names("deploykit.cli"):
         plugins.load("deploykit.cli", name, "command")
+    read_torchlib_once()
+    torch.onnx.export(torch.nn.Linear(2, 2).eval(), (torch.zeros(1, 2),), dynamo=True, verbose=False)  # what that loads is much
+    torch.optim.Adam([torch.zeros(1)])
 
 
 def _start(job: dict[str, Any], place: str) -> int:

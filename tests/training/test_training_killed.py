@@ -21,7 +21,7 @@ KILLS = 20
 def start():
     """Start a run in a process of its own, forked from one that has imported all it needs: every kill lands in the run itself."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["deploykit.training", "deploykit.architectures.lenet5", "sklearn.datasets"])
+    context.set_forkserver_preload(["deploykit.training", "deploykit.architectures.lenet5", "sklearn.datasets", "torch._dynamo"])
 
     def run(folder):
         options = {"epochs": 8, "limit": 600, "device": "cpu", "out": folder, "resume": (folder / "resume.pt").exists()}
