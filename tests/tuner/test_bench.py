@@ -1,0 +1,243 @@
+"""The instruments of the search: what is asked of engines and the clock, which here are made up, and what is kept in the journal."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+
+from deploykit.backends import Engine, TensorSpec
+from deploykit.errors import InputError, OutputError
+from deploykit.progress import Silent
+from deploykit.tuner import bench as benches
+from deploykit.tuner import journal as journals
+from deploykit.tuner.bench import Bench, answers_of
+from deploykit.tuner.journal import Journal
+from deploykit.tuner.result import Candidate, Timing
+from deploykit.tuner.samples import Part, Parts
+from deploykit.verdict.same_decisions import Budget, Judged
+
+BASELINE = Candidate("base", "onnxruntime", "fp32", 2, 3)
+OTHER = Candidate("other", "openvino", "int8", 1, 2, "int8-0", {"level": "basic"})
+
+
+class Doubling(Engine):
+    """Gives its input twice, and as a whole number once; notes the sizes of its runs."""
+
+    def __init__(self, batch=None, wrong=None):
+        super().__init__([TensorSpec("x", (batch, 2), np.dtype(np.float32), "tensor(float)")], "cpu", 1, {})
+        self.sizes, self.wrong = [], wrong
+
+    def _run(self, arrays):
+        if self.wrong is not None:
+            raise self.wrong
+        self.sizes.append(len(arrays[0]))
+        return arrays[0] * 2, arrays[0][:, :1].astype(np.int64)
+
+    def _close(self):
+        self.closed = True
+
+
+class Heard(Silent):
+    """What was told."""
+
+    def __init__(self):
+        self.notes = []
+
+    def advance(self, steps=1, note=""):
+        self.notes.append((steps, note))
+
+
+def part(count, labels=False):
+    return Part({"x": np.arange(2 * count, dtype=np.float32).reshape(count, 2)}, np.zeros(count, np.int64) if labels else None)
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """(bench, the engines that were started as (name, file, device, threads, options))."""
+    started, engines = [], {}
+
+    def start(name, file, *, device, threads, options):
+        started.append((name, file.name, device, threads, dict(options)))
+        engine = engines.get(name, Doubling)()
+        started[-1] = (*started[-1], engine)
+        return engine
+
+    monkeypatch.setattr(benches.backends, "start", start)
+    parts = Parts(part(4), part(5), part(7), "made up")
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"12345")
+    journal = Journal(tmp_path / "work", {})
+    found = Bench(file, tmp_path / "work", parts, BASELINE, Budget(), journal, "cpu", Heard())
+    return SimpleNamespace(bench=found, started=started, engines=engines, parts=parts, journal=journal, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("count", "batch", "sizes"),
+    [(70, None, [32, 32, 6]), (32, None, [32]), (1, None, [1]), (7, 3, [3, 3, 3]), (6, 3, [3, 3]), (2, 5, [5])],
+)
+def test_answers_come_in_chunks_and_what_fills_up_a_batch_is_left_out(count, batch, sizes):
+    engine = Doubling(batch)
+    samples = part(count)
+    doubled, whole = answers_of(engine, samples)
+    assert engine.sizes == sizes
+    np.testing.assert_array_equal(doubled, samples.inputs["x"] * 2)
+    np.testing.assert_array_equal(whole, samples.inputs["x"][:, :1])
+    assert doubled.dtype == whole.dtype == np.float64
+
+
+def test_what_fills_up_a_batch_is_the_last_sample_again():
+    seen = []
+
+    class Watched(Doubling):
+        def _run(self, arrays):
+            seen.append(arrays[0][:, 0].tolist())
+            return super()._run(arrays)
+
+    answers_of(Watched(3), part(4))
+    assert seen == [[0, 2, 4], [6, 6, 6]]
+
+
+def test_the_time_goes_on_after_a_kill(tmp_path, monkeypatch):
+    monkeypatch.setattr(benches.time, "monotonic", lambda: 1000.0)
+    journal = Journal(tmp_path / "work", {})
+    journal.put(["x"], 1, 25.0)
+    found = Bench(tmp_path / "m", tmp_path / "work", None, BASELINE, Budget(), Journal(tmp_path / "work", {}), "cpu", Heard())
+    monkeypatch.setattr(benches.time, "monotonic", lambda: 1003.0)
+    assert found.now() == 28.0
+
+
+def test_a_file_is_made_once_and_the_given_one_never(made):
+    model = onnx.ModelProto(ir_version=9)
+    made.bench.make("fp32", pytest.fail)
+    assert made.bench.path("fp32") == made.folder / "model.onnx"
+    assert made.bench.size("fp32") == 5
+    made.bench.make("int8-0", lambda: model)
+    assert made.bench.path("int8-0") == made.folder / "work" / "int8-0.onnx"
+    assert onnx.load(made.bench.path("int8-0")).ir_version == 9
+    assert made.bench.size("int8-0") == len(model.SerializeToString())
+    made.bench.make("int8-0", pytest.fail)
+    assert made.bench._progress.notes == [(0, "making int8-0")]
+
+
+def clock(asked, **ratios):
+    """In place of `measure_latency`."""
+
+    def measure(subjects, arrays, **options):
+        asked.append((subjects, arrays, options))
+        found = [ratios[subject.label] for subject in subjects[1:]]
+        return SimpleNamespace(
+            latencies=[SimpleNamespace(median_ms=10.0), *(SimpleNamespace(median_ms=10 / ratio) for ratio in found)],
+            comparisons=[SimpleNamespace(ratio=ratio, low=ratio - 0.25, high=ratio + 0.5) for ratio in found],
+        )
+
+    return measure
+
+
+def test_all_are_timed_together_with_the_settings_of_each(made, monkeypatch):
+    asked = []
+    monkeypatch.setattr(benches, "measure_latency", clock(asked, other=2.0))
+    found = made.bench.time(BASELINE, [OTHER], 7.5)
+    assert found == [Timing(10.0, 1.0, 1.0, 1.0), Timing(5.0, 2.0, 1.75, 2.5)]
+    ((subjects, arrays, options),) = asked
+    assert [(s.target, s.backend, s.label, s.threads, dict(s.options)) for s in subjects] == [
+        (str(made.folder / "model.onnx"), "onnxruntime", "base", 2, {}),
+        (str(made.folder / "work" / "int8-0.onnx"), "openvino", "other", 1, {"level": "basic"}),
+    ]
+    assert [array.shape for array in arrays] == [(3, 2)], "the baseline's batch"
+    assert options == {"device": "cpu", "threads": 2, "seconds": 7.5, "progress": made.bench._progress}
+    assert [entry[:5] for entry in made.started] == [("openvino", "int8-0.onnx", "cpu", 1, {"level": "basic"})]
+    assert made.started[0][5].sizes == [2], "it was run once, on its own batch"
+    assert made.started[0][5].closed
+    assert made.bench.time(BASELINE, [OTHER], 7.5) == found
+    assert len(asked) == 1, "what was timed is in the journal"
+    made.bench.time(replace(BASELINE, name="base, once more"), [OTHER], 7.5)
+    assert len(asked) == 2
+    again = Journal(made.folder / "work", {})
+    assert again.get(["time", "base", "other"]) == [vars(timing) for timing in found]
+    assert again.seconds > 0
+
+
+def test_what_cannot_run_has_a_ratio_of_0_and_the_others_are_timed(made, monkeypatch):
+    asked = []
+    monkeypatch.setattr(benches, "measure_latency", clock(asked, good=1.5, best=3.0))
+    made.engines["openvino"] = lambda: Doubling(wrong=InputError("no", "not so"))
+    good, best = (Candidate(name, "onnxruntime", "int8", 1) for name in ("good", "best"))
+    found = made.bench.time(BASELINE, [good, OTHER, best], 1.0)
+    assert [(timing.median_ms, timing.ratio, timing.low, timing.high) for timing in found] == [
+        (10.0, 1.0, 1.0, 1.0), (10 / 1.5, 1.5, 1.25, 2.0), (0.0, 0.0, 0.0, 0.0), (10 / 3, 3.0, 2.75, 3.5),
+    ]  # fmt: skip
+    assert [subject.label for subject in asked[0][0]] == ["base", "good", "best"]
+    made.engines["openvino"] = lambda: Doubling(wrong=ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        made.bench.time(BASELINE, [OTHER], 1.0)
+
+
+def test_answers_are_compared_with_those_of_the_given_file(made, monkeypatch):
+    asked = []
+
+    def judge(expected, found, budget, planned):
+        asked.append((expected.samples, found.samples, budget, planned))
+        return Judged(found.samples, 0.5, 1.0, 0.75, True, "fine")
+
+    monkeypatch.setattr(benches, "judge", judge)
+    made.bench.make("int8-0", onnx.ModelProto)
+    assert made.bench.judge(OTHER, "selection") == Judged(5, 0.5, 1.0, 0.75, True, "fine")
+    assert [entry[0] for entry in made.started] == ["onnxruntime", "openvino"]
+    made.bench.judge(replace(OTHER, name="third"), "selection")
+    assert [entry[0] for entry in made.started] == ["onnxruntime", "openvino", "openvino"], "the given file is asked once"
+    made.bench.judge(OTHER, "proof")
+    assert asked == [(5, 5, Budget(), 7), (5, 5, Budget(), 7), (7, 7, Budget(), None)]
+    made.bench.judge(OTHER, "proof")
+    assert len(asked) == 3
+    assert [note for _, note in made.bench._progress.notes[1:]] == ["answers of other", "answers of third", "answers of other"]
+    assert {steps for steps, _ in made.bench._progress.notes} == {0}
+
+
+def test_a_journal_is_of_one_run(tmp_path):
+    folder = tmp_path / "work"
+    first = Journal(folder, {"seed": 0, "names": ("a",)})
+    assert (first.resumed, first.seconds, first.get(["time", "a"])) == (False, 0.0, None)
+    first.put(["time", "a"], [1.5], 2.5)
+    again = Journal(folder, {"seed": 0, "names": ("a",)})
+    assert (again.resumed, again.seconds, again.get(["time", "a"])) == (True, 2.5, [1.5])
+    again.put(["judge"], None, 3.5)
+    assert again.seconds == 3.5
+    (folder / "int8-0.onnx").write_bytes(b"")
+    other = Journal(folder, {"seed": 1, "names": ("a",)})
+    assert (other.resumed, other.seconds, other.get(["time", "a"])) == (False, 0.0, None)
+    assert list(folder.iterdir()) == [], "what was made for another run is gone"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"version": 2, "run": {}, "answers": {"[]": 1}}', '{"run": {}, "answers": {"[]": 1}}', "[" * 100_000]
+)
+def test_a_journal_that_is_none_is_begun_anew(tmp_path, text):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "journal.json").write_text(text)
+    found = Journal(tmp_path / "work", {})
+    assert (found.resumed, found.seconds) == (False, 0.0)
+    found.put(["x"], 1, 1.0)
+    kept = json.loads((tmp_path / "work" / "journal.json").read_text())
+    assert kept == {"version": 1, "run": {}, "seconds": 1.0, "answers": {'["x"]': 1}}
+
+
+def test_a_folder_that_holds_anything_else_is_not_removed(tmp_path):
+    for name in ("journal.json", "a.onnx", "a.data", "a.tmp"):
+        (tmp_path / "own").mkdir(exist_ok=True)
+        (tmp_path / "own" / name).write_text("")
+    journals.remove(tmp_path / "own")
+    assert not (tmp_path / "own").exists()
+    journals.remove(tmp_path / "own")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.onnx").write_text("")
+    (tmp_path / "mine" / "notes.txt").write_text("")
+    journals.remove(tmp_path / "mine")
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["a.onnx", "notes.txt"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"cannot make .*; choose another --out"):
+        Journal(tmp_path / "file" / "work", {})

@@ -1,0 +1,288 @@
+"""What each kind proposes, and what it makes of what it is told: times and decisions are made up, nothing is quantized."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from deploykit.errors import UnknownName
+from deploykit.tuner import candidates
+from deploykit.tuner.candidates import Task, bf16, fp16, fp32, int8, int8_nncf
+from deploykit.tuner.result import Candidate, Measured, Timing
+from deploykit.tuner.samples import Part, Parts
+
+BASELINE = Candidate("fp32 onnxruntime", "onnxruntime", "fp32", 4, 3)
+
+
+def network(batch="n", layers="abc"):
+    """Layers one after the other, with a Relu between each two."""
+    weights = [numpy_helper.from_array(np.ones((2, 2), np.float32), f"w{name}") for name in layers]
+    nodes, last = [], "x"
+    for name in layers:
+        end = "y" if name == layers[-1] else f"y{name}"
+        nodes.append(helper.make_node("MatMul", [last, f"w{name}"], [end], name=name))
+        if end != "y":
+            last = f"r{name}"
+            nodes.append(helper.make_node("Relu", [end], [last], name=last))
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(nodes, "g", [value("x", 1, [batch, 2])], [value("y", 1, [batch, 2])], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+
+
+def part(count):
+    return Part({"x": np.arange(2 * count, dtype=np.float32).reshape(count, 2)})
+
+
+FP32 = {"a": 4.0, "ra": 1.0, "b": 2.0, "c": 1.0}
+# What is saved: 3.25 by a, nothing by b (it loses 1), 0.5 by c. The conversion of the input is the first layer's.
+INT8 = {"a": 1.0, "ra": 0.25, "x_QuantizeLinear": 0.25, "ra_DequantizeLinear": 0.25, "b": 3.0, "c": 0.5}
+
+
+def task(**changes):
+    times = {"fp32": FP32, "int8-minmax-0": INT8}
+    made = Task(
+        Path("m.onnx"), network(), Parts(part(20), part(4), part(4), "made up"), BASELINE, ("onnxruntime", "openvino"), (4, 2, 1),
+        lambda build: times.get(build, {}), lambda _build: {"a": 0.1, "b": 0.3, "c": 0.2}, "cpu", ("avx_vnni",), False,
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def follow(kind, given, speeds=None, kept=()):
+    """The candidates that are proposed, step by step. `speeds`: ratio by name, else 0.9; `kept`: the names that may be chosen."""
+    steps, found = kind.propose(given), []
+    try:
+        proposals = next(steps)
+        while True:
+            found.append([proposal.candidate for proposal in proposals])
+            ratios = {proposal.candidate.name: (speeds or {}).get(proposal.candidate.name, 0.9) for proposal in proposals}
+            proposals = steps.send([
+                Measured(p.candidate, 1, Timing(1.0, r, 0.9 * r, 1.1 * r) if r else None, None, p.candidate.name in kept)
+                for p, r in zip(proposals, ratios.values(), strict=True)
+            ])  # fmt: skip
+    except StopIteration:
+        return found
+
+
+def names(steps):
+    return [[candidate.name for candidate in step] for step in steps]
+
+
+WHOLE = ["int8 onnxruntime", "int8 openvino"]
+WITHOUT_B = ["int8 without 1 slow layers onnxruntime", "int8 without 1 slow layers openvino"]
+ONLY_A = ["int8, 1 of 3 layers onnxruntime", "int8, 1 of 3 layers openvino"]
+
+
+def test_gains_are_of_the_layer_that_a_node_belongs_to():
+    assert int8.gains(network(), FP32, INT8) == {"a": 3.25, "b": -1.0, "c": 0.5}
+    assert int8.gains(network(), {}, {"ya_QuantizeLinear": 2.0, "y_DequantizeLinear": 3.0, "unknown": 5.0}) == {
+        "a": -7.0, "b": 0.0, "c": -3.0,
+    }  # fmt: skip
+    assert int8.gains(network(), FP32, {}) == {"a": 5.0, "b": 2.0, "c": 1.0}
+
+
+def test_int8_takes_back_what_loses_and_keeps_what_wins_most():
+    steps = follow(int8, task(), {"int8 onnxruntime": 1.5}, ["int8 onnxruntime"])
+    assert names(steps) == [WHOLE, WITHOUT_B, ONLY_A, ["int8 onnxruntime, 2 threads", "int8 onnxruntime, 1 thread"]]
+    assert [step[0].build for step in steps] == ["int8-minmax-0", "int8-minmax-1", "int8-minmax-2", "int8-minmax-0"]
+    for step in steps[:3]:
+        assert [(each.engine, each.precision, each.threads, each.batch, dict(each.options)) for each in step] == [
+            ("onnxruntime", "int8", 4, 3, {}),
+            ("openvino", "int8", 4, 3, {}),
+        ]
+    assert [each.threads for each in steps[-1]] == [2, 1]
+
+
+def test_which_layers_are_taken_back():
+    def plans(int8_times):
+        made = int8.Quantized(task(layer_times=lambda build: FP32 if build == "fp32" else int8_times))
+        return made, [(title, sorted(floats)) for title, floats in int8._without_losers(made.task, made)]
+
+    made, found = plans(INT8)
+    assert found == [("int8 without 1 slow layers", ["b"]), ("int8, 1 of 3 layers", ["b", "c"])]
+    assert made.plans == {"int8-minmax-0": ("minmax", frozenset())}, "the times are those of the file in which nothing is"
+    # a and b save 4 and 1: 0.8 of all is what a saves alone; c saves nothing, which is not enough.
+    assert plans({"a": 1.0, "b": 1.0, "c": 1.0})[1] == [("int8 without 1 slow layers", ["c"]), ("int8, 1 of 3 layers", ["b", "c"])]
+    assert plans({"a": 1.5, "b": 0.5, "c": 0.5})[1] == [("int8, 2 of 3 layers", ["c"])], "nothing loses"
+    assert plans({"a": 9.0, "b": 9.0, "c": 9.0})[1] == [], "nothing wins"
+    assert int8._without_losers(task(model=onnx.ModelProto()), int8.Quantized(task(model=onnx.ModelProto()))) == []
+
+
+def test_where_nothing_keeps_the_decisions_the_fastest_is_made_more_exact():
+    speeds = dict.fromkeys((*WHOLE, *WITHOUT_B), 1.2) | {"int8 openvino": 1.5}
+    more = [
+        "int8 openvino, percentile",
+        "int8 openvino, entropy",
+        "int8 openvino, 1 inexact in fp32",
+        "int8 openvino, 2 inexact in fp32",
+    ]
+    fast = speeds | dict.fromkeys(more, 1.3)
+    assert names(follow(int8, task(), fast))[3:] == [[name] for name in more], "and no fewer threads, as nothing may be chosen"
+    assert names(follow(int8, task(), fast, more[:1]))[3:] == [more[:1], [f"{more[0]}, 2 threads", f"{more[0]}, 1 thread"]]
+    assert names(follow(int8, task(), fast, more[1:2]))[3:5] == [more[:1], more[1:2]]
+    ended = names(follow(int8, task(), fast, more[2:3]))
+    assert ended[3:] == [more[:1], more[1:2], more[2:3], [f"{more[2]}, 2 threads", f"{more[2]}, 1 thread"]]
+    slow = names(follow(int8, task(), fast | {more[2]: 1.0}))
+    assert slow[3:] == [more[:1], more[1:2], more[2:3]], "what is not faster is not made slower"
+    steps = follow(int8, task(), fast)
+    assert [step[0].build for step in steps[3:]] == [
+        "int8-percentile-3", "int8-entropy-4", "int8-minmax-1", "int8-minmax-2",
+    ], "b is the least exact, then c: those files are there"  # fmt: skip
+    assert {step[0].engine for step in steps[3:]} == {"openvino"}
+
+
+def test_layers_are_taken_back_one_two_four_at_a_time_the_least_exact_first():
+    layers = "abcdefg"
+    exact = task(
+        model=network(layers=layers), engines=("onnxruntime",), layer_times=lambda build: dict.fromkeys(layers, 2.0 if build == "fp32" else 1.0),
+        layer_errors=lambda _build: {layer: 0.1 * place for place, layer in enumerate("cabd", 1)},
+    )  # fmt: skip
+    made = []
+    whole = int8.Quantized.plan
+
+    def plan(self, calibration, floats):
+        made.append((calibration, "".join(sorted(floats))))
+        return whole(self, calibration, floats)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(int8.Quantized, "plan", plan)
+        more = [f"int8 onnxruntime, {count} inexact in fp32" for count in (1, 2, 4)]
+        steps = names(follow(int8, exact, {"int8 onnxruntime": 2.0} | dict.fromkeys(more, 1.1)))
+    assert steps[-3:] == [[name] for name in more]
+    assert made[-5:] == [("percentile", ""), ("entropy", ""), ("minmax", "d"), ("minmax", "bd"), ("minmax", "abcd")]
+
+
+def test_what_is_slower_is_not_followed():
+    assert names(follow(int8, task(), {"int8 onnxruntime": 1.0}, WHOLE)) == [WHOLE, WITHOUT_B, ONLY_A]
+    assert names(follow(int8, task(), {"int8 onnxruntime": 0.0}, WHOLE)) == [WHOLE, WITHOUT_B, ONLY_A], "nor what cannot run"
+    assert follow(int8, task(device="cuda")) == []
+    assert follow(int8, task(model=onnx.ModelProto())) == []
+    alone = task(threads=(4,))
+    assert names(follow(int8, alone, {"int8 openvino": 1.5}, WHOLE)) == [WHOLE, WITHOUT_B, ONLY_A], "no other number of threads"
+
+
+def test_a_little_faster_is_faster():
+    found = names(follow(int8, task(), {"int8 openvino": 1.001}, WHOLE))
+    assert found[-1] == ["int8 openvino, 2 threads", "int8 openvino, 1 thread"]
+
+
+def test_where_int8_cannot_be_made_nothing_follows():
+    steps = int8.propose(task())
+    next(steps)
+    with pytest.raises(StopIteration):
+        steps.send([])
+
+
+def test_a_plan_has_one_file():
+    made = int8.Quantized(task())
+    first, second = made.plan("minmax", set()), made.plan("minmax", {"a"})
+    assert (first, second, made.plan("minmax", set()), made.plan("entropy", set())) == (
+        "int8-minmax-0", "int8-minmax-1", "int8-minmax-0", "int8-entropy-2",
+    )  # fmt: skip
+    assert made.plans["int8-minmax-1"] == ("minmax", frozenset({"a"}))
+
+
+@pytest.mark.parametrize(
+    ("samples", "batch", "rows"),
+    [
+        (20, "n", [[0, 7], [8, 15]]),
+        (16, "n", [[0, 7], [8, 15]]),
+        (8, "n", [[0, 7]]),
+        (3, "n", [[0, 1]]),
+        (7, 3, [[0, 2], [3, 5]]),
+        (2, 3, [[0, 0]]),
+    ],
+)
+def test_calibration_goes_by_whole_batches_and_is_done_once(monkeypatch, samples, batch, rows):
+    """What is left over is not calibrated with; too few are filled up from the beginning."""
+    asked = []
+    monkeypatch.setattr(int8.quantizing, "calibrate", lambda file, feeds, method: asked.append((file, feeds, method)) or "ranges")
+    monkeypatch.setattr(int8.quantizing, "quantized", lambda file, ranges, scheme: (file, ranges, scheme))
+    given = task(model=network(batch), parts=Parts(part(samples), part(4), part(4), ""))
+    made = int8.Quantized(given)
+    assert made.whole("minmax") == (Path("m.onnx"), "ranges", int8.Scheme())
+    assert made.whole("minmax") is made.whole("minmax")
+    ((file, feeds, method),) = asked
+    assert (file, method) == (Path("m.onnx"), "minmax")
+    assert [[int(feed["x"][0, 0]) // 2, int(feed["x"][-1, 0]) // 2] for feed in feeds] == rows
+    assert {len(feed["x"]) for feed in feeds} == {8 if batch == "n" else batch}
+
+
+@pytest.mark.parametrize(
+    ("arm", "instructions", "scheme"),
+    [
+        (False, ("avx2",), int8.Scheme(False, True)),
+        (False, ("avx2", "avx512_vnni"), int8.Scheme(False, False)),
+        (True, (), int8.Scheme(True, False)),
+        (True, ("asimddp",), int8.Scheme(True, False)),
+    ],
+)
+def test_whole_numbers_by_the_machine(arm, instructions, scheme):
+    assert int8.scheme_of(task(arm=arm, instructions=instructions)) == scheme
+    assert int8.Scheme() == int8.Scheme(signed=False, reduced=False, per_channel=True)
+
+
+@pytest.mark.parametrize(("batch", "fixed"), [("n", None), (4, 4), (1, 1)])
+def test_the_batch_that_a_file_takes_alone(batch, fixed):
+    assert int8.fixed_batch(network(batch)) == fixed
+    assert int8.fixed_batch(onnx.ModelProto()) is None
+
+
+def test_fp32_tries_engines_and_levels_and_then_fewer_threads_of_the_best():
+    first = ["fp32 openvino", "fp32 onnxruntime, level extended", "fp32 onnxruntime, level basic"]
+    steps = follow(fp32, task(), {first[0]: 1.5, first[2]: 1.2}, first)
+    assert names(steps) == [first, ["fp32 openvino, 2 threads", "fp32 openvino, 1 thread"]]
+    assert [(each.engine, dict(each.options), each.threads) for each in steps[0]] == [
+        ("openvino", {}, 4), ("onnxruntime", {"level": "extended"}, 4), ("onnxruntime", {"level": "basic"}, 4),
+    ]  # fmt: skip
+    assert [(each.engine, each.threads) for each in steps[1]] == [("openvino", 2), ("openvino", 1)]
+    own = ["fp32 onnxruntime, 2 threads", "fp32 onnxruntime, 1 thread"]
+    assert names(follow(fp32, task(), {first[0]: 1.1}, first))[1] == own, "its interval holds 1"
+    assert names(follow(fp32, task(), {first[0]: 1.5, first[2]: 1.2}, first[2:]))[1][0] == f"{first[2]}, 2 threads", (
+        "the other is not kept"
+    )
+    assert names(follow(fp32, task(), {first[0]: 1.5}))[1] == own
+    assert names(follow(fp32, task(), dict.fromkeys(first, 0.0), first))[1] == own
+    assert names(follow(fp32, task(engines=("onnxruntime",), threads=(4,)))) == [first[1:], []]
+    elsewhere = replace(BASELINE, engine="openvino")
+    assert names(follow(fp32, task(baseline=elsewhere)))[0] == ["fp32 onnxruntime"], "levels are onnxruntime's"
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "found"),
+    [
+        (bf16, {"instructions": ("avx512_bf16",)}, [("bf16 openvino", "openvino", "bf16", "fp32", {"precision": "bf16"})]),
+        (bf16, {"instructions": ("bf16",)}, [("bf16 openvino", "openvino", "bf16", "fp32", {"precision": "bf16"})]),
+        (bf16, {"instructions": ("avx_vnni",)}, []),
+        (bf16, {"instructions": ("bf16",), "engines": ("onnxruntime",)}, []),
+        (bf16, {"instructions": ("bf16",), "device": "cuda"}, []),
+        (fp16, {"device": "cuda"}, [("fp16 onnxruntime", "onnxruntime", "fp16", "fp16", {})]),
+        (fp16, {"instructions": ("fphp",)}, [("fp16 openvino", "openvino", "fp16", "fp32", {"precision": "f16"})]),
+        (fp16, {"instructions": ("fphp",), "engines": ("onnxruntime",)}, []),
+        (fp16, {}, []),
+        (int8_nncf, {"nncf": True}, [("int8 nncf openvino", "openvino", "int8", "int8-nncf", {})]),
+        (int8_nncf, {"nncf": True, "model": network(1)}, [("int8 nncf openvino", "openvino", "int8", "int8-nncf", {})]),
+        (int8_nncf, {"nncf": True, "model": network(2)}, []),
+        (int8_nncf, {"nncf": True, "device": "cuda"}, []),
+        (int8_nncf, {"nncf": True, "engines": ("onnxruntime",)}, []),
+        (int8_nncf, {"nncf": False}, []),
+    ],
+)  # fmt: skip
+def test_kinds_of_one_candidate(monkeypatch, kind, changes, found):
+    there = changes.get("nncf")
+    monkeypatch.setattr(int8_nncf, "find_spec", lambda name: object() if name == "nncf" and there else None)
+    steps = follow(kind, task(**{name: value for name, value in changes.items() if name != "nncf"}))
+    told = [(each.name, each.engine, each.precision, each.build, dict(each.options)) for step in steps for each in step]
+    assert told == found
+    assert all((each.threads, each.batch) == (4, 3) for step in steps for each in step)
+
+
+def test_the_kinds_and_what_precisions_they_have():
+    assert candidates.names() == ("fp32", "bf16", "fp16", "int8", "int8-nncf")
+    assert candidates.precisions() == ("fp32", "bf16", "fp16", "int8")
+    with pytest.raises(UnknownName, match="unknown kind of candidate 'int4'"):
+        candidates.load("int4")
