@@ -74,8 +74,9 @@ def train(
 
     `limit`: at most so many training samples. `patience`: stop after so many epochs without a better validation metric. `init`:
     weights to start from (a head for another number of classes starts fresh). `resume`: go on where an interrupted run into the
-    same folder stopped. Without it, what an earlier run left in `out` is kept: it moves to ``previous-1`` (or the next number) in
-    there when the first epoch of this run is done.
+    same folder stopped; where `torchrun` starts its processes again because one was lost, that happens by itself. Without it, what
+    an earlier run left in `out` is kept: it moves to ``previous-1`` (or the next number) in there when the first epoch of this run
+    is done.
 
     Raises `UnknownName`, `InputError`, `DatasetError`, `CheckpointError` before anything is written, `OutputError` for a
     folder that cannot be written, `TrainingDiverged` when the loss or a metric is no longer finite, `DeviceUnavailable`.
@@ -118,6 +119,9 @@ def train(
         return state.finished
     processes = processes_for(device, precision, recipe)
     with together(processes), Deterministic():
+        if not resume:
+            state = State.of_launch(plan, network, processes)
+        processes.require_same(state.epoch, folder)
         return _run(plan, network.to(processes.device), state, processes, told)
 
 

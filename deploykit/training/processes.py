@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +21,8 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from deploykit.architectures import Recipe
-from deploykit.errors import DeviceUnavailable, InputError
+from deploykit.errors import DeviceUnavailable, InputError, Unavailable, counted, first_line
+from deploykit.training.launch import meeting_place
 
 EVALUATION_BATCH = 256
 NEW_MEMORY: Any = torch.utils.deterministic  # its one setting is made by a trick that type checkers cannot see
@@ -78,6 +81,22 @@ class Processes:
         distributed.all_reduce(summed)
         return summed.tolist()
 
+    def most(self, number: int) -> int:
+        """The largest of the processes' numbers."""
+        if self.world_size == 1:
+            return number
+        largest = torch.tensor(number, dtype=torch.int64, device=self.device)
+        distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+        return int(largest)
+
+    def require_same(self, epoch: int, folder: Path) -> None:
+        """Raise `InputError` unless all processes found the same state of the run, in epochs that are done."""
+        if self.most(epoch) != -self.most(-epoch):
+            raise InputError(
+                f"process {self.rank} finds {counted(epoch, 'epoch')} in {folder}, others another number",
+                "choose an --out that all machines share",
+            )
+
     def wait(self) -> None:
         """Go on when every process has come here."""
         if self.world_size > 1:
@@ -130,18 +149,38 @@ def together(processes: Processes) -> Iterator[None]:
     """Connect the processes, and part at the end, unless they were connected already.
 
     After an exception they stay connected: parting waits for the others, who may be waiting for this one, until torchrun sees
-    it end and stops them.
+    it end and stops them. Raises `Unavailable` where another process is lost.
     """
     if processes.world_size == 1 or distributed.is_initialized():
         yield
         return
+    try:
+        _connect(processes)
+        yield
+        distributed.destroy_process_group()
+    except RuntimeError as error:
+        if isinstance(error, distributed.DistError) or "gloo" in str(error).lower():
+            raise Unavailable(
+                "stopping", f"process {processes.rank} lost another one of the {processes.world_size}: {_reason(error)}",
+                "torchrun --max-restarts starts them again by itself, else add --resume",
+            ) from error  # fmt: skip
+        raise
+
+
+def _reason(error: RuntimeError) -> str:
+    """What gloo or NCCL says, without the lines of their sources."""
+    return re.sub(r"\[/[^\]]*\] ?", "", first_line(error, 300)).split(". ")[0]
+
+
+def _connect(processes: Processes) -> None:
+    rank, count = processes.rank, processes.world_size
+    store = meeting_place(rank, count)
+    where = {} if store is None else {"store": store, "rank": rank, "world_size": count}
     if processes.device.type == "cuda":
         torch.cuda.set_device(processes.device)
-        distributed.init_process_group("nccl", device_id=processes.device)
+        distributed.init_process_group("nccl", device_id=processes.device, **where)
     else:
-        distributed.init_process_group("gloo")
-    yield
-    distributed.destroy_process_group()
+        distributed.init_process_group("gloo", **where)
 
 
 class Interruptible:

@@ -15,8 +15,10 @@ from deploykit import files
 from deploykit.errors import InputError
 from deploykit.network import checkpoint
 from deploykit.training import earlier, record
+from deploykit.training.launch import UNNAMED, launch, restarts
 from deploykit.training.optimization import Optimization
 from deploykit.training.plan import Plan, checkpoint_of
+from deploykit.training.processes import Processes
 from deploykit.training.result import TrainingResult
 from deploykit.training.tasks import HIGHER_IS_BETTER
 
@@ -74,6 +76,20 @@ class State:
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} is damaged ({type(error).__name__})", "train without --resume") from error
 
+    @classmethod
+    def of_launch(cls, plan: Plan, network: nn.Module, processes: Processes) -> State:
+        """The state that this very launch of `torchrun` left before it started its processes again, or a new one.
+
+        Raises `CheckpointError` for a damaged file.
+        """
+        path = plan.folder / cls.FILE
+        name, again = launch(), processes.most(restarts()) > 0
+        if name is None or (name == UNNAMED and not again) or not path.is_file():
+            return cls()
+        kept = checkpoint.read_resume(path).get("state")
+        ours = isinstance(kept, dict) and kept.get("launch") == name and kept.get("fingerprint") == plan.fingerprint()
+        return cls.load(plan, network) if ours else cls()
+
     def restore(self, network: nn.Module, optimization: Optimization) -> None:
         """Put the weights back, and what the optimization remembers. The network lies on its device already."""
         if self.tensors:
@@ -119,7 +135,7 @@ class State:
             kept = checkpoint_of(plan, network, metrics)
             checkpoint.save_checkpoint(kept, plan.folder / checkpoint.NAME)
         names = ("epoch", "seconds", "history", "best_epoch", "best_value", "stale", "previous")
-        state = {**{n: getattr(self, n) for n in names}, "fingerprint": plan.fingerprint()}
+        state = {**{n: getattr(self, n) for n in names}, "fingerprint": plan.fingerprint(), "launch": launch()}
         tensors = {"network": network.state_dict(), "best": self.best, **optimization.state_dict()}
         with files.replacing(plan.folder / self.FILE) as temporary:
             torch.save({"state": state, "tensors": tensors}, temporary)

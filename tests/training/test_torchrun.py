@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
+from deploykit.errors import InputError
 from deploykit.exporter import export
 from deploykit.network.checkpoint import load_checkpoint
 from deploykit.training import train
+from deploykit.training.processes import Processes
 
 pytestmark = pytest.mark.slow
 
@@ -91,3 +96,73 @@ def test_a_process_that_dies_ends_the_run_and_leaves_a_resumable_state(tmp_path)
     resumed = torchrun("train", "lenet5", "--epochs", "6", "--resume", "--format", "json", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads(resumed.stdout)["epochs"] == 6
+
+
+AGENT = """
+import os, pathlib, signal, sys
+import deploykit.training.loop as loop
+
+train_epoch, epochs = loop._train_epoch, []
+
+def dying(*given):
+    epochs.append(0)
+    once = pathlib.Path("killed")
+    if os.environ["RANK"] == "1" and len(epochs) == 3 and not once.exists():
+        once.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return train_epoch(*given)
+
+loop._train_epoch = dying
+with open(f"epochs-{os.environ['RANK']}", "a") as log:
+    try:
+        from deploykit.cli import main
+        main()
+    finally:
+        log.write(f"{len(epochs)}\\n")
+"""
+
+
+def test_two_agents_go_on_by_themselves_when_a_rank_is_killed(tmp_path):
+    """`torchrun --nnodes=2`, each agent as on a machine of its own; the weights are those of a run that nothing disturbed."""
+    options = ("train", "lenet5", "--epochs", "5", "--limit", "300", "--device", "cpu", "--quiet", "--format", "json")
+    done = torchrun(*options, "--out", tmp_path / "whole", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+    (tmp_path / "agent.py").write_text(AGENT)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    meeting = (
+        "--nnodes=2",
+        "--nproc-per-node=1",
+        "--max-restarts=3",
+        "--rdzv-backend=c10d",
+        "--rdzv-id=two",
+        f"--rdzv-endpoint={endpoint}",
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", *meeting, "agent.py", *options, "--out", "cut"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    agents = [subprocess.Popen(command, cwd=tmp_path, env=env, **pipes) for _ in range(2)]
+    try:
+        said = [agent.communicate(timeout=300) for agent in agents]
+    finally:
+        for agent in agents:
+            agent.kill()
+    assert [agent.returncode for agent in agents] == [0, 0], said
+    assert (tmp_path / "killed").exists()
+    documents = [json.loads(out) for out, _ in said if out.strip()]
+    assert [document["epochs"] for document in documents] == [5], "one document, of the process that speaks"
+    assert "3" in (tmp_path / "epochs-1").read_text().split(), "epochs 1 and 2 were not learned again"
+    whole, cut = (load_checkpoint(tmp_path / folder / "model.safetensors") for folder in ("whole", "cut"))
+    assert all(torch.equal(tensor, cut.tensors[name]) for name, tensor in whole.tensors.items())
+
+
+def test_processes_that_find_another_state_each_are_one_line(monkeypatch):
+    """As on machines that do not share the folder of the run."""
+    monkeypatch.setattr(Processes, "most", lambda self, number: max(number, 0))  # the others have found nothing
+    Processes(torch.device("cpu"), world_size=2).require_same(0, Path("out"))
+    with pytest.raises(
+        InputError, match="process 1 finds 3 epochs in out, others another number; choose an --out that all machines share"
+    ):
+        Processes(torch.device("cpu"), rank=1, world_size=2).require_same(3, Path("out"))
