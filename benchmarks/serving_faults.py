@@ -24,6 +24,10 @@ from pathlib import Path
 import numpy as np
 from serving_process import Load, Server
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "serving"))
+
+from damage import mutated
+
 SHIPPED = Path(__file__).parents[1] / "trained" / "lenet5" / "model.onnx"
 PATH = "/v2/models/lenet5/infer"
 LITTLE = {"signals": 3, "reloads": 10, "bodies": 1000, "shapes": 2000, "kills": 2}
@@ -147,23 +151,6 @@ def shapes(times: int) -> tuple[bool, str]:
     return set(statuses) == {
         200
     } and grown < GROWTH, f"{times} requests of 1 to 32 rows: {dict(statuses)}, memory {grown / 1e6:+.1f} MB after the first fifth"
-
-
-def mutated(random_: random.Random, body: bytes) -> bytes:
-    """The body with a few bytes exchanged, dropped, doubled or put in."""
-    data = bytearray(body)
-    for _ in range(random_.randint(1, 6)):
-        at = random_.randrange(len(data) + 1)
-        kind = random_.randrange(4)
-        if kind == 0 and at < len(data):
-            data[at] = random_.randrange(256)
-        elif kind == 1:
-            del data[at : at + random_.randint(1, 9)]
-        elif kind == 2:
-            data[at:at] = random_.choice([b"[", b"{", b'"', b"-", b"0", b"e999", b"null", b"\xff", b"\\", b"9" * 40])
-        else:
-            data[at:at] = data[at : at + random_.randint(1, 30)]
-    return bytes(data)
 
 
 def image() -> bytes:

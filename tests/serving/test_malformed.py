@@ -10,6 +10,7 @@ import zlib
 import numpy as np
 import pytest
 from asking import binary, infer
+from damage import mutated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -233,25 +234,8 @@ def test_brackets_in_texts_do_not_count():
         documents.parse(json.dumps({"a": [[[]]]}).encode().replace(b"[[[]]]", b"[" * 100 + b"]" * 100))
 
 
-def mutated(random_, body):
-    """The body with a few bytes exchanged, dropped, doubled or put in."""
-    data = bytearray(body)
-    for _ in range(random_.randint(1, 6)):
-        at = random_.randrange(len(data) + 1)
-        kind = random_.randrange(4)
-        if kind == 0 and at < len(data):
-            data[at] = random_.randrange(256)
-        elif kind == 1:
-            del data[at : at + random_.randint(1, 9)]
-        elif kind == 2:
-            data[at:at] = random_.choice([b"[", b"{", b'"', b"-", b"0", b"e999", b"null", b"\xff", b"\\", b"9" * 40])
-        else:
-            data[at:at] = data[at : at + random_.randint(1, 30)]
-    return bytes(data)
-
-
 def test_fuzzed_bodies_never_fail_the_server(client, service):
-    """Some are still requests; the others are refused with a status of the caller's. More of them: benchmarks/serving_fuzz.py."""
+    """Some are still requests; the others are refused with a status of the caller's. More of them: benchmarks/serving_faults.py."""
     random_ = random.Random(18)
     seeds = [
         (json.dumps(one()).encode(), {}),
