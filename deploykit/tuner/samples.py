@@ -190,10 +190,10 @@ def _require_fit(model: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]], sou
 
 def _in_three(part: Part, source: str, seed: int) -> Parts:
     """Shuffled and divided; equal samples all go to one part. Raises `InputError` for too few."""
-    distinct = list(dict.fromkeys(_keys(part)))
+    keys = _keys(part)
+    distinct = list(dict.fromkeys(keys))
     if len(distinct) < LEAST:
         raise InputError(f"{source} has {len(distinct)} different samples, too few for three parts", f"give at least {LEAST}")
-    keys = np.asarray(_keys(part))
     order = np.random.default_rng(seed).permutation(len(distinct))
     ends = np.cumsum([int(share * len(distinct)) for share in SHARES])
     room = max(1, sum(array.nbytes for array in part.inputs.values()) // len(part))
