@@ -34,7 +34,7 @@ patch = _exit
 disable_warnings = no-data-collected,module-not-imported,module-not-measured,already-imported,couldnt-parse,trace-changed
 """
 # These read the package's text, and so notice lines that they do not run: of classes, and texts that are exchanged.
-READERS = ("tests/test_dataclasses.py", "tests/test_messages.py")
+READERS = ("tests/test_dataclasses.py", "tests/test_errors.py", "tests/test_messages.py")
 NEAR = 5.0  # a test in the folder that mirrors the module's counts as so many times faster: it is likelier to notice
 
 

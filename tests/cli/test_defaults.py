@@ -86,6 +86,30 @@ def test_a_default_is_shown_by_the_help(command):
             assert option.show_default, name
 
 
+STANDS_FOR = {
+    "--arg": "KEY=VALUE", "--input-dtype": "TYPE", "--module": "FILE.py", "--inputs": "FILE.npz", "--against": "TARGET", "--scale": "N",
+    "--resize": "N", "--labels": "FILE_OR_LIST", "--units": "UNIT,UNIT", "--boxes": "NAME", "--scores": "NAME", "--classes": "NAME",
+    "--background": "N", "--plot": "FILE.png", "--witness": "FILE.npz", "--engines": "A,B", "--precisions": "A,B", "--backends": "A,B",
+    "--max-drop": "POINTS", "--dynamic": "AXES", "--input-names": "NAME,NAME", "--meaning": "NAME=TEXT", "--storage-uri": "URI",
+    "--data": ("NAME_OR_DIR", "NAME_OR_DIR_OR_NPZ"), "--device": ("auto|cpu|cuda", "cpu|cuda|auto"), "--image": ("SIDE|HxW",),
+}  # fmt: skip
+OTHERWISE = {("--device", "train"), ("--image", "export"), ("--image", "validate")}  # these choose, or have a type of their own
+
+
+def test_what_stands_for_a_value_says_what_it_is():
+    """Options of one name say the same in every command, but for those that take more than others do."""
+    told = {}
+    for command in OPTIONS:
+        for name, option in options_of(command).items():
+            told.setdefault(name, []).append((command, option.metavar))
+    for name, words in STANDS_FOR.items():
+        expected = {words} if isinstance(words, str) else set(words)
+        found = {metavar for command, metavar in told[name] if (name, command) not in OTHERWISE}
+        assert found == expected, name
+    assert dict(told["--data"])["tune"] == "NAME_OR_DIR_OR_NPZ"
+    assert options_of("export")["--nms"].metavar == "IOU"
+
+
 def test_the_learning_rate_is_above_0_and_lists_are_lists():
     assert options_of("train")["--lr"].type.min_open
     several = {(command, name) for command in OPTIONS for name, option in options_of(command).items() if option.multiple}

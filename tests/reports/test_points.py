@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from deploykit import reports
-from deploykit.reports import Point, Points, Report
+from deploykit.reports import Point, Points, Report, _picture, _style
 
 CHART = Points(
     "time & accuracy", "time", "drop",
@@ -39,3 +43,32 @@ def test_a_picture_is_drawn(tmp_path):
     pytest.importorskip("matplotlib")
     reports.draw(Report("t", {}, charts=[CHART]), tmp_path / "points.png")
     assert (tmp_path / "points.png").stat().st_size > 5000
+
+
+def test_labels_stand_beside_their_points_on_the_side_that_has_room(monkeypatch):
+    pytest.importorskip("matplotlib")
+    from matplotlib.text import Annotation
+
+    figures = []
+    monkeypatch.setattr(_style, "save", lambda figure, *_: figures.append(figure))
+    monkeypatch.setattr(_picture.files, "replacing", lambda path: contextlib.nullcontext(path))
+    _picture.draw(Report("t", {}, charts=[CHART]), Path("points.png"))
+    (axes,) = figures[0].axes
+    labels = {each.get_text(): each for each in axes.texts if isinstance(each, Annotation)}
+    told = {name: (each.xy, each.xyann, each.get_ha(), each.anncoords) for name, each in labels.items()}
+    assert told == {
+        "<base>": ((1.0, 0.0), (-6, 5), "right", "offset points"),
+        "fast": ((0.5, 0.01), (6, 5), "left", "offset points"),
+        "bad": ((0.7, 0.02), (6, 5), "left", "offset points"),
+    }
+    (left, right, bottom, top) = CHART.shown()
+    assert (*axes.get_xlim(), *axes.get_ylim()) == pytest.approx((left, right, bottom, top))
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("time", "drop")
+    line = axes.lines[0]
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([0.5, 1.0], [0.01, 0.0]), "the front"
+    assert [(c.lines[0].get_markersize(), c.lines[0].get_color()) for c in axes.containers] == [
+        (6, _style.COLOURS[0]), (9, _style.COLOURS[1]), (6, _style.COLOURS[0]),
+    ]  # fmt: skip
+    (sideways, upwards) = (bars.get_segments()[0] for bars in axes.containers[1].lines[2])
+    assert sideways.tolist() == pytest.approx(np.array([[0.45, 0.01], [0.55, 0.01]]))
+    assert upwards.tolist() == pytest.approx(np.array([[0.5, 0.0], [0.5, 0.02]]))

@@ -105,3 +105,18 @@ def test_a_session_tells_its_axes():
         name, shape = "x", ["n", 3, -1, None, 0]
 
     assert open_axes.of_session([Node()]) == {"x": ("n", 3, None, None, 0)}
+
+
+@pytest.mark.parametrize(
+    ("contract", "expected"),
+    [
+        (None, {}),
+        (IMAGES, {"x": (None, 3, 20, 30)}),
+        (Contract(ImageInput(3, 20, 30), Output(), preprocessing_in_graph=True), {"x": (None, 20, 30, 3)}),
+        (Contract(ArrayInput((7, None)), Output()), {"x": (None, 7, None)}),
+    ],
+)
+def test_what_a_contract_says_of_the_sizes(contract, expected):
+    """An image is read with its channels last where the graph prepares it."""
+    assert open_axes.contract_sizes({"x": (None, None, None, None)}, contract) == expected
+    assert open_axes.contract_sizes({}, contract) == {}

@@ -1,0 +1,339 @@
+"""The rules of serving that need no server: bodies, refusals, tokens, tensors, what Triton and KServe are told."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+
+import numpy as np
+import pytest
+from serving_files import doubling
+
+from deploykit.errors import DeploykitError, InputError, Unavailable
+from deploykit.runtime.session import TensorSpec
+from deploykit.serving import bodies, documents, images, inference, kserve, tensors, triton
+from deploykit.serving.bodies import Body, Budget, Limits, deflated, inflated
+from deploykit.serving.gate import Tokens
+from deploykit.serving.inference import Signature, Wanted
+from deploykit.serving.refusals import CODES, RETRY_AFTER, Refusal, refusal_of
+from deploykit.serving.repository import find
+from deploykit.serving.tensors import TYPES, tensor_of
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "reason"),
+    [
+        (400, "INVALID_ARGUMENT", "invalid"), (401, "UNAUTHENTICATED", "unauthorized"), (403, "PERMISSION_DENIED", "invalid"),
+        (404, "NOT_FOUND", "not_found"), (405, "UNIMPLEMENTED", "invalid"), (408, "DEADLINE_EXCEEDED", "invalid"),
+        (413, "RESOURCE_EXHAUSTED", "too_large"), (415, "INVALID_ARGUMENT", "invalid"), (499, "CANCELLED", "invalid"),
+        (500, "INTERNAL", "invalid"), (501, "UNIMPLEMENTED", "invalid"), (503, "UNAVAILABLE", "unavailable"),
+    ],
+)  # fmt: skip
+def test_statuses_and_their_words(status, code, reason):
+    assert CODES[status] == code
+    assert len(CODES) == 12
+    refusal = Refusal(status, "text")
+    assert (refusal.status, refusal.text, refusal.reason, str(refusal)) == (status, "text", reason, "text")
+    assert Refusal(status, "text", "own").reason == "own"
+
+
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        (Refusal(499, "gone", "cancelled"), (499, "gone", "cancelled")),
+        (Unavailable("full", "too many wait"), (503, "too many wait; try again later", "full")),
+        (MemoryError(), (500, "there is not enough memory for this request", "memory")),
+        (InputError("std::bad_alloc"), (500, "there is not enough memory for this request", "memory")),
+        (RuntimeError("Failed to allocate memory"), (500, "there is not enough memory for this request", "memory")),
+        (InputError("wrong", "mend it"), (400, "wrong; mend it", "invalid")),
+        (DeploykitError("wrong"), (400, "wrong", "invalid")),
+        (ValueError("secret"), (500, "internal error (ValueError)", "internal")),
+    ],
+)
+def test_what_went_wrong_as_a_refusal(error, found):
+    refusal = refusal_of(error)
+    assert (refusal.status, refusal.text, refusal.reason) == found
+    assert RETRY_AFTER == 1
+
+
+def test_bytes_are_counted_until_they_are_released():
+    budget = Budget(Limits(body=10, held=15))
+    with Body(budget) as first:
+        first.grow(4)
+        first.grow(6)
+        assert budget.held == 10
+        with pytest.raises(Refusal, match="a request may have 10 bytes, inflated too") as refused:
+            first.grow(1)
+        assert (refused.value.status, budget.held) == (413, 10)
+        with Body(budget) as second:
+            second.grow(5)
+            with pytest.raises(Refusal, match="too many bytes of other requests are held") as refused:
+                second.grow(1)
+            assert (refused.value.status, refused.value.reason, budget.held) == (503, "full", 15)
+            first.set(3)
+            second.set(10)
+            assert budget.held == 13
+        assert budget.held == 3
+        first.release()
+        assert budget.held == 0
+    assert budget.held == 0
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_what_is_inflated_has_a_limit_and_an_end(encoding):
+    squeeze = {"gzip": gzip.compress, "deflate": zlib.compress}[encoding]
+    data = bytes(range(256)) * 9000  # longer than one step
+    assert inflated(squeeze(data), encoding, len(data)) == data
+    assert inflated(squeeze(b""), encoding, 0) == b""
+    with pytest.raises(Refusal, match=f"a request may have {len(data) - 1} bytes"):
+        inflated(squeeze(data), encoding, len(data) - 1)
+    with pytest.raises(Refusal, match=f"the body is no {encoding}: it goes on after its end"):
+        inflated(squeeze(b"x") + b"y", encoding, 100)
+    with pytest.raises(Refusal, match=f"the body is no {encoding}: it is cut off"):
+        inflated(squeeze(data)[:-1], encoding, len(data))
+    with pytest.raises(Refusal, match=f"the body is no {encoding}: Error") as refused:
+        inflated(b"nothing", encoding, 100)
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("accepted", "encoding"),
+    [
+        ("gzip", "gzip"), ("deflate, gzip", "gzip"), ("deflate", "deflate"), ("GZIP;q=0.5", "gzip"), ("gzip;q=0", None),
+        ("gzip; q=0.000, deflate;q=1", "deflate"), ("br", None), ("", None), ("gzip;q=0.001", "gzip"),
+    ],
+)  # fmt: skip
+def test_a_response_is_made_smaller_where_the_caller_takes_that(accepted, encoding):
+    data = b"x" * bodies.WORTH_IT
+    found, told = deflated(data, accepted)
+    assert told == encoding
+    undo = {"gzip": gzip.decompress, "deflate": zlib.decompress, None: bytes}[encoding]
+    assert undo(found) == data
+    assert deflated(data[:-1], accepted) == (data[:-1], None), "nothing is gained by a byte less"
+
+
+def test_tokens_of_a_file(tmp_path):
+    file = tmp_path / "tokens"
+    file.write_text("# ours\n\n  " + "a" * 16 + "  \n" + "b" * 20 + "\n")
+    found = Tokens.read(file)
+    accepted = {given: found.accept(given) for given in (
+        "Bearer " + "a" * 16, "bearer " + "b" * 20, b"Bearer " + b"a" * 16, "Bearer  " + "a" * 16 + " ", "Bearer " + "a" * 15,
+        "Basic " + "a" * 16, "Bearer", "", "Bearer # ours", "a" * 16,
+    )}  # fmt: skip
+    assert list(accepted.values()) == [True] * 4 + [False] * 6
+    for text, said in (
+        ("a" * 15, "is too short to be safe; take 16 characters or more"),
+        ("\u00e9" * 20, "is too short to be safe"),
+        ("# none\n", "holds no token; write one token a line"),
+        ("a" * 16 + "\n" * 65_521, "holds too much"),
+    ):
+        file.write_text(text)
+        with pytest.raises(InputError, match=said):
+            Tokens.read(file)
+    file.write_text("a" * 16 + "\n" * 65_520)
+    assert Tokens.read(file).accept("Bearer " + "a" * 16), "65,536 bytes"
+    file.write_bytes(b"\xff" * 20)
+    with pytest.raises(InputError, match="cannot be read: .*; give a file with one token a line"):
+        Tokens.read(file)
+
+
+def spec(name, shape, kind="tensor(float)"):
+    return tensor_of(TensorSpec(name, shape, np.dtype(np.float32), kind))
+
+
+def network(*shapes, outputs=("y",), labels=None):
+    return Signature(
+        tuple(spec(f"x{n}", shape) for n, shape in enumerate(shapes)),
+        tuple(spec(name, (None, 3)) for name in outputs),
+        False,
+        labels,
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "count", "found"),
+    [
+        ((2, 3), 6, (2, 3)), ((None, 3), 6, (2, 3)), ((2, None), 6, (2, 3)), ((None, None), 6, (1, 6)), ((None, None, 2), 6, (1, 3, 2)),
+        ((None,), 6, (6,)), ((), 1, ()),
+    ],
+)  # fmt: skip
+def test_a_raw_body_takes_the_shape_that_its_bytes_make(shape, count, found):
+    data = np.arange(count, dtype="<f4")
+    asked = inference.read_request(data.tobytes(), "0", network(shape))
+    assert asked.inputs["x0"].shape == found
+    assert asked.inputs["x0"].ravel().tolist() == data.tolist()
+    assert asked.outputs == (Wanted("y", True),)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "size", "said"),
+    [
+        (((2,), (2,)), 8, "a raw body is for networks with one input, this one has 2"),
+        (((2, None, None),), 8, "a raw body does not say the shape of the input 'x0'"),
+        (((None, 3),), 16, "a raw body of 16 bytes does not fit the input 'x0'"),
+        (((None, 3),), 0, "a raw body of 0 bytes does not fit"),
+        (((0, None),), 8, "a raw body of 8 bytes does not fit"),
+    ],
+)
+def test_a_raw_body_that_does_not_fit(shapes, size, said):
+    with pytest.raises(InputError, match=said):
+        inference.read_request(bytes(size), "0", network(*shapes))
+
+
+@pytest.mark.parametrize(
+    ("length", "said"),
+    [
+        ("x", "must be a whole number, not 'x'"), ("-1", "must be a whole number"), ("1" * 13, "must be a whole number"),
+        ("\u0663", "must be a whole number"), ("5", "says 5 bytes, the body has 4"),
+    ],
+)  # fmt: skip
+def test_a_length_that_is_none(length, said):
+    with pytest.raises(InputError, match=f"Inference-Header-Content-Length {said}"):
+        inference.read_request(b"{}  ", length, network((2,)))
+
+
+def test_the_best_come_first_and_equals_in_their_order():
+    rows = np.array([[0.5, 2.0, -1.0], [3.0, 3.0, 3.0]], np.float32)
+    assert inference.best(rows, Wanted("y", True, 2), ("a", "b", "c")).tolist() == [
+        ["2.000000:1:b", "0.500000:0:a"],
+        ["3.000000:0:a", "3.000000:1:b"],
+    ]
+    assert inference.best(rows[0], Wanted("y", True, 9), ("a", "b")).tolist() == ["2.000000:1", "0.500000:0", "-1.000000:2"]
+    assert inference.best(rows[None], Wanted("y", True, 1), None).shape == (1, 2, 1)
+    assert inference.best(np.array([1, 7]), Wanted("y", True, 1), None).tolist() == ["7.000000:1"]
+    for wrong in (np.float32(1), np.zeros((0, 3)), np.array(["a"]), np.array([True])):
+        with pytest.raises(InputError, match="the output 'y' has no scores to be put in order"):
+            inference.best(np.asarray(wrong), Wanted("y", True, 1), None)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [(None, None), (0, None), (1, 1e-6), (2_500_000, 2.5), ((1 << 63) - 1, ((1 << 63) - 1) / 1e6)]
+)
+def test_microseconds_are_seconds(value, seconds):
+    assert inference.timeout_of(value) == seconds
+
+
+@pytest.mark.parametrize("value", [-1, 1 << 63, True, 1.5, "1"])
+def test_what_is_no_timeout(value):
+    with pytest.raises(InputError, match="timeout must be a whole number of microseconds, not"):
+        inference.timeout_of(value)
+
+
+@pytest.mark.parametrize(("text", "top"), [(None, 1), ("1", 1), ("999999", 999_999)])
+def test_how_many_answers(text, top):
+    assert images.top_of(text) == top
+
+
+@pytest.mark.parametrize("text", ["0", "", "-1", "1000000", "x", "\u0663"])
+def test_what_is_no_number_of_answers(text):
+    with pytest.raises(InputError, match="top must be a whole number from 1, not"):
+        images.top_of(text)
+
+
+def test_threads_for_images_are_enough_to_fill_a_batch(monkeypatch):
+    for cores, threads in ((1, 32), (4, 44), (9, 64), (64, 64), (None, 32)):
+        monkeypatch.setattr(images.os, "cpu_count", lambda cores=cores: cores)
+        assert images.threads() == threads
+    assert images.MAX_IMAGES == 256
+
+
+@pytest.mark.parametrize(("shape", "fits"), [([0], True), ([1 << 31], True), ([(1 << 31) + 1], False), ([-1], False), ([True], False),
+                                             ([1] * 32, True), ([1] * 33, False), ("1", False), (None, False), ((2, 3), True)])  # fmt: skip
+def test_sizes_of_a_shape(shape, fits):
+    if fits:
+        assert tensors.checked_shape(shape, "x") == tuple(shape)
+    else:
+        with pytest.raises(InputError, match="the shape of 'x'"):
+            tensors.checked_shape(shape, "x")
+
+
+def test_datatypes_of_the_protocol():
+    table = {name: (str(kind.numpy), kind.ort, kind.field, kind.in_json) for name, kind in TYPES.items()}
+    assert table == {
+        "BOOL": ("bool", "tensor(bool)", "bool_contents", True), "UINT8": ("uint8", "tensor(uint8)", "uint_contents", True),
+        "UINT16": ("uint16", "tensor(uint16)", "uint_contents", True), "UINT32": ("uint32", "tensor(uint32)", "uint_contents", True),
+        "UINT64": ("uint64", "tensor(uint64)", "uint64_contents", True), "INT8": ("int8", "tensor(int8)", "int_contents", True),
+        "INT16": ("int16", "tensor(int16)", "int_contents", True), "INT32": ("int32", "tensor(int32)", "int_contents", True),
+        "INT64": ("int64", "tensor(int64)", "int64_contents", True), "FP16": ("float16", "tensor(float16)", None, False),
+        "BF16": ("uint16", "tensor(bfloat16)", None, False), "FP32": ("float32", "tensor(float)", "fp32_contents", True),
+        "FP64": ("float64", "tensor(double)", "fp64_contents", True), "BYTES": ("object", "tensor(string)", "bytes_contents", True),
+    }  # fmt: skip
+    assert spec("x", (None, 0, 3)).shape == (-1, 0, 3)
+    assert spec("x", None).shape == ()
+    with pytest.raises(InputError, match=r"cannot be served: the protocol has no datatype for tensor\(complex64\)"):
+        spec("x", (1,), "tensor(complex64)")
+
+
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        ("plain ~ text!", '"plain ~ text!"'), ('a"b\\c', '"a\\042b\\134c"'), ("\x7f\x1f", '"\\177\\037"'), ("\u00e9", '"\\303\\251"'),
+        ("", '""'),
+    ],
+)  # fmt: skip
+def test_texts_of_tritons_configuration(text, quoted):
+    assert triton._quoted(text) == quoted
+
+
+def test_fields_of_tritons_configuration():
+    value = {"count": 2, "kind": triton.Name("KIND_CPU"), "on": True, "off": False, "dims": [1, -1], "none": [], "empty": {}}
+    assert triton._lines("group", value) == [
+        "group {", "  count: 2", "  kind: KIND_CPU", "  on: true", "  off: false", "  dims: [1, -1]", "  empty { }", "}",
+    ]  # fmt: skip
+    assert triton._lines("input", [{"name": "a"}, {"name": "b"}]) == ["input {", '  name: "a"', "}", "input {", '  name: "b"', "}"]
+    assert triton.labels_text(["a  b\n", "c"]) == "a b\nc\n"
+    assert "self.together = True" in triton.python_model(True)
+    assert "self.together = False" in triton.python_model(False)
+
+
+@pytest.mark.parametrize(
+    ("name", "service"),
+    [
+        ("lenet5", "lenet5"), ("LeNet_5.v2", "lenet-5-v2"), ("5net", "model-5net"), ("---", "model"), ("a" * 70, "a" * 63),
+        ("9" * 70, "model-" + "9" * 57), ("x" * 62 + "-y", "x" * 62),
+    ],
+)  # fmt: skip
+def test_names_that_kubernetes_takes(name, service):
+    assert kserve.service_name(name) == service
+
+
+def test_a_manifest_for_kserve():
+    text = kserve.manifest("LeNet", "s3://bucket/models", None)
+    assert text.splitlines() == [
+        'apiVersion: "serving.kserve.io/v1beta1"', 'kind: "InferenceService"', "metadata:", '  name: "lenet"', "  annotations:",
+        '    "deploykit/model": "LeNet"', "spec:", "  predictor:", "    minReplicas: 1", "    model:", "      modelFormat:",
+        '        name: "onnx"', '        version: "1"', '      protocolVersion: "v2"', '      runtime: "kserve-tritonserver"',
+        '      storageUri: "s3://bucket/models"', "      resources:", "        requests:", '          cpu: "1"', '          memory: "2Gi"',
+        "        limits:", '          cpu: "2"', '          memory: "4Gi"',
+    ]  # fmt: skip
+    assert text.endswith("\n")
+    assert '          "nvidia.com/gpu": "1"' in kserve.manifest("m", "pvc://claim", None, gpu=True).splitlines()
+    for storage in ("bucket/models", "ftp://x/y", "s3://", "s3://a b", 's3://a"b'):
+        with pytest.raises(InputError, match="KServe cannot read models from .*; give --storage-uri such as"):
+            kserve.manifest("m", storage, None)
+
+
+@pytest.mark.parametrize(("levels", "deep"), [(1, False), (100, False), (101, True), (5000, True)])
+@pytest.mark.parametrize(("begin", "end"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
+def test_how_deep_json_may_be_nested(levels, deep, begin, end):
+    count = levels // 2 if begin.startswith("[{") else levels
+    inner = "[1]" if begin.startswith("[{") and levels % 2 else "1"
+    text = (begin * count + inner + end * count).encode()
+    assert documents.is_deep(text) is deep
+    assert documents.is_deep(b'"' + b"[" * 200 + b'"') is False, "within a text"
+    assert documents.is_deep(b'"\\"' + b"[" * 200 + b'"') is False
+    assert documents.is_deep(b"[" * levels) is deep, "without an end"
+
+
+def test_a_file_is_named_after_its_folder_or_itself(tmp_path):
+    for path in ("net/model.onnx", "own.onnx", "three/1/a.onnx", "three/2/a.onnx", "three/2/b.onnx"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(doubling().SerializeToString())
+    (source,) = find([tmp_path / "three"])
+    assert (source.name, list(source.files)) == ("three", [1]), "a version is one file"
+    (tmp_path / "three" / "3").mkdir()
+    (tmp_path / "three" / "3" / "model.onnx").write_bytes(b"")
+    assert list(source.again().files) == [1, 3]
+    (tmp_path / "own.onnx").rename(tmp_path / "other.onnx")
+    (own,) = find([tmp_path / "other.onnx"], ["mine"])
+    assert (own.again().name, own.again().files) == ("mine", {1: tmp_path / "other.onnx"})
