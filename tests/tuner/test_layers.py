@@ -43,6 +43,16 @@ def test_an_error_is_that_of_the_layer_where_it_appears():
     assert found == pytest.approx({"a": 0.2, "b": 0.12}, abs=1e-6), "1.2 * 1.1 is 0.32 too much, of which 0.2 were there"
 
 
+def test_what_lies_between_layers_hands_the_error_on():
+    def relu(model):
+        model.graph.node[1].input[0] = "ra"
+        model.graph.node.insert(1, helper.make_node("Relu", ["va"], ["ra"], name="relu"))
+        return model
+
+    found = layers.errors(relu(chain([1.0, 1.0])), relu(chain([1.5, 1.0])), FEEDS)
+    assert found == pytest.approx({"a": 0.5, "b": 0.0}, abs=1e-6)
+
+
 def test_a_layer_that_is_not_in_the_other_file_has_no_error():
     found = layers.errors(chain([1.0, 1.0, 1.0]), chain([1.0, 1.5], output="y"), FEEDS)
     assert set(found) == {"a", "c"}, "vb is not there; y is"
