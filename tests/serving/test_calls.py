@@ -338,8 +338,12 @@ def test_every_call_of_the_service_is_known_and_no_other(calls):
              "RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload", "ModelInfer", "ModelStreamInfer")  # fmt: skip
     for name in names:
         found = handlers.service(Details(f"/{SERVICE}/{name}"))
-        assert found.request_streaming == (name == "ModelStreamInfer"), name
-    assert handlers.service(Details("/grpc.health.v1.Health/Check")) is not None
+        assert found.request_streaming == found.response_streaming == (name == "ModelStreamInfer"), name
+        assert found.request_deserializer(b"").DESCRIPTOR.name == f"{name.replace('Stream', '')}Request"
+        assert found.response_serializer(message("ModelReadyResponse")(ready=True)) == b"\x08\x01"
+    check = handlers.service(Details("/grpc.health.v1.Health/Check"))
+    answer = asyncio.run(check.unary_unary(check.request_deserializer(b""), Context()))
+    assert check.response_serializer(answer) == b"\x08\x01", "serving"
     assert handlers.service(Details("/grpc.health.v1.Health/Watch")) is None
     assert handlers.service(Details(f"/{SERVICE}/Nothing")) is None
 
