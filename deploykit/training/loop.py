@@ -136,7 +136,6 @@ def _run(plan: Plan, network: nn.Module, state: State, processes: Processes, pro
     if optimizer is not None:
         optimization = Optimization(optimizer, LambdaLR(optimizer, schedule(recipe, len(order))), processes.scaler())
         state.restore(network, optimization)
-        model = processes.sharing_gradients(network)
         progress.start(f"training {plan.architecture.name}", recipe.epochs * len(order))
         progress.advance(state.epoch * len(order))
         with Interruptible() as interrupt:
@@ -146,7 +145,9 @@ def _run(plan: Plan, network: nn.Module, state: State, processes: Processes, pro
                 order.epoch = epoch
                 torch.manual_seed(mix(plan.seed, epoch, processes.rank))
                 body = body_of(network, plan) if plan.frozen and epoch == 0 else ([], [])
+                model = processes.sharing_gradients(network)
                 loss = _train_epoch(model, loader, optimization, plan, processes, progress, interrupt, body)
+                del model
                 if plan.own and not body[0]:
                     recount(network, batches["train"], processes.device)
                 processes.agree(network)

@@ -7,6 +7,7 @@ and MASTER_PORT.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import signal
@@ -62,9 +63,14 @@ class Processes:
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
 
     def sharing_gradients(self, network: nn.Module) -> nn.Module:
-        """The network to train with: its backward pass averages the gradients over all processes."""
+        """The network to train an epoch with: its backward pass averages the gradients over all processes.
+
+        A new one for each epoch, when the one before is let go: after its first step PyTorch sorts the gradients anew, and three
+        processes or more add them in the order in which they lie; so a run that goes on after an epoch adds as if it never ended.
+        """
         if self.world_size == 1:
             return network
+        gc.collect()  # the one before holds itself, and as long as it is there it listens to the gradients
         return DistributedDataParallel(network, device_ids=[self.device] if self.device.type == "cuda" else None)
 
     def agree(self, network: nn.Module) -> None:

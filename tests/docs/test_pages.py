@@ -54,6 +54,9 @@ def test_every_block_is_of_a_kind_that_is_run_or_known_not_to_be(name):
             assert len(line) <= 92, f"a page has no room for {line!r}"
 
 
+OF_TORCHRUN = {"--nnodes", "--nproc-per-node", "--rdzv-id", "--rdzv-endpoint"}
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_every_option_that_a_page_names_is_one(name):
     known = {"--help", "--version", "--no-deps", "--prefix"}
@@ -62,7 +65,7 @@ def test_every_option_that_a_page_names_is_one(name):
         known |= {option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)}
     text = re.sub(r"(?ms)^```bash norun\n.*?^```", "", PAGES[name].read_text())
     for option in re.findall(r"(?<![\w-])--[a-z][\w-]+", text):
-        assert option in known | {"--data-binary", "--port"}, option
+        assert option in known | {"--data-binary", "--port"} | OF_TORCHRUN, option
 
 
 @pytest.mark.parametrize("name", PAGES)

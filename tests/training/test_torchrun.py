@@ -123,9 +123,26 @@ with open(f"epochs-{os.environ['RANK']}", "a") as log:
 
 
 def test_two_agents_go_on_by_themselves_when_a_rank_is_killed(tmp_path):
-    """`torchrun --nnodes=2`, each agent as on a machine of its own; the weights are those of a run that nothing disturbed."""
-    options = ("train", "lenet5", "--epochs", "5", "--limit", "300", "--device", "cpu", "--quiet", "--format", "json")
-    done = torchrun(*options, "--out", tmp_path / "whole", cwd=tmp_path)
+    """`torchrun --nnodes=2`, each agent as on a machine of its own; the weights are those of a run that nothing disturbed.
+
+    Three processes, two of one agent and one of the other: sums of two numbers are the same in any order.
+    """
+    options = (
+        "train",
+        "lenet5",
+        "--epochs",
+        "4",
+        "--batch-size",
+        "63",
+        "--limit",
+        "300",
+        "--device",
+        "cpu",
+        "--quiet",
+        "--format",
+        "json",
+    )
+    done = torchrun(*options, "--out", tmp_path / "whole", cwd=tmp_path, processes=3)
     assert done.returncode == 0, done.stderr
 
     (tmp_path / "agent.py").write_text(AGENT)
@@ -134,16 +151,18 @@ def test_two_agents_go_on_by_themselves_when_a_rank_is_killed(tmp_path):
         endpoint = f"127.0.0.1:{free.getsockname()[1]}"
     meeting = (
         "--nnodes=2",
-        "--nproc-per-node=1",
         "--max-restarts=3",
         "--rdzv-backend=c10d",
         "--rdzv-id=two",
         f"--rdzv-endpoint={endpoint}",
     )
-    command = [sys.executable, "-m", "torch.distributed.run", *meeting, "agent.py", *options, "--out", "cut"]
+    run = [sys.executable, "-m", "torch.distributed.run", *meeting]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    agents = [subprocess.Popen(command, cwd=tmp_path, env=env, **pipes) for _ in range(2)]
+    agents = [
+        subprocess.Popen([*run, f"--nproc-per-node={count}", "agent.py", *options, "--out", "cut"], cwd=tmp_path, env=env, **pipes)
+        for count in (2, 1)
+    ]
     try:
         said = [agent.communicate(timeout=300) for agent in agents]
     finally:
@@ -152,8 +171,8 @@ def test_two_agents_go_on_by_themselves_when_a_rank_is_killed(tmp_path):
     assert [agent.returncode for agent in agents] == [0, 0], said
     assert (tmp_path / "killed").exists()
     documents = [json.loads(out) for out, _ in said if out.strip()]
-    assert [document["epochs"] for document in documents] == [5], "one document, of the process that speaks"
-    assert "3" in (tmp_path / "epochs-1").read_text().split(), "epochs 1 and 2 were not learned again"
+    assert [document["epochs"] for document in documents] == [4], "one document, of the process that speaks"
+    assert "2" in (tmp_path / "epochs-1").read_text().split(), "epochs 1 and 2 were not learned again"
     whole, cut = (load_checkpoint(tmp_path / folder / "model.safetensors") for folder in ("whole", "cut"))
     assert all(torch.equal(tensor, cut.tensors[name]) for name, tensor in whole.tensors.items())
 
@@ -166,3 +185,18 @@ def test_processes_that_find_another_state_each_are_one_line(monkeypatch):
         InputError, match="process 1 finds 3 epochs in out, others another number; choose an --out that all machines share"
     ):
         Processes(torch.device("cpu"), rank=1, world_size=2).require_same(3, Path("out"))
+
+
+def test_accelerate_launches_it_as_well(tmp_path):
+    pytest.importorskip("accelerate", reason="accelerate is not installed: pip install accelerate")
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+    plain = ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "deploykit"]
+    options = ["train", "lenet5", "--epochs", "1", "--limit", "300", "--device", "cpu", "--quiet"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launch, *plain, *options, "--batch-size", "33"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300
+    )
+    assert "cannot be shared evenly by 2 processes" in done.stderr
+    done = subprocess.run([*launch, *plain, *options], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert load_checkpoint(tmp_path / "trained" / "lenet5" / "model.safetensors").metrics["epoch"] == 1
