@@ -31,10 +31,9 @@ def require_ray() -> Any:
             import ray.data  # needs pyarrow, which a plain Ray does not bring
     except ImportError as error:
         raise DependencyMissing.of(error.name or "ray", "ray") from error
-    for name in ("ray", "ray.data"):
-        log = logging.getLogger(name)
-        log.setLevel(logging.CRITICAL)
-        for handler in log.handlers:
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):  # the other one writes into the folder of Ray's session
             handler.setLevel(logging.CRITICAL)
     return ray
 

@@ -123,12 +123,18 @@ class Folder:
         for number in range(-(-count // CHUNK)):
             if all(each in done for each in range(number * CHUNK, min(count, (number + 1) * CHUNK))):
                 continue
-            data = self.read(f"{HOME}/inputs-{number:06}.json.z")
-            try:
-                chunk = [Part(*each) for each in json.loads(zlib.decompress(data or b""))]
-            except (ValueError, TypeError, zlib.error) as error:
-                raise InputError(f"the list of inputs in {self.out} is damaged", "begin again with another --out") from error
-            yield from (part for part in chunk if part.number not in done)
+            yield from (part for part in self._chunk(number) if part.number not in done)
+
+    def part(self, number: int) -> Part:
+        """One part of the list. Raises `InputError` for a damaged list."""
+        return self._chunk(number // CHUNK)[number % CHUNK]
+
+    def _chunk(self, number: int) -> list[Part]:
+        data = self.read(f"{HOME}/inputs-{number:06}.json.z")
+        try:
+            return [Part(*each) for each in json.loads(zlib.decompress(data or b""))]
+        except (ValueError, TypeError, zlib.error) as error:
+            raise InputError(f"the list of inputs in {self.out} is damaged", "begin again with another --out") from error
 
     def done(self) -> set[int]:
         """The numbers of the parts that are answered."""

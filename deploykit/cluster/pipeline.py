@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Any
 
 from deploykit.cluster.worker import Asked, Worker, as_text, told_by
 from deploykit.errors import DeploykitError, DeviceUnavailable, InputError, first_line
+
+IN_FLIGHT = 2  # parts that an actor was given: the next one is there when the last is done
 
 
 @dataclass(frozen=True)
@@ -64,18 +67,21 @@ def answered(ray: Any, parts: Sequence[bytes], model: Any, asked: Asked, pool: P
     import pyarrow as pa
     from ray.data import ActorPoolStrategy, DataContext
 
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    with warnings.catch_warnings():
+    size = min(pool.size, len(parts))
+    quiet = {"enable_progress_bars": False, "print_on_execution_start": False}
+    with (
+        warnings.catch_warnings(),
+        _settings(DataContext.get_current(), {**quiet, "max_errored_blocks": 0}),
+    ):
         warnings.simplefilter("ignore")
-        # No restarts: an actor whose machine is lost would wait for room for ever, and what it was asked with it.
+        # No restarts: an actor whose machine is lost would wait for room for ever, and what it was asked with it. And the first
+        # loss ends the round: where losses are borne, Ray Data may wait for ever (ray-project/ray#62746).
         dataset = ray.data.from_arrow([pa.table({"part": [part]}) for part in parts]).map_batches(
             Worker,
             fn_constructor_args=(model, asked),
             batch_size=1,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=min(pool.size, len(parts))),
+            compute=ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=IN_FLIGHT),
             num_cpus=pool.cpus,
             num_gpus=pool.gpus,
             max_restarts=0,
@@ -86,6 +92,19 @@ def answered(ray: Any, parts: Sequence[bytes], model: Any, asked: Asked, pool: P
             if row["failed"] is not None:
                 raise told_by(row["failed"])
             yield Done(row["part"], row["rows"], row["errors"], row["data"])
+
+
+@contextlib.contextmanager
+def _settings(context: Any, wanted: dict[str, Any]) -> Iterator[None]:
+    """Ray Data's settings for the datasets that are made inside of the block, and as they were after it."""
+    before = {name: getattr(context, name) for name in wanted}
+    try:
+        for name, value in wanted.items():
+            setattr(context, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)
 
 
 def said_by(error: BaseException) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 from deploykit.cluster.folder import Folder, name_of
@@ -14,7 +13,7 @@ from deploykit.cluster.worker import Asked
 from deploykit.errors import DeploykitError, Unavailable, counted
 from deploykit.progress import Progress
 
-WAVE = 16_384  # parts that are handed to Ray at a time, a hundred megabytes of paths
+WAVE = 128 << 20  # bytes of paths, compressed, that are handed to Ray at a time: some ten million rows
 PATIENCE = 3  # losses one after the other, without a part in between that was answered
 
 
@@ -49,22 +48,38 @@ class Rounds:
         began, losses = time.perf_counter(), 0
         while self.missing:
             before = self.missing
-            wave = [part.packed() for part in islice(self._folder.parts(self._parts, self._done), WAVE)]
+            wave = self._wave()
+            reason = ""
             try:
                 self._round(ray, wave, model, replace(asked, threads=pool.cpus, decoders=pool.cpus), pool, began)
             except DeploykitError:
                 raise
             except Exception as error:  # Ray's own have no base of their own, and Ray Data changes them
-                self.lost += 1
-                losses = 1 if self.missing < before else losses + 1
-                if losses >= PATIENCE or not ray.is_initialized():
-                    raise Unavailable(
-                        "late", f"workers are lost again and again, {counted(self.missing, 'part')} missing: {said_by(error)}",
-                        "what is answered stays: look at the cluster, then add --resume",
-                    ) from error  # fmt: skip
-                self._progress.say(f"a worker was lost ({said_by(error)}): what is missing is asked again")
-                pool = pool_now()
+                reason = said_by(error)
+            if before - self.missing == len(wave):
+                continue
+            self.lost += 1
+            losses = 1 if self.missing < before else losses + 1
+            if losses >= PATIENCE or not ray.is_initialized():
+                raise Unavailable(
+                    "late",
+                    f"workers are lost again and again, {counted(self.missing, 'part')} missing: {reason or 'they ended'}",
+                    "what is answered stays: look at the cluster, then add --resume",
+                )
+            self._progress.say(f"a worker was lost ({reason or 'it ended'}): what is missing is asked again")
+            pool = pool_now()
         self.seconds = time.perf_counter() - began
+
+    def _wave(self) -> list[bytes]:
+        """Parts that are missing, as they travel: where the workers can read the list themselves, their numbers alone."""
+        found: list[bytes] = []
+        size = 0
+        for part in self._folder.parts(self._parts, self._done):
+            found.append((replace(part, inputs=None) if self._folder.shared else part).packed())
+            size += len(found[-1])
+            if size >= WAVE:
+                break
+        return found
 
     def _round(self, ray: Any, wave: Sequence[bytes], model: Any, asked: Asked, pool: Pool, began: float) -> None:
         for done in answered(ray, wave, model, asked, pool):

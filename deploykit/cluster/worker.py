@@ -62,6 +62,8 @@ class Worker:
         part = Part.unpacked(table.column("part")[0].as_py())
         row: dict[str, Any] = {"part": part.number, "rows": part.rows, "errors": 0, "data": None, "failed": None}
         try:
+            if part.inputs is None:
+                part = Folder(self._asked.out or "").part(part.number)
             answers = self.answer(part)
             data = file_of(answers, part.first, self._asked.task, self._asked.kind)
             row["errors"] = sum(not answer.ok for answer in answers)

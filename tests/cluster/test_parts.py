@@ -54,6 +54,14 @@ def test_parts_are_whole_batches_and_every_row_is_in_one(count, batch, size):
     assert Part.unpacked(parts[0].packed()) == parts[0]
 
 
+def test_parts_grow_with_the_run():
+    parts = list(parts_of((str(n) for n in range(3 << 20)), 64))
+    assert sum(part.rows for part in parts) == 3 << 20
+    assert next(part.rows for part in parts if part.first >= 1 << 20) == 2048
+    assert parts[-1].rows == 3072 or parts[-2].rows == 3072
+    assert len(parts) < 2000
+
+
 def test_groups_of_rows_lie_between_paths():
     found = ["a.png", RowGroup("t.parquet", 0, 0, 1500, "image"), RowGroup("t.parquet", 1, 1500, 7, "image"), "b.png"]
     parts = list(parts_of(found, 64))
@@ -123,6 +131,7 @@ def test_a_folder_belongs_to_one_run(tmp_path):
     assert len(list((tmp_path / "out" / "_deploykit").glob("inputs-*"))) == 2
     assert list(folder.parts(len(parts), {0, 5})) == [part for part in parts if part.number not in (0, 5)]
     assert not list(folder.parts(len(parts), set(range(len(parts)))))
+    assert folder.part(66) == parts[66]
     folder.write("part-00000004.parquet", b"x")
     assert folder.done() == {4}
     assert folder.begin(RUN, resume=True)
