@@ -337,3 +337,50 @@ def test_a_file_is_named_after_its_folder_or_itself(tmp_path):
     (tmp_path / "own.onnx").rename(tmp_path / "other.onnx")
     (own,) = find([tmp_path / "other.onnx"], ["mine"])
     assert (own.again().name, own.again().files) == ("mine", {1: tmp_path / "other.onnx"})
+
+
+@pytest.mark.parametrize(("value", "fits"), [(None, True), (0, True), ("", True), (1, False), (-1, False), ("a", False)])
+def test_requests_that_belong_to_a_sequence(value, fits):
+    if fits:
+        assert inference.check_sequence({"sequence_id": value}) is None
+    else:
+        with pytest.raises(InputError, match="sequences are not offered here"):
+            inference.check_sequence({"sequence_id": value})
+
+
+def test_parameters_are_plain_and_none_of_them_is_reserved():
+    assert inference.check_parameters(None, "x") == {}
+    plain = {"a": "b", "c": 1, "d": 0.5, "e": True}
+    assert inference.check_parameters(plain, "x") is plain
+    for given, said in (
+        ([], "the parameters of x must be an object"),
+        ({"a": None}, "the parameter 'a' of x must be a text, a number or a boolean"),
+        ({"triton_a": 1}, "the parameter 'triton_a' of x has a reserved name"),
+        ({"shared_memory_offset": 1}, "x lies in shared memory, which is not offered here; send it in the body"),
+        ({"shared_memory_region": "r"}, "x lies in shared memory"),
+        ({"shared_memory_byte_size": 1}, "x lies in shared memory"),
+    ):
+        with pytest.raises(InputError, match=said):
+            inference.check_parameters(given, "x")
+
+
+def test_outputs_and_inputs_by_their_names():
+    known = network((None, 3), outputs=("y", "z"))
+    assert inference.outputs_named([("z", False, 2), ("y", True, 0)], known) == (Wanted("z", False, 2), Wanted("y", True))
+    for asked, said in (
+        ([("w", True, 0)], "there is no output 'w'; the network gives 'y', 'z'"),
+        ([(1, True, 0)], "there is no output 1"),
+        ([("y", True, 0), ("y", False, 0)], "the output 'y' is asked for twice"),
+    ):
+        with pytest.raises(InputError, match=said):
+            inference.outputs_named(asked, known)
+    assert inference.input_named("x0", "FP32", known) is known.inputs[0]
+    for name, datatype, said in (
+        (1, "FP32", "the name of an input must be a text, not 1"),
+        ("w", "FP32", "there is no input 'w'; the network takes 'x0'"),
+        ("x0", "FP64", "the input 'x0' is FP32, not 'FP64'"),
+    ):
+        with pytest.raises(InputError, match=said):
+            inference.input_named(name, datatype, known)
+    with pytest.raises(InputError, match="the input 'x0' float32 .any, 3. is missing"):
+        inference.check_inputs({}, known)
