@@ -12,6 +12,7 @@ Needs Ray (`pip install 'deploykit[ray]'`) and Linux. Exit status 1 where a limi
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import shutil
 import statistics
@@ -315,7 +316,8 @@ def main() -> int:
     parser.add_argument("--dry", action="store_true", help="print, and keep nothing")
     asked = parser.parse_args()
     trial, usual = TRIALS[asked.trial]
-    with tempfile.TemporaryDirectory() as folder:
+    # Ray prints the log of a machine that is lost on stdout.
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         report = trial(Path(folder), asked.images or usual)
     if asked.dry:
         from deploykit import reports

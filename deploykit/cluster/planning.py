@@ -18,7 +18,7 @@ from deploykit.cluster.listing import RowGroup
 ROWS = 1024  # of a part, about: a second or so of work, and a file of a hundred kilobytes
 GROWING = 1 << 20  # after so many rows parts become larger, up to `LARGEST` times: each costs the driver some milliseconds
 LARGEST = 16
-FEWEST_PARTS = 64  # smaller parts where there would be less, so that every worker has some
+FEWEST_PARTS = 32  # smaller parts where there would be less, so that every worker has some
 CHUNK = 64  # parts in one file of the list
 
 

@@ -14,7 +14,8 @@ from deploykit.errors import DeploykitError, Unavailable, counted
 from deploykit.progress import Progress
 
 WAVE = 128 << 20  # bytes of paths, compressed, that are handed to Ray at a time: some ten million rows
-PATIENCE = 3  # losses one after the other, without a part in between that was answered
+PATIENCE = 5  # losses one after the other, without a part in between that was answered
+PAUSE = 5.0  # seconds before a new round, and as many more for each loss in a row: Ray takes half a minute to miss a machine
 
 
 class Rounds:
@@ -67,6 +68,7 @@ class Rounds:
                     "what is answered stays: look at the cluster, then add --resume",
                 )
             self._progress.say(f"a worker was lost ({reason or 'it ended'}): what is missing is asked again")
+            time.sleep(PAUSE * losses)
             pool = pool_now()
         self.seconds = time.perf_counter() - began
 

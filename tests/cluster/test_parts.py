@@ -43,7 +43,7 @@ def contract(exported):
 
 
 @pytest.mark.parametrize(
-    ("count", "batch", "size"), [(10, 64, 64), (300, 64, 64), (64 * 200, 64, 192), (70_000, 64, 1024), (70_000, 100, 1000)]
+    ("count", "batch", "size"), [(10, 64, 64), (300, 64, 64), (64 * 200, 64, 384), (70_000, 64, 1024), (70_000, 100, 1000)]
 )
 def test_parts_are_whole_batches_and_every_row_is_in_one(count, batch, size):
     parts = list(parts_of((f"{n}.png" for n in range(count)), batch))
