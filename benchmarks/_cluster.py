@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -96,9 +95,9 @@ class Watch:
         self.said.append(line)
 
 
-def killed_driver(script: str, given: list[Any], out: Path, enough: Callable[[Path], bool], seconds: float = 300) -> None:
+def killed_driver(program: list[str], given: list[Any], out: Path, enough: Callable[[Path], bool], seconds: float = 300) -> None:
     """Run a driver in a process of its own, and SIGKILL to it when `enough` of `out` is there."""
-    command = [sys.executable, "-c", script, *map(str, given)]
+    command = [sys.executable, *program, *map(str, given)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
         until = time.monotonic() + seconds
         while driver.poll() is None and not enough(out) and time.monotonic() < until:
@@ -144,11 +143,6 @@ def workers() -> set[int]:
             if path.read_bytes().startswith(b"ray::MapWorker"):
                 found.add(int(path.parent.name))
     return found
-
-
-def as_line(found: dict[str, Any]) -> str:
-    """For a table."""
-    return json.dumps(found)
 
 
 @contextlib.contextmanager

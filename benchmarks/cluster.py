@@ -50,7 +50,7 @@ def faults(folder: Path, count: int) -> Report:
         out = folder / "killed"
         parts = found.parts
         cluster.killed_driver(
-            DRIVER, [cluster.FILE, source, out, machines.address], out, lambda path: cluster.parts_in(path) >= 0.4 * parts
+            ["-c", DRIVER], [cluster.FILE, source, out, machines.address], out, lambda path: cluster.parts_in(path) >= 0.4 * parts
         )
         before = {path: path.stat().st_mtime_ns for path in out.glob("part-*")}
         began = time.perf_counter()
@@ -157,35 +157,26 @@ def peers(folder: Path, count: int) -> Report:
 
 
 def _speed(folder: Path, count: int) -> dict[str, Any]:
+    import ray
+    from _cluster_peer import run
+
     from deploykit.cluster import predict
 
     source, ours, theirs = cluster.images(folder / "images", count), [], []
     with cluster.own_ray(2):
-        plain = _plain()
+        ray.data.DataContext.get_current().enable_progress_bars = False
         for turn in range(3):
             began = time.perf_counter()
             predict(cluster.FILE, source, out=folder / f"ours-{turn}")
             ours.append(count / (time.perf_counter() - began))
             began = time.perf_counter()
-            plain(str(source), str(cluster.FILE), str(folder / f"theirs-{turn}"), 1)
+            run(str(source), str(cluster.FILE), str(folder / f"theirs-{turn}"))
             theirs.append(count / (time.perf_counter() - began))
     return {
         "what": "rows per second on two cores",
         "deploykit": statistics.median(ours),
         "plain Ray Data": statistics.median(theirs),
     }
-
-
-def _plain() -> Callable[..., None]:
-    import ray
-
-    given, sys.argv = sys.argv, sys.argv[:1]
-    try:
-        from _cluster_peer import run
-    finally:
-        sys.argv = given
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    return run
 
 
 def _same_faults(folder: Path, count: int) -> list[dict[str, Any]]:
@@ -210,17 +201,17 @@ def _same_faults(folder: Path, count: int) -> list[dict[str, Any]]:
             found = [row["path"] for row in ds.dataset(out).to_table(columns=["path"]).to_pylist()] if any(out.glob("*")) else []
             return f"{len(found):,} rows, {len(found) - len(set(found)):,} of them twice"
 
-        text = script.read_text().split("if __name__")[0].replace("from __future__ import annotations\n", "")
-        killed = text + "run(*sys.argv[1:4], 1)\n"
         out = folder / "plain-killed"
         cluster.killed_driver(
-            killed, [source, cluster.FILE, out, machines.address, "0.15"], out, lambda path: any(path.glob("*.parquet")), 120
+            [str(script)], [source, cluster.FILE, out, machines.address, "0.15"], out, lambda path: any(path.glob("*.parquet")), 120
         )
         left = counted(out)
         again = theirs(out)
         rows.append({"what": "driver killed, the same line again", "plain Ray Data": f"{again}; {counted(out)} (left: {left})"})
         out = folder / "ours-killed"
-        cluster.killed_driver(DRIVER, [cluster.FILE, source, out, machines.address], out, lambda path: cluster.parts_in(path) >= 9)
+        cluster.killed_driver(
+            ["-c", DRIVER], [cluster.FILE, source, out, machines.address], out, lambda path: cluster.parts_in(path) >= 9
+        )
         found = predict(cluster.FILE, source, out=out, ray=machines.address, resume=True)
         rows[-1]["deploykit"] = f"{found.rows:,} rows, {found.resumed:,} not asked again, {cluster.wrong_rows(out, source)}"
 
