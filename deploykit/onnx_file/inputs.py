@@ -74,6 +74,12 @@ def axes_of(value: onnx.ValueInfoProto) -> Axes | None:
     return tuple(open_axes.axis(dim.dim_value if dim.HasField("dim_value") else None, dim.dim_param) for dim in tensor.shape.dim)
 
 
+def fixed_batch(values: Sequence[onnx.ValueInfoProto]) -> int | None:
+    """The only batch size that these inputs take: the first size that a first axis has, `None` where all of them are open."""
+    firsts = (axes[0] for axes in map(axes_of, values) if axes)
+    return next((size for size in firsts if isinstance(size, int)), None)
+
+
 def described(graph: onnx.GraphProto) -> list[GraphInput]:
     """`of_graph` as plain data."""
     return [described_value(value) for value in of_graph(graph)]

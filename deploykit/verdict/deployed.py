@@ -50,8 +50,7 @@ class Deployed:
     @property
     def fixed_batch(self) -> int | None:
         """The only batch size it takes, `None` where any goes."""
-        firsts = (axes[0] for axes in map(inputs.axes_of, self.inputs) if axes)
-        return next((size for size in firsts if isinstance(size, int)), None)
+        return inputs.fixed_batch(self.inputs)
 
     @cached_property
     def precision(self) -> Precision:

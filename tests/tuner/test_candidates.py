@@ -232,6 +232,13 @@ def test_the_batch_that_a_file_takes_alone(batch, fixed):
     assert int8.fixed_batch(onnx.ModelProto()) is None
 
 
+@pytest.mark.parametrize(("batch", "fixed"), [("n", None), (-1, None), (4, 4)])
+def test_a_weight_among_the_inputs_and_a_size_of_minus_one_are_no_batch(batch, fixed):
+    model = network(batch)
+    model.graph.input.insert(0, helper.make_tensor_value_info("wa", 1, [2, 2]))
+    assert int8.fixed_batch(model) == fixed
+
+
 def test_fp32_tries_engines_and_levels_and_then_fewer_threads_of_the_best():
     first = ["fp32 openvino", "fp32 onnxruntime, level extended", "fp32 onnxruntime, level basic"]
     steps = follow(fp32, task(), {first[0]: 1.5, first[2]: 1.2}, first)

@@ -16,6 +16,7 @@ from typing import Any
 
 import onnx
 
+from deploykit.onnx_file import inputs as graph_inputs
 from deploykit.runtime.instructions import BYTES
 from deploykit.tuner import quantizing
 from deploykit.tuner.candidates._types import Proposal, Steps, Task
@@ -93,9 +94,8 @@ def scheme_of(task: Task) -> Scheme:
 
 
 def fixed_batch(model: onnx.ModelProto) -> int | None:
-    """The batch that the file takes alone; `None` where it takes any."""
-    dims = model.graph.input[0].type.tensor_type.shape.dim if model.graph.input else []
-    return int(dims[0].dim_value) if dims and dims[0].HasField("dim_value") else None
+    """The only batch size that the file takes, `None` where any goes."""
+    return graph_inputs.fixed_batch(graph_inputs.of_graph(model.graph))
 
 
 def gains(model: onnx.ModelProto, fp32: Mapping[str, float], int8: Mapping[str, float]) -> dict[str, float]:
