@@ -20,10 +20,14 @@ VERSION = 1
 
 
 class Journal:
-    """Answers by question, whole or not there. `run` tells this tuning from others: what is left of another one is removed."""
+    """Answers by question, whole or not there. `run` tells this tuning from others: what is left of another one is removed.
+
+    Raises `OutputError` for a folder that cannot be made, and for one with files in it that no tuning has begun.
+    """
 
     def __init__(self, folder: Path, run: Mapping[str, Any]) -> None:
         self._folder, self._run = folder, dict(run)
+        _require_own(folder)
         kept = _read(folder / NAME)
         if kept is None or kept.get("version") != VERSION or kept.get("run") != json.loads(json.dumps(self._run)):
             remove(folder)
@@ -35,6 +39,8 @@ class Journal:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot make {folder}: {first_line(error)}", "choose another --out") from error
+        if not self.resumed:
+            self._write()  # before any other file: it is what tells this folder from one of the user's
 
     def get(self, question: Sequence[str]) -> Any:
         """The answer that was kept, or `None`."""
@@ -44,15 +50,34 @@ class Journal:
         """Keep an answer; `seconds`: how long the tuning has taken until now. Raises `OutputError`."""
         self._answers[json.dumps(list(question))] = answer
         self.seconds = seconds
-        document = {"version": VERSION, "run": self._run, "seconds": seconds, "answers": self._answers}
+        self._write()
+
+    def _write(self) -> None:
+        document = {"version": VERSION, "run": self._run, "seconds": self.seconds, "answers": self._answers}
         files.write_text(self._folder / NAME, json.dumps(document))
 
 
 def remove(folder: Path) -> None:
-    """Remove the folder of a tuning that is over, as far as that can be. Only one that holds nothing but its files is."""
+    """Remove the folder of a tuning that is over, as far as that can be: one with a journal, and nothing else than its files."""
     with contextlib.suppress(OSError):
-        if all(path.name == NAME or path.suffix in (".onnx", ".data", ".tmp") for path in folder.iterdir()):
+        inside = list(folder.iterdir())
+        if (folder / NAME).is_file() and all(_is_own(path) for path in inside):
             shutil.rmtree(folder)
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a tuning may have written this: a regular file that is called so."""
+    return path.is_file() and not path.is_symlink() and (path.name == NAME or path.suffix in (".onnx", ".data", ".tmp"))
+
+
+def _require_own(folder: Path) -> None:
+    """Raise `OutputError` for a folder that was not made by a tuning: it has files, and no journal among them."""
+    try:
+        inside = [path.name for path in folder.iterdir() if not path.name.startswith(f".{NAME}.")]
+    except OSError:
+        return  # none is there, or the folder cannot be read: making it or writing to it says so
+    if inside and NAME not in inside:
+        raise OutputError(f"{folder} is there, and is no folder of a tuning", "choose another --out, or move it away")
 
 
 def _read(file: Path) -> dict[str, Any] | None:

@@ -210,7 +210,7 @@ def test_a_journal_is_of_one_run(tmp_path):
     (folder / "int8-0.onnx").write_bytes(b"")
     other = Journal(folder, {"seed": 1, "names": ("a",)})
     assert (other.resumed, other.seconds, other.get(["time", "a"])) == (False, 0.0, None)
-    assert list(folder.iterdir()) == [], "what was made for another run is gone"
+    assert [path.name for path in folder.iterdir()] == ["journal.json"], "what was made for another run is gone"
 
 
 @pytest.mark.parametrize(
@@ -227,8 +227,8 @@ def test_a_journal_that_is_none_is_begun_anew(tmp_path, text):
 
 
 def test_a_folder_that_holds_anything_else_is_not_removed(tmp_path):
+    (tmp_path / "own").mkdir()
     for name in ("journal.json", "a.onnx", "a.data", "a.tmp"):
-        (tmp_path / "own").mkdir(exist_ok=True)
         (tmp_path / "own" / name).write_text("")
     journals.remove(tmp_path / "own")
     assert not (tmp_path / "own").exists()
@@ -238,6 +238,32 @@ def test_a_folder_that_holds_anything_else_is_not_removed(tmp_path):
     (tmp_path / "mine" / "notes.txt").write_text("")
     journals.remove(tmp_path / "mine")
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["a.onnx", "notes.txt"]
+    (tmp_path / "mine" / "journal.json").write_text("")
+    journals.remove(tmp_path / "mine")
+    (tmp_path / "mine" / "notes.txt").unlink()
+    (tmp_path / "mine" / "more.onnx").mkdir()
+    journals.remove(tmp_path / "mine")
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["a.onnx", "journal.json", "more.onnx"]
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"cannot make .*; choose another --out"):
         Journal(tmp_path / "file" / "work", {})
+
+
+def test_a_folder_that_no_tuning_has_begun_is_refused_and_stays(tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "best.onnx").write_text("mine")
+    with pytest.raises(OutputError, match=r"is there, and is no folder of a tuning; choose another --out"):
+        Journal(tmp_path / "work", {})
+    journals.remove(tmp_path / "work")
+    assert (tmp_path / "work" / "best.onnx").read_text() == "mine"
+
+
+def test_a_run_that_was_killed_before_its_first_answer_goes_on(tmp_path):
+    Journal(tmp_path / "work", {})
+    (tmp_path / "work" / "int8-0.onnx").write_bytes(b"")
+    assert not Journal(tmp_path / "work", {}).resumed
+    left = tmp_path / "other" / ".journal.json.deploykit-0123456789abcdef.tmp"
+    left.parent.mkdir()
+    left.write_text("")
+    assert not Journal(left.parent, {}).resumed
+    assert [path.name for path in left.parent.iterdir()] == ["journal.json"]
