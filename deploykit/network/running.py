@@ -48,6 +48,15 @@ def plain_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Torch's random numbers begin at `seed` within the block; afterwards the caller's go on as if nothing had been."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield
+
+
 def run(module: nn.Module, inputs: Sequence[Tensor], name: str = "the network") -> Any:
     """One forward pass without gradients and without the fast path of attention. Raises `InputError`, see `refusal`."""
     with torch.no_grad(), plain_attention(), control_flow.uncompiled():

@@ -6,12 +6,11 @@ An ONNX file is a TARGET too, but no PyTorch network: the stages that take one r
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from deploykit import architectures, files
@@ -22,7 +21,7 @@ from deploykit.network.declared import Declared
 from deploykit.network.factories import call, current_folder_importable, import_callable
 from deploykit.network.input_specs import InputSpec
 from deploykit.network.request import Request, Target
-from deploykit.network.running import run
+from deploykit.network.running import run, seeded
 from deploykit.runtime import values
 from deploykit.runtime.contract import ArrayInput, ImageInput, Output, RegressionOutput, SegmentationOutput
 
@@ -102,7 +101,7 @@ def resolve(asked: Request | str, *, fallback: Sequence[InputSpec] = (), **keywo
     """
     request = Request(asked, **keywords) if isinstance(asked, str) else asked
     seed = request.seed or 0
-    with _seeded(seed), current_folder_importable():
+    with seeded(seed), current_folder_importable():
         network = _found(request, fallback)
     network.module.eval()
     specs = input_specs.changed(network.inputs, request.input_shapes, request.input_dtypes, request.target)
@@ -111,15 +110,6 @@ def resolve(asked: Request | str, *, fallback: Sequence[InputSpec] = (), **keywo
     rules = network.rules if specs == network.inputs else _rules_for(network.rules, specs[0])
     made = None if request.module is not None else seed  # a module's weights were not made here
     return replace(network, inputs=specs, rules=rules, seed=made, arguments=tuple(sorted(request.arguments or {})))
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Torch's random numbers begin at `seed` within the block; afterwards the caller's go on as if nothing had been."""
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        yield
 
 
 def _found(request: Request, fallback: Sequence[InputSpec]) -> Network:

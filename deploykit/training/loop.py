@@ -25,6 +25,7 @@ from deploykit.arguments import StrPath
 from deploykit.errors import DatasetError, TrainingDiverged
 from deploykit.network import checkpoint, heads
 from deploykit.network.own import is_own
+from deploykit.network.running import seeded
 from deploykit.progress import Progress
 from deploykit.training import record, score
 from deploykit.training.augment import augment, augment_pair
@@ -101,28 +102,28 @@ def train(
         own, head, last,
     )  # fmt: skip
     plan.check()
-    torch.manual_seed(plan.seed)
-    network = architecture.create(arguments)
-    if min(len(dataset.train), recipe.batch_size) <= world_size() and any(isinstance(m, _BatchNorm) for m in network.modules()):
-        raise DatasetError(
-            f"{name} has BatchNorm, which cannot learn from a batch of one", "use 2 samples or more, and --batch-size 2 or more"
-        )
-    if goal.task == "segmentation" and not own:
-        require_pixels(network, plan)
-    if head is not None and head.scaled:
-        heads.rescale(network, head, *unit(dataset))
-    if init is not None:
-        plan = begun(network, init, plan)
-    files.writable_file(folder / checkpoint.NAME)
-    state = State.load(plan, network) if resume else State()
-    if state.finished is not None:
-        return state.finished
-    processes = processes_for(device, precision, recipe)
-    with together(processes), Deterministic():
-        if not resume:
-            state = State.of_launch(plan, network, processes)
-        processes.require_same(state.epoch, folder)
-        return _run(plan, network.to(processes.device), state, processes, told)
+    with seeded(plan.seed):
+        network = architecture.create(arguments)
+        if min(len(dataset.train), recipe.batch_size) <= world_size() and any(isinstance(m, _BatchNorm) for m in network.modules()):
+            raise DatasetError(
+                f"{name} has BatchNorm, which cannot learn from a batch of one", "use 2 samples or more, and --batch-size 2 or more"
+            )
+        if goal.task == "segmentation" and not own:
+            require_pixels(network, plan)
+        if head is not None and head.scaled:
+            heads.rescale(network, head, *unit(dataset))
+        if init is not None:
+            plan = begun(network, init, plan)
+        files.writable_file(folder / checkpoint.NAME)
+        state = State.load(plan, network) if resume else State()
+        if state.finished is not None:
+            return state.finished
+        processes = processes_for(device, precision, recipe)
+        with together(processes), Deterministic():
+            if not resume:
+                state = State.of_launch(plan, network, processes)
+            processes.require_same(state.epoch, folder)
+            return _run(plan, network.to(processes.device), state, processes, told)
 
 
 def _run(plan: Plan, network: nn.Module, state: State, processes: Processes, progress: Progress) -> TrainingResult:

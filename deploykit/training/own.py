@@ -26,6 +26,7 @@ from deploykit.network import torchvision as torchvision_zoo
 from deploykit.network.factories import call, current_folder_importable
 from deploykit.network.heads import Head
 from deploykit.network.request import Target
+from deploykit.network.running import seeded
 from deploykit.runtime.preprocessing import to_pixels
 
 # Parameters of constructors that say how many outputs, and how many channels of colour, a network has.
@@ -79,8 +80,7 @@ def fit(
     notes: list[str] = []
     arguments = {key: value for key, value in arguments.items() if key not in CHANNELS or _takes(factory, key, called)}
     given = {**_of_torchvision(called, init), **_arguments(factory, wanted, arguments), **arguments}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         with current_folder_importable():
             module = call(factory, given, called).eval()
         rules, output, path = _tried(module, list(_candidates(called, module, given, wanted, said, image, init)), called, image)

@@ -20,8 +20,9 @@ def test_a_peak_is_work_over_seconds(monkeypatch):
     monkeypatch.setattr(roofline, "SIDE", 16)
     monkeypatch.setattr(roofline, "COPY_BYTES", 4096)
     monkeypatch.setattr(roofline, "_best", best)
-    threads = torch.get_num_threads()
+    threads, numbers = torch.get_num_threads(), torch.random.get_rng_state()
     found = roofline.peak.__wrapped__("cpu", 1)
+    assert torch.equal(torch.random.get_rng_state(), numbers), "the caller's random numbers go on"
     assert torch.get_num_threads() == threads
     assert found.gflops == pytest.approx(2 * 16**3 / 0.5 / 1e9)
     assert found.gigabytes == pytest.approx((4096 + 4096) / 0.25 / 1e9)

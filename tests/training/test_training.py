@@ -54,6 +54,12 @@ def test_a_run_leaves_a_checkpoint_a_history_curves_and_a_card(tmp_path):
     assert "lenet5" in (tmp_path / "card.md").read_text()
 
 
+def test_the_random_numbers_of_the_caller_go_on(tmp_path):
+    before = torch.random.get_rng_state()
+    quick(tmp_path, epochs=0)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_one_seed_gives_one_network_and_two_seeds_two(tmp_path):
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         quick(tmp_path / name, seed=seed)
