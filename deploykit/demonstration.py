@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from deploykit import arguments as read
 from deploykit import datasets, files
 from deploykit.arguments import StrPath
-from deploykit.errors import OutputError
+from deploykit.errors import OutputError, first_line
 from deploykit.exporter import ExportResult, export
 from deploykit.network.checkpoint import NAME
 from deploykit.profiler import Profile, profile
@@ -88,5 +88,5 @@ def _write_digits(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
                 image.save(temporary, format="png")
             truth.append(str(digit))
     except OSError as error:
-        raise OutputError(f"cannot write {folder}: {(error.strerror or str(error)).lower()}", "choose another folder") from error
+        raise OutputError(f"cannot write {folder}: {first_line(error)}", "choose another folder") from error
     return paths, tuple(truth)

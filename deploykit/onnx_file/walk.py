@@ -22,10 +22,15 @@ Root = onnx.ModelProto | onnx.GraphProto | onnx.FunctionProto
 
 def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """The graphs in the attributes of one node: the branches of an If, the body of a Loop or Scan."""
+    return (body for _, body in named_bodies(node))
+
+
+def named_bodies(node: onnx.NodeProto) -> Iterator[tuple[str, onnx.GraphProto]]:
+    """What `bodies` gives, each with the name of its attribute, such as "then_branch"."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
+            yield attribute.name, attribute.g
+        yield from ((attribute.name, body) for body in attribute.graphs)
 
 
 def has_bodies(node: onnx.NodeProto) -> bool:

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from deploykit import files
-from deploykit.errors import OutputError
+from deploykit.errors import OutputError, first_line
 from deploykit.network import checkpoint
 from deploykit.training import record
 
@@ -42,9 +42,8 @@ def set_aside(folder: Path) -> Path | None:
             if path.name != checkpoint.NAME:
                 path.unlink()
     except OSError as error:
-        reason = error.strerror or type(error).__name__
         raise OutputError(
-            f"cannot set the earlier run in {folder} aside: {reason.lower()}", "free the space or choose another --out"
+            f"cannot set the earlier run in {folder} aside: {first_line(error)}", "free the space or choose another --out"
         ) from error
     return kept
 

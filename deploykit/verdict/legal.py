@@ -107,8 +107,9 @@ def _check_without_weights(model: onnx.ModelProto) -> None:
                 path = path.with_name(f"_{path.name}")
             path.write_bytes(onnx_file.to_bytes(model))
         except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise OutputError(f"cannot write a copy to check in {folder}: {reason}", "free the space, or set TMPDIR") from error
+            raise OutputError(
+                f"cannot write a copy to check in {folder}: {first_line(error)}", "free the space, or set TMPDIR"
+            ) from error
         onnx.checker.check_model(str(path), full_check=True)
 
 

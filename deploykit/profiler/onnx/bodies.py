@@ -129,7 +129,7 @@ class _Measured:
         self.taken: dict[str, int] = {}
         self.decided = flow is not None and not flow.on_inputs[0].isdisjoint(deciding(flow.calls[place]))
         on = " on made-up values" if self.decided else ""
-        names = [name for name, _ in _named_bodies(proto)]
+        names = [name for name, _ in walk.named_bodies(proto)]
         before = 0
         for name, times, costs in zip(names, *self._add_bodies(proto, place, graph.scope, graph.constant), strict=True):
             self.taken[name] = times
@@ -235,14 +235,14 @@ def _placed(node: onnx.NodeProto, told: Sequence[Shape], scope: Scope, around: M
 def _by_name(proto: onnx.NodeProto, graph: Graph, index: int, rules: Convention) -> dict[str, Inside | None]:
     """The cost of each branch by the shapes that can be inferred; `None` for one of which that does not tell."""
     if index >= len(graph.inferred):
-        return {name: None for name, _ in _named_bodies(proto)}
+        return {name: None for name, _ in walk.named_bodies(proto)}
     return _branches(proto, graph.inferred[index], ChainMap(graph.shapes), graph.scope, rules)
 
 
 def _branches(
     proto: onnx.NodeProto, inferred: onnx.NodeProto, around: ChainMap[str, Shape], outer: Scope, rules: Convention
 ) -> dict[str, Inside | None]:
-    pairs = zip(_named_bodies(proto), walk.bodies(inferred), strict=True)
+    pairs = zip(walk.named_bodies(proto), walk.bodies(inferred), strict=True)
     return {name: _static(body, again, around, outer, rules) for (name, body), again in pairs}
 
 
@@ -273,8 +273,3 @@ def _static(
         found.ops += ops or 0
         found.macs += macs or 0
     return found
-
-
-def _named_bodies(proto: onnx.NodeProto) -> list[tuple[str, onnx.GraphProto]]:
-    """The graphs of a node with the names of their attributes, in the order of `walk.bodies`."""
-    return [(a.name, body) for a in proto.attribute for body in (*([a.g] if a.HasField("g") else []), *a.graphs)]
