@@ -59,6 +59,13 @@ def first_line(error: BaseException, length: int = 300) -> str:
     return lines[0][:length] if lines else type(error).__name__
 
 
+def word(path: object) -> str:
+    """A path or name as one word of a command that is shown to be typed: quoted where a shell would take it apart."""
+    import shlex  # only what is printed pays for it
+
+    return shlex.quote(str(path))
+
+
 def counted(count: int, noun: str) -> str:
     """A number of things for a message: "1 layer", "7 layers", "1,024 batches", "25 epochs"."""
     many = f"{noun}es" if noun.endswith("tch") else f"{noun}s"
@@ -124,13 +131,28 @@ class OutputError(DeploykitError):
     """A result cannot be written; nothing half-written was left behind."""
 
 
-class DependencyMissing(DeploykitError):
-    """An optional package is not installed."""
+# The module that an import misses -> the extra that brings it. Applications install without most of them.
+_EXTRA_OF = {
+    "click": "cli", "google": "export", "grpc": "grpc", "matplotlib": "export", "multipart": "serve", "onnx": "export",
+    "onnx_ir": "export", "onnxruntime": "cpu", "onnxscript": "export", "onnxsim": "export", "openvino": "openvino",
+    "pyarrow": "ray", "python_multipart": "serve", "ray": "ray", "rich": "cli", "safetensors": "export", "scipy": "export",
+    "sklearn": "export", "starlette": "serve", "sympy": "export", "torch": "export", "torchvision": "export", "uvicorn": "serve",
+}  # fmt: skip
+
+
+class DependencyMissing(DeploykitError, ImportError):
+    """An optional package is not installed. An `ImportError` too, for who asks whether a name can be had."""
 
     @classmethod
     def of(cls, package: str, extra: str) -> DependencyMissing:
         """The error for a missing `package`, naming the extra that brings it."""
         return cls(f"this needs the package {package!r}, which is not installed", f"pip install 'deploykit[{extra}]'")
+
+    @classmethod
+    def behind(cls, error: ModuleNotFoundError) -> DependencyMissing | None:
+        """The error for an import that failed, or `None` where it missed a module that no extra brings."""
+        package = (error.name or "").partition(".")[0]
+        return cls.of(package, _EXTRA_OF[package]) if package in _EXTRA_OF else None
 
 
 class Unavailable(DeploykitError):

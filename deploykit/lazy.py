@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def attach(package: str, names: Mapping[str, Iterable[str]]) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
     """`names`: the public names of `package` by the module below it that has them. Gives `__getattr__`, `__dir__`, `__all__`.
 
-    `__getattr__` raises `AttributeError` for any other name.
+    `__getattr__` raises `AttributeError` for any other name, and `DependencyMissing` where a package of an extra is not installed.
     """
     homes = {name: f"{package}.{module}" for module, found in names.items() for name in found}
     public = sorted(homes)
@@ -29,6 +29,14 @@ def attach(package: str, names: Mapping[str, Iterable[str]]) -> tuple[Callable[[
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         from importlib import import_module
 
-        return getattr(import_module(homes[name]), name)
+        try:
+            return getattr(import_module(homes[name]), name)
+        except ModuleNotFoundError as error:
+            from deploykit.errors import DependencyMissing
+
+            missing = DependencyMissing.behind(error)
+            if missing is None:
+                raise
+            raise missing from error
 
     return load, public.copy, public

@@ -52,3 +52,8 @@ def test_a_missing_package_names_the_extra():
 )
 def test_one_thing_is_no_plural(count, noun, text):
     assert errors.counted(count, noun) == text
+
+
+def test_what_is_shown_to_be_typed_is_one_word():
+    assert errors.word("trained/lenet5/model.onnx") == "trained/lenet5/model.onnx"
+    assert errors.word("my files/it's.onnx") == """'my files/it'"'"'s.onnx'"""

@@ -27,25 +27,6 @@ INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h: a fault of deploykit's own
 INTERRUPTED = 130
 COMPLETION = "_DEPLOYKIT_COMPLETE"  # set by the shell that asks click for completions
 
-# The module that an import misses -> the extra that brings it. Applications install without most of them.
-_EXTRA_OF = {"onnxruntime": "cpu", "openvino": "openvino", "rich": "cli"} | dict.fromkeys(
-    (
-        "google",
-        "matplotlib",
-        "onnx",
-        "onnx_ir",
-        "onnxscript",
-        "onnxsim",
-        "safetensors",
-        "scipy",
-        "sklearn",
-        "sympy",
-        "torch",
-        "torchvision",
-    ),
-    "export",
-)
-
 
 class Commands(click.Group):
     """Finds the commands by file name, imports one when it is needed, and turns exceptions into lines and exit statuses."""
@@ -130,9 +111,9 @@ def _run(call: Any) -> int:
         where = f" ({error.filename})" if error.filename else ""
         return _fail(f"the system refused: {(error.strerror or str(error)).lower()}{where}", 2)
     except Exception as error:
-        missing = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-        if missing in _EXTRA_OF:
-            return _fail(str(DependencyMissing.of(missing, _EXTRA_OF[missing])), DependencyMissing.exit_status)
+        missing = DependencyMissing.behind(error) if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None:
+            return _fail(str(missing), DependencyMissing.exit_status)
         return _fail(
             f"internal error, {type(error).__name__}: {_one_line(str(error))[:300]}; --debug shows where",
             INTERNAL_ERROR,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,9 @@ _shown: list[_Bar] = []  # the bar that is on the screen, if any: there is one s
 
 
 def listen(quiet: bool) -> Progress:
-    """A bar if stderr is a terminal and `quiet` is not set, else silence."""
+    """A bar if stderr is a terminal that can draw one and `quiet` is not set, else silence."""
     end()
-    if quiet or not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty() or os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
         return SILENT
     bar = _Bar()
     _shown.append(bar)

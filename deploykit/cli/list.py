@@ -10,7 +10,7 @@ KINDS = ("architectures", "datasets", "backends", "formats")
 
 
 @click.command(short_help="The architectures, datasets, backends or formats.")
-@click.argument("kind", type=click.Choice(KINDS), default="architectures")
+@click.argument("kind", type=click.Choice(KINDS), default="architectures", metavar="[KIND]")
 @module_option
 @common_options
 def command(kind: str, common: Common) -> None:

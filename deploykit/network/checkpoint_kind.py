@@ -7,6 +7,7 @@ from typing import Literal
 
 from deploykit.errors import CheckpointError
 from deploykit.network import checkpoint_guard, checkpoint_pickle
+from deploykit.network.places import NAME
 from deploykit.network.request import WEIGHTS as ENDINGS
 
 Kind = Literal["safetensors", "pickle"]
@@ -83,7 +84,9 @@ def require_file(path: Path) -> None:
     if path.is_file():
         return
     hint = "check the path, or train the network first"
-    if path.suffix not in ENDINGS:
+    if path.is_dir():
+        hint = f"give the checkpoint in it{': ' + str(path / NAME) if (path / NAME).is_file() else ''}"
+    elif path.suffix not in ENDINGS:
         hint = f"check the path: it ends in {path.suffix!r}, checkpoints in {', '.join(ENDINGS)}"
     raise CheckpointError(f"there is no checkpoint {path}" + (": it is a folder" if path.is_dir() else ""), hint)
 

@@ -41,7 +41,11 @@ def import_callable(found: Target, target: str) -> Any:
     except ModuleNotFoundError as error:
         missing = error.name or module_name
         if missing == module_name or module_name.startswith(f"{missing}."):
-            raise InputError(f"cannot import {module_name!r} for {target}", "is the file in this folder or installed?") from error
+            hint = "is the file in this folder or installed?"
+            if module_name.endswith(".py"):
+                module_name = module_name.removesuffix(".py").replace("/", ".")
+                hint = f"give the name of the module, without the ending: {module_name}:{attribute}"
+            raise InputError(f"cannot import {found.package!r} for {target}", hint) from error
         raise InputError(f"{target} needs the package {missing!r}, which is not installed", f"pip install {missing}") from error
     except (Exception, SystemExit) as error:
         raise InputError(f"importing {module_name!r} for {target} raised {type(error).__name__}: {error}") from error

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from deploykit import architectures, files
-from deploykit.errors import CheckpointError, DependencyMissing, InputError, UnknownName
+from deploykit.errors import CheckpointError, DependencyMissing, InputError, UnknownName, word
 from deploykit.network import checkpoint, checkpoint_kind, declared, input_specs, own, ready_made
 from deploykit.network import torchvision as torchvision_zoo
 from deploykit.network.declared import Declared
@@ -132,7 +132,7 @@ def _from_architecture(request: Request) -> Network:
     name, weights, arguments = request.target, request.checkpoint, request.arguments
     architecture = architectures.get(name) if name in architectures.names() else None
     if architecture is None:
-        raise UnknownName.among("network", name, architectures.names(), "`deploykit list architectures` shows all")
+        raise _no_network(name)
     default = checkpoint.folder_of(name) / checkpoint.NAME
     if weights is None and not request.untrained:
         if not default.is_file():
@@ -153,6 +153,20 @@ def _from_architecture(request: Request) -> Network:
     return Network(name, name, module, _one_input(rules), rules, output, architecture.recipe.dataset, weights, notes=notes)
 
 
+def _no_network(name: str) -> InputError:
+    """What was probably meant: the checkpoint in a folder, a class in a module; else the architectures of similar names."""
+    path = Path(name)
+    if len(name) < 256 and path.is_dir():  # the system may refuse to look for longer ones
+        checkpoint_kind.require_file(path)
+    if len(name) < 256 and path.is_file():
+        return InputError(f"{name} is neither a checkpoint nor an ONNX file, by its ending", "see `deploykit list architectures`")
+    error = UnknownName.among("network", name, architectures.names(), "`deploykit list architectures` shows all")
+    package, dot, attribute = name.rpartition(".")
+    if dot and all(part.isidentifier() for part in name.split(".")):
+        return UnknownName(error.problem, f"a class of your own is named with a colon: {package}:{attribute}")
+    return error
+
+
 def _from_checkpoint(request: Request) -> Network:
     path = Path(request.target)
     if request.checkpoint is not None:
@@ -162,7 +176,7 @@ def _from_checkpoint(request: Request) -> Network:
         checkpoint.read_weights(path)
         raise CheckpointError(
             f"{path} holds weights only, so the network is not known",
-            f"name it: deploykit export ARCH --checkpoint {path}",
+            f"name it: deploykit export ARCH --checkpoint {word(path)}",
         )
     loaded = checkpoint.load_checkpoint(path)
     return _rebuilt(loaded, path, None, request.arguments, request.target)

@@ -23,7 +23,7 @@ from deploykit.runtime.onnx_bytes import read_model
 
 def read(path: Path) -> onnx.ModelProto:
     """Load a model without its external data. Raises `ModelFileError` for what is missing, truncated or no ONNX file."""
-    if not path.is_file():
+    if not path.is_file() and not path.is_dir():
         raise ModelFileError(f"there is no file {path}", "export it first, or check the path")
     data = onnx_guard.read(path)
     model = onnx.ModelProto()

@@ -108,6 +108,11 @@ class LayerTable:
     made_up: tuple[str, ...] = ()
 
     @property
+    def count(self) -> int:
+        """How many layers there are: rows that only have a time (what runs between layers, what onnxruntime added) are none."""
+        return sum(1 for row in self.layers if not row.own or row.params or row.ops)
+
+    @property
     def params_at_least(self) -> bool:
         """Whether there may be more parameters than the total says."""
         return bool(self.unknown_weights)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from deploykit.errors import counted
 from deploykit.profiler import conventions
 from deploykit.profiler.benchmark.latency import Comparison, Latency
 from deploykit.profiler.benchmark.roofline import Peak
@@ -38,7 +39,7 @@ class Profile(Shown):
 
     def __repr__(self) -> str:
         totals, unit = self.table.totals, conventions.get(self.table.convention).unit
-        return f"<Profile {self.target}: {len(self.table.layers)} layers, {totals.params:,} parameters, {totals.ops:,} {unit}>"
+        return f"<Profile {self.target}: {counted(self.table.count, 'layer')}, {totals.params:,} parameters, {totals.ops:,} {unit}>"
 
     def document(self) -> dict[str, Any]:
         """The public JSON form."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 from typing import Any
 
-from deploykit.errors import InputError, first_line
+from deploykit.errors import InputError, ModelFileError, first_line
 
 # A pipe would otherwise block until somebody writes to it.
 _NON_BLOCKING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -24,8 +25,9 @@ def read_file(path: str | os.PathLike[str], limit: int, error: type[InputError])
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            what = "a folder" if stat.S_ISDIR(status.st_mode) else "no ordinary file"
-            raise error(f"{name} is {what}", "give a file; a folder that has some can be given alone")
+            if stat.S_ISDIR(status.st_mode):
+                raise error(f"{name} is a folder", _instead(path, error))
+            raise error(f"{name} is no ordinary file", "give a file")
         with os.fdopen(handle, "rb", closefd=False) as stream:
             data = stream.read(limit + 1) if status.st_size <= limit else None
     except (OSError, MemoryError) as reason:
@@ -37,6 +39,14 @@ def read_file(path: str | os.PathLike[str], limit: int, error: type[InputError])
     if not data:
         raise error(f"{name} is empty", "is it the right file?")
     return data
+
+
+def _instead(folder: str | os.PathLike[str], error: type[InputError]) -> str:
+    """What to give for a folder: the models in it are named, images are found by `predict` itself."""
+    if error is not ModelFileError:
+        return "give a file; a folder that has some can be given alone"
+    models = sorted(str(found) for found in Path(os.fsdecode(folder)).glob("*.onnx"))
+    return f"give the ONNX file in it: {shown(models[0])}" if len(models) == 1 else "give an ONNX file"
 
 
 def read_stream(stream: Any, limit: int, error: type[InputError], name: str) -> bytes:

@@ -14,7 +14,7 @@ from deploykit import arguments as read
 from deploykit import backends, exporter, files, onnx_file
 from deploykit._version import __version__
 from deploykit.arguments import Shapes, StrPath, Texts
-from deploykit.errors import ContractError, DependencyMissing, DeploykitError, InputError, UnknownName
+from deploykit.errors import ContractError, DependencyMissing, DeploykitError, InputError, UnknownName, word
 from deploykit.network import target as targets
 from deploykit.network.request import Asked, Inputs, Request
 from deploykit.onnx_file import inputs as graph_inputs
@@ -173,7 +173,7 @@ def _file_of(request: Request, progress: Progress) -> Path:
     target = request.target if request.module is None else request.module
     made = exporter.export(target, **request.keywords(), progress=progress)
     if not made.verdict.same:
-        raise InputError(f"the export of {request.target} is not the same network", f"see deploykit validate {made.file}")
+        raise InputError(f"the export of {request.target} is not the same network", f"see deploykit validate {word(made.file)}")
     return made.file
 
 

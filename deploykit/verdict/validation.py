@@ -14,7 +14,7 @@ import torch
 from deploykit import architectures, files, onnx_file
 from deploykit import arguments as read
 from deploykit.arguments import Shapes, StrPath, Texts
-from deploykit.errors import ContractError, InputError
+from deploykit.errors import ContractError, InputError, word
 from deploykit.network import calling, input_specs
 from deploykit.network import checkpoint as checkpoints
 from deploykit.network import target as targets
@@ -200,7 +200,7 @@ def _origin(file: Path, asked: Request) -> Network:
     provenance = _provenance(file)
     name = provenance.get("network")
     if not isinstance(name, str) or not name:
-        raise InputError(f"{file} does not say which network it is", f"name it: deploykit validate {file} --against TARGET")
+        raise InputError(f"{file} does not say which network it is", f"name it: deploykit validate {word(file)} --against TARGET")
     digest = provenance.get("checkpoint_sha256")
     beside = asked.checkpoint or file.with_name(checkpoints.NAME)
     if not _is_shipped(name) and digest is not None and beside.is_file() and files.sha256(beside) == digest:
@@ -210,7 +210,7 @@ def _origin(file: Path, asked: Request) -> Network:
     if not _is_shipped(name):
         raise InputError(
             f"{file} says that it was made from {name[:80]!r}, a network of your own; a file may not choose what code runs",
-            f"name it: deploykit validate {file} --against package.module:{name[:80]}",
+            f"name it: deploykit validate {word(file)} --against package.module:{name[:80]}",
         )
     _require_arguments(file, provenance, asked)
     if digest is None and asked.checkpoint is None:

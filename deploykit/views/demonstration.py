@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploykit.demonstration import Demonstration
-from deploykit.errors import counted
+from deploykit.errors import counted, word
 from deploykit.reports import Column, Report, Table, human_bytes, show
 from deploykit.views.verdict import headline
 
@@ -28,8 +28,8 @@ def report(result: Demonstration) -> Report:
         facts=[*_steps(result), *_times(result), ("predict", f"{right} of {len(result.truth)} right: {_answers(result)}")],
         tables=[_layers(result)],
         notes=[
-            "next: " + f"deploykit predict {result.export.file} {result.images}",
-            "      deploykit validate " + str(result.export.file),
+            "next: " + f"deploykit predict {word(result.export.file)} {word(result.images)}",
+            "      deploykit validate " + word(result.export.file),
             "      deploykit train resnet18 && deploykit export resnet18",
         ],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploykit import architectures
-from deploykit.errors import counted
+from deploykit.errors import counted, word
 from deploykit.exporter import ExportResult
 from deploykit.network.request import Target
 from deploykit.reports import Report, human_bytes
@@ -24,7 +24,7 @@ def report(result: ExportResult) -> Report:
     ]
     notes = [*judged.notes]
     if result.verdict.same:
-        notes.append(f"next: deploykit profile {_named(result)}{_predict(result)}")
+        notes.append(f"next: deploykit profile {word(_named(result))}{_predict(result)}")
     else:
         notes.append("the file was set aside under this name, so that nobody deploys it by mistake")
     return Report(
@@ -47,6 +47,6 @@ def _named(result: ExportResult) -> str:
 def _predict(result: ExportResult) -> str:
     """What to type for an answer."""
     if len(result.contract.inputs) > 1:
-        return f", or deploykit predict {result.file} INPUTS.npz..."
+        return f", or deploykit predict {word(result.file)} INPUTS.npz..."
     sample = "IMAGE" if isinstance(result.contract.input, ImageInput) else "ARRAY.npy"
-    return f", or deploykit predict {result.file} {sample}..."
+    return f", or deploykit predict {word(result.file)} {sample}..."

@@ -184,7 +184,7 @@ def side_by_side(mine: Profile, other: Profile) -> Table:
     rows = [
         {
             "target": entry.target + (", at least" if entry.table.params_at_least or entry.table.ops_at_least else ""),
-            "layers": len(entry.table.layers),
+            "layers": entry.table.count,
             "params": entry.table.totals.params,
             "ops": entry.table.totals.ops,
             "torch_ms": total_ms(entry.table, "torch_ms"),

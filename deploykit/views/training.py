@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deploykit.errors import word
 from deploykit.network import checkpoint
 from deploykit.network.request import Target
 from deploykit.reports import Column, Report, Table, show
@@ -40,5 +41,5 @@ def report(result: TrainingResult) -> Report:
         document=result.document(),
         facts=facts,
         tables=[Table(title, columns, rows)] if rows else [],
-        notes=[*result.notes, f"next: deploykit export {target}"],
+        notes=[*result.notes, f"next: deploykit export {word(target)}"],
     )

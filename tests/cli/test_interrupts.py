@@ -78,3 +78,12 @@ def test_no_bar_where_nobody_looks(monkeypatch):
     assert _progress.listen(False) is SILENT
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert _progress.listen(True) is SILENT
+
+
+@pytest.mark.parametrize("kind", ["dumb", "unknown"])
+def test_a_terminal_that_cannot_draw_gets_no_bar(monkeypatch, kind):
+    from deploykit.progress import SILENT
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", kind)
+    assert _progress.listen(False) is SILENT
