@@ -93,8 +93,17 @@ def _values(model: onnx.ModelProto, names: list[str], feeds: Mapping[str, NDArra
 
 
 def _relative(expected: NDArray[np.float64], found: NDArray[np.float64]) -> float:
-    size = float(np.sqrt(np.mean(expected**2)))
-    error = float(np.sqrt(np.mean((found - expected) ** 2))) if expected.shape == found.shape else np.inf
+    """The root mean square of the difference divided by that of `expected`; infinite where NaN or an infinity came or went.
+
+    The same infinity or NaN on both sides is no difference and has no part in the size.
+    """
+    if expected.shape != found.shape:
+        return np.inf
+    changed = (expected != found) & ~(np.isnan(expected) & np.isnan(found))
+    if not (np.isfinite(expected[changed]).all() and np.isfinite(found[changed]).all()):
+        return np.inf
+    size = float(np.sqrt(np.mean(np.where(np.isfinite(expected), expected, 0.0) ** 2)))
+    error = float(np.sqrt(np.mean(np.subtract(found, expected, out=np.zeros_like(expected), where=changed) ** 2)))
     return error / size if size else float(error > 0)
 
 

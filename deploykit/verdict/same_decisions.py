@@ -74,10 +74,10 @@ class Answers:
         """Whether the first output is one number per class."""
         return self.outputs[0].ndim == 2 and self.outputs[0].shape[1] > 1
 
-    def right(self) -> NDArray[np.bool_]:
-        """Per sample, whether the decision is the label; where there is any NaN it is not."""
-        finite = np.isfinite(self.outputs[0]).all(axis=1)
-        found: NDArray[np.bool_] = finite & (self.outputs[0].argmax(axis=1) == self.labels)
+    def right(self, given: Answers) -> NDArray[np.bool_]:
+        """Per sample, whether the decision is the label. Infinite numbers decide only where the `given` file has the same."""
+        decided = _has_decision(self.outputs[0], given.outputs[0])
+        found: NDArray[np.bool_] = decided & (self.outputs[0].argmax(axis=1) == self.labels)
         return found
 
 
@@ -94,10 +94,10 @@ def judge(expected: Answers, found: Answers, budget: Budget, planned: int | None
     low = guarantee.agreement_interval(agreeing, samples)[0]
     about = {"samples": samples, "error": largest, "agreement": agreeing / samples, "agreement_low": low}
     labelled = expected.labels is not None and expected.decides
-    pairs = guarantee.of_answers(expected.right(), found.right()) if labelled else None
+    pairs = guarantee.of_answers(expected.right(expected), found.right(expected)) if labelled else None
     if pairs is not None:
         drop_low, drop_high = pairs.interval()
-        about |= {"accuracy": float(found.right().mean()), "drop": pairs.drop, "drop_low": drop_low, "drop_high": drop_high}
+        about |= {"accuracy": float(found.right(expected).mean()), "drop": pairs.drop, "drop_low": drop_low, "drop_high": drop_high}
     if largest is not None and largest <= SAME:
         return Judged(**about, kept=True, same=True, reason="the same numbers up to rounding")  # type: ignore[arg-type]
     if pairs is not None:
@@ -130,9 +130,20 @@ def relative_errors(expected: Sequence[NDArray[np.float64]], found: Sequence[NDA
 def _agreeing(expected: Answers, found: Answers, errors: NDArray[np.float64], budget: Budget) -> NDArray[np.bool_]:
     if not expected.decides or found.outputs[0].shape != expected.outputs[0].shape:
         return errors <= budget.error
-    finite = np.isfinite(found.outputs[0]).all(axis=1)
-    same: NDArray[np.bool_] = finite & (found.outputs[0].argmax(axis=1) == expected.outputs[0].argmax(axis=1))
-    return same
+    same: NDArray[np.bool_] = found.outputs[0].argmax(axis=1) == expected.outputs[0].argmax(axis=1)
+    return (same & _has_decision(found.outputs[0], expected.outputs[0])) | (errors == 0)
+
+
+def _has_decision(outputs: NDArray[np.float64], given: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Per sample, whether one number per class tells the best: all are finite, or infinite as those of the `given` file are.
+
+    A class of -inf is one that a mask excludes: that is no fault where the given file has it too. With -inf alone nothing is best.
+    """
+    told: NDArray[np.bool_] = np.isfinite(outputs)
+    if outputs.shape == given.shape:
+        told = np.logical_or(told, np.equal(outputs, given))
+    found: NDArray[np.bool_] = np.logical_and(told.all(axis=1), np.greater(outputs, -np.inf).any(axis=1))
+    return found
 
 
 def _by_drop(pairs: guarantee.Pairs, budget: Budget, planned: int | None) -> tuple[bool, str]:

@@ -85,4 +85,4 @@ def _answers(deployed: Deployed, original: Original, split: Split, has_classes: 
 def _decisions(expected: Answers, found: Answers, judged: Judged) -> Decisions | None:
     if expected.labels is None or not expected.decides:
         return None
-    return Decisions(judged.samples, judged.agreement, float(expected.right().mean()), float(found.right().mean()))
+    return Decisions(judged.samples, judged.agreement, float(expected.right(expected).mean()), float(found.right(expected).mean()))

@@ -66,6 +66,11 @@ def test_a_layer_that_is_not_in_the_other_file_has_no_error():
         ([0.0, 0.0], [0.0, 0.0], 0.0),
         ([0.0, 0.0], [0.0, 0.5], 1.0),
         ([3.0, 4.0], [3.0, 4.0, 5.0], np.inf),
+        ([-np.inf, np.nan, 3.0, 4.0], [-np.inf, np.nan, 3.0, 4.0], 0.0),
+        ([-np.inf, np.nan, 3.0, 4.0], [-np.inf, np.nan, 3.0, 5.0], 0.2),
+        ([-np.inf, 4.0], [np.inf, 4.0], np.inf),
+        ([3.0, 4.0], [np.nan, 4.0], np.inf),
+        ([np.nan, 4.0], [3.0, 4.0], np.inf),
     ],
 )
 def test_an_error_is_relative_to_the_size_of_the_output(expected, found, error):

@@ -105,3 +105,17 @@ def test_selection_asks_whether_as_many_samples_as_are_planned_would_prove_it():
 def test_the_error_of_a_sample_near_zero_is_not_blown_up():
     expected = np.array([[0.0, 0.0], [1.0, -1.0]])
     assert judging.relative_errors([expected], [expected + 1e-6]).max() == pytest.approx(1e-3)
+
+
+def test_a_class_that_a_mask_excludes_is_no_fault():
+    """It is -inf in both files: what is equal agrees, and so does another file that decides alike."""
+    masked, other = logits(LABELS), logits(LABELS, margin=4.0)
+    for outputs in (masked, other):
+        outputs[LABELS != 9, 9] = -np.inf
+    for labels in (None, LABELS):
+        expected = Answers((masked,), labels)
+        equal, changed = (judge(expected, Answers((outputs,), labels), Budget()) for outputs in (masked.copy(), other))
+        assert (equal.same, equal.agreement, equal.error) == (True, 1.0, 0.0)
+        assert (changed.kept, changed.same, changed.agreement) == (True, False, 1.0)
+    nothing = Answers((np.full((2000, 10), -np.inf),), np.zeros(2000, np.int64))
+    assert not nothing.right(nothing).any(), "without a best class there is no decision"
