@@ -273,7 +273,7 @@ class Batcher:
 
 
 def _key(inputs: Mapping[str, Any]) -> Key:
-    """Arrays of one key can be joined along their first axis."""
+    """The names, types and sizes without rows of a request's arrays: requests of one key can be joined along their first axis."""
     return tuple((name, str(inputs[name].dtype), inputs[name].shape[1:]) for name in sorted(inputs))
 
 

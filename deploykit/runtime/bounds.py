@@ -67,7 +67,7 @@ class _Tensor:
     name: bytes = b""
 
     def holds(self, elements: int) -> bool:
-        """Whether it stores as many elements."""
+        """Whether it stores as many values as a tensor of so many `elements` has."""
         bits = _BITS.get(self.kind)
         if self.raw >= 0:
             return self.kind != _STRING and (bits is None or (elements * bits + 7) // 8 == self.raw)
@@ -177,7 +177,7 @@ class Survey:
                 self._sparse(start, stop)
 
     def _tensor(self, begin: int, end: int, name: bytes = b"") -> None:
-        """What its dimensions claim must be there."""
+        """Note a TensorProto at these bytes. Refuses one that does not store as many values as its dimensions claim."""
         self._tensors += 1
         _require(self._tensors <= MAX_TENSORS, f"more than {MAX_TENSORS:,} tensors")
         seen = self._read_tensor(begin, end)
@@ -252,7 +252,7 @@ class Survey:
             _require_constant(operator, sizes)
 
     def _check_shapes(self) -> None:
-        """A stored shape is the size of what is made from it, even though the file stores none of that."""
+        """Refuse a stored shape from which a node would make too many elements: the file stores none of them."""
         for operator, name in self._wanted:
             for begin, end in self._small.get(name, ()):
                 _require_constant(operator, self._integers(begin, end))
@@ -359,7 +359,7 @@ def survey(data: bytes, name: str) -> Survey:
 
 
 def _domain(name: bytes) -> bytes:
-    """The standard domain has two spellings."""
+    """The domain of an operator, empty for ONNX's own, which files spell in two ways."""
     return b"" if name == b"ai.onnx" else name
 
 

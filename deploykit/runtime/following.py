@@ -1,4 +1,4 @@
-"""A file that was tuned says on which engine it is the fastest, and how. This is where a predictor follows it, as far as it can.
+"""A file's session and what its contract says it was tuned for -> how a predictor runs it, and what of that is not done here.
 
 The answers are the same whether it does or not: only the time differs.
 """

@@ -127,7 +127,7 @@ class TuneResult(Shown):
 
     @property
     def speedup(self) -> Timing | None:
-        """The timing of what was chosen."""
+        """How the chosen file was timed beside the given one; `None` where it was not timed."""
         return self.chosen.timing
 
     def document(self) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Found:
 
 
 def search(task: Task, kinds: Iterable[Kind], tools: Instruments, seconds: float, goal: Goal, progress: Progress) -> Found:
-    """See the module. `seconds`: of the whole tuning, from the clock of `tools` on."""
+    """Make, time and choose among the candidates of all `kinds`. `seconds`: of the whole tuning, from the clock of `tools` on."""
     return _Search(task, tools, seconds, goal, progress).run(kinds)
 
 

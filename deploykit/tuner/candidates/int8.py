@@ -30,7 +30,7 @@ CALIBRATED_AT_ONCE = 8  # samples
 
 
 def propose(task: Task) -> Steps:
-    """See the module."""
+    """Candidates in int8, step by step as the module lists them; none on a GPU, or without layers to quantize."""
     made = Quantized(task)
     if not made.layers or task.device != "cpu":
         return
