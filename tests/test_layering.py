@@ -47,6 +47,7 @@ MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 def own_imports(path):
     """(module of deploykit that is imported, line), imports inside functions included."""
     for node in ast.walk(ast.parse(path.read_text())):
+        assert not getattr(node, "level", 0), f"{path}:{node.lineno} imports relatively, which nothing here would see"
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "deploykit":
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
