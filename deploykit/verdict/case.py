@@ -67,7 +67,7 @@ class Case:
         self.comparable = [o for o in self.observations if evidence.comparable(o)]
         # On the batch with most numbers in its answer: two draws of dropout over four numbers are alike one time in nine.
         largest = max(self.observations, key=lambda o: sum(array.size for array in o.float32.outputs))
-        self.repeatable = evidence.repeatable(largest.float32.outputs, original.again(largest.batch))
+        self.repeatable = evidence.repeatable(original.again(largest.batch), original.again(largest.batch))
         usual = evidence.usual_outputs(self.observations)
         self._typical_scales = [max(map(finite_scale, arrays)) for arrays in zip(*usual, strict=False)]  # one per output
 
