@@ -101,6 +101,7 @@ def _join(ray: Any, address: str, options: dict[str, Any]) -> None:
     found: list[BaseException | None] = []
 
     def join() -> None:
+        levels = [(handler, handler.level) for handler in logging.root.handlers]  # Ray sets those of the whole program
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -108,6 +109,9 @@ def _join(ray: Any, address: str, options: dict[str, Any]) -> None:
             found.append(None)
         except BaseException as error:  # whatever it is, it is told in the caller's thread
             found.append(error)
+        finally:
+            for handler, level in levels:
+                handler.setLevel(level)
 
     if address == "local":
         join()
