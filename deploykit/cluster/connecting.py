@@ -33,7 +33,8 @@ def require_ray() -> Any:
         raise DependencyMissing.of(error.name or "ray", "ray") from error
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler):  # the other one writes into the folder of Ray's session
+        # Ray's other one writes into the folder of its session; one that the root has too belongs to the program around us.
+        if isinstance(handler, logging.StreamHandler) and handler not in logging.root.handlers:
             handler.setLevel(logging.CRITICAL)
     return ray
 
@@ -101,7 +102,6 @@ def _join(ray: Any, address: str, options: dict[str, Any]) -> None:
     found: list[BaseException | None] = []
 
     def join() -> None:
-        levels = [(handler, handler.level) for handler in logging.root.handlers]  # Ray sets those of the whole program
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -109,9 +109,6 @@ def _join(ray: Any, address: str, options: dict[str, Any]) -> None:
             found.append(None)
         except BaseException as error:  # whatever it is, it is told in the caller's thread
             found.append(error)
-        finally:
-            for handler, level in levels:
-                handler.setLevel(level)
 
     if address == "local":
         join()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import warnings
@@ -47,10 +46,7 @@ def machines():
     cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
     for _ in range(2):
         cluster.add_node(**small)
-    levels = [(handler, handler.level) for handler in logging.root.handlers]  # Ray sets those of the whole program
     ray.init(cluster.address, log_to_driver=False, logging_level="critical")
-    for handler, level in levels:
-        handler.setLevel(level)
     yield cluster
     ray.shutdown()
     cluster.shutdown()
@@ -59,11 +55,3 @@ def machines():
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-
-
-@pytest.fixture(autouse=True)
-def _handlers_of_others():
-    """What Ray does to the handlers of the whole program ends with the test: pytest's own would be silent for all that follow."""
-    yield
-    for handler in logging.root.handlers:
-        handler.setLevel(logging.NOTSET)
