@@ -136,11 +136,11 @@ def memory_of(processes: set[int]) -> int:
 
 
 def workers() -> set[int]:
-    """The processes of actors of Ray Data on this machine."""
+    """The processes of deploykit's actors on this machine."""
     found = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            if path.read_bytes().startswith(b"ray::MapWorker"):
+            if path.read_bytes().startswith(b"ray::Worker"):
                 found.add(int(path.parent.name))
     return found
 

@@ -6,14 +6,13 @@
     python benchmarks/cluster.py peers [--images 20000]         # beside fifteen lines of Ray Data, as fast and under the same faults
     python benchmarks/cluster.py growth                         # a model for a thousand machines and a thousand million images
 
-Needs Ray (`pip install 'deploykit[ray]'`) and Linux. Exit status 1 where a limit is broken.
+Needs Ray (`pip install 'deploykit[ray]'`, for `peers` also `'ray[data]'`) and Linux. Exit status 1 where a limit is broken.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import shutil
 import statistics
 import sys
@@ -233,12 +232,12 @@ ASSUMED = {
     "cores of a machine": 16,
     "rows per second and core": 200.0,  # ResNet-50 at 224 pixels, decoding included
     "seconds of the start": 60.0,  # of Ray and the actors, the image of the container being there
-    "driver, ms per part": 8.0,  # dispatch by Ray Data and the driver's share; writing is the workers', for --out is a URI
+    "driver, ms per part": 8.0,  # dispatch and the driver's share; writing is the workers', for --out is a URI
     "listing, ms per Parquet file": 20.0 / 16,  # its footer, 16 at a time
     "rows of a Parquet file": 10_000.0,  # single images in a store: 1,000 names in 30 ms, which is 240 times as long
     "days between losses of a machine": 30.0,  # each; spot machines: 1
-    "seconds of a loss": 60.0,  # Ray notices after some 30 s; then a round begins anew, on all machines
-    "parts that each actor loses with it": 0.5,
+    "seconds of a loss": 60.0,  # of that machine: Ray notices after some 30 s, then it comes back and starts its actors
+    "parts that each of its actors loses": 0.5,
 }
 
 
@@ -252,7 +251,7 @@ def growth(_folder: Path, _count: int) -> Report:
     return Report(
         title="A model of growth, on paper",
         document={"assumed": ASSUMED, "rows": rows},
-        headline="good to a hundred machines; at 1,000 the driver takes longer than the work, and spot machines of a day never end",
+        headline="good to a hundred machines; at 1,000 the driver takes longer than the work; losses cost little",
         facts=[(name, f"{value:g}") for name, value in ASSUMED.items()],
         tables=[Table("", columns, rows)],
     )
@@ -279,13 +278,8 @@ def _modelled(machines: int, images: float, days: float) -> dict[str, Any]:
     lost = 0.0
     for _ in range(20):  # what is lost makes the run longer, in which more is lost
         losses = machines * (busy + lost) / (days * 86400)
-        lost = losses * (ASSUMED["seconds of a loss"] + ASSUMED["parts that each actor loses with it"] * part_seconds)
-        if lost > 100 * busy:
-            lost = math.inf
-            break
+        lost = losses / machines * (ASSUMED["seconds of a loss"] + ASSUMED["parts that each of its actors loses"] * part_seconds)
     total = ASSUMED["seconds of the start"] + listing + busy + lost + part_seconds  # the last part ends alone
-    if math.isinf(lost):
-        losses = math.inf
     bounds = {"workers": work, "driver": driver, "listing": listing, "losses": lost}
     return {
         "machines": machines, "images": int(images), "days": days, "hours": f"{total / 3600:,.2f}",

@@ -1,7 +1,8 @@
 """Batch inference on Ray: any number of inputs, on as many machines as there are, each answered once.
 
-`predict` is the whole stage. `listing` finds the inputs, `planning` cuts them into parts, `pipeline` has Ray Data answer the parts
-(`worker` is what an actor does), `folder` keeps them; `connecting` finds the cluster and looks at its workers.
+`predict` is the whole stage. `listing` finds the inputs, `planning` cuts them into parts, `answering` gives them to
+`actors` (`worker` is what one does, `pool` how many there are, `work` what is missing), `folder` keeps the answers;
+`connecting` finds the cluster and looks at its workers.
 
 Importing this package loads nothing: Ray is an extra, and `deploykit.runtime` knows nothing of it.
 """

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deploykit.errors import DependencyMissing, InputError, first_line
@@ -27,15 +27,11 @@ def require_ray() -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            import pyarrow  # noqa: F401  # a plain Ray does not bring it
             import ray
-            import ray.data  # needs pyarrow, which a plain Ray does not bring
     except ImportError as error:
         raise DependencyMissing.of(error.name or "ray", "ray") from error
     logging.getLogger("ray").setLevel(logging.CRITICAL)
-    for handler in logging.getLogger("ray.data").handlers:
-        # Ray's other one writes into the folder of its session; one that the root has too belongs to the program around us.
-        if isinstance(handler, logging.StreamHandler) and handler not in logging.root.handlers:
-            handler.setLevel(logging.CRITICAL)
     return ray
 
 
@@ -167,23 +163,35 @@ def check_workers(ray: Any, first: str | None) -> None:
         )
         for node in nodes
     ]
+    found, gone = 0, None
     for node, answer in asked:
         name = node.get("NodeManagerAddress", "?")
         try:
             there, sees = ray.get(answer, timeout=JOINING)
         except ray.exceptions.GetTimeoutError as error:
             raise InputError(f"the worker {name} does not answer", "look at it with `ray status`") from error
+        except (ray.exceptions.NodeDiedError, ray.exceptions.TaskUnschedulableError) as error:
+            gone = error  # it was lost a moment ago, and nothing is asked of it
+            continue
         except ray.exceptions.RayError as error:
             raise InputError(f"the worker {name} cannot be asked: {first_line(error)}", "look at it with `ray status`") from error
-        for package, version in here.items():
-            if there[package] is None:
-                raise InputError(f"the worker {name} has no {package}", "install there what is installed here")
-            if there[package] != version:
-                raise InputError(
-                    f"{package} is {version} here and {there[package]} on the worker {name}: the answers could differ",
-                    "install the same version on all",
-                )
+        require_same(here, there, name)
         if not sees:
             raise InputError(
                 f"the worker {name} does not see {first!r:.200}", "put the inputs where all see them: a share, s3://, gs://"
+            )
+        found += 1
+    if not found:
+        raise InputError("no machine of the cluster is left", "look at it with `ray status`") from gone
+
+
+def require_same(here: Mapping[str, str | None], there: Mapping[str, str | None], worker: str) -> None:
+    """Raise `InputError` unless a worker has the packages in the versions that are here."""
+    for package, version in here.items():
+        if there[package] is None:
+            raise InputError(f"the worker {worker} has no {package}", "install there what is installed here")
+        if there[package] != version:
+            raise InputError(
+                f"{package} is {version} here and {there[package]} on the worker {worker}: the answers could differ",
+                "install the same version on all",
             )

@@ -11,14 +11,15 @@ from deploykit import arguments as read
 from deploykit import files
 from deploykit.arguments import StrPath
 from deploykit.cluster import places
+from deploykit.cluster.answering import Ran, answer
 from deploykit.cluster.connecting import check_workers, connected, require_ray, versions
 from deploykit.cluster.folder import Folder
 from deploykit.cluster.listing import inputs_of
-from deploykit.cluster.pipeline import pool_for
 from deploykit.cluster.planning import parts_of
+from deploykit.cluster.pool import pool_for
 from deploykit.cluster.result import ClusterPrediction
-from deploykit.cluster.rounds import Rounds
 from deploykit.cluster.tables import KINDS
+from deploykit.cluster.work import Work
 from deploykit.cluster.worker import Asked
 from deploykit.errors import ContractError, InputError
 from deploykit.progress import Progress
@@ -77,23 +78,24 @@ def predict(
     if listed is None:
         told.start("listing the inputs")
         listed = folder.keep_list(parts_of(inputs_of(map(_absolute, given), contract, column), batch_size))
-    rounds = Rounds(folder, kind, listed["parts"], listed["rows"], told)
-    if rounds.missing:
+    work, ran = Work(folder, kind, listed["parts"]), Ran()
+    if work.missing:
         asked = Asked(device, threads or 1, 1, batch_size, top, contract.output.task, kind, folder.out if folder.shared else None)
         told.start("connecting to Ray")
         with connected(read.text(ray, "ray", "auto")) as cluster:
             check_workers(cluster, _local_file(folder, listed["parts"]))
-            rounds.run(cluster, cluster.put(model), asked, lambda: pool_for(cluster, device, threads, actors))
+            model = cluster.put(model)
+            ran = answer(cluster, work, model, asked, lambda: pool_for(cluster, device, threads, actors), listed["rows"], told)
     return ClusterPrediction(
         str(path),
         folder.out,
-        rounds.rows,
-        rounds.errors,
+        work.rows,
+        work.errors,
         listed["parts"],
-        rounds.resumed,
-        rounds.seconds,
-        rounds.actors,
-        rounds.lost,
+        work.resumed,
+        ran.seconds,
+        ran.actors,
+        ran.lost,
     )
 
 

@@ -11,7 +11,8 @@ class ClusterPrediction:
     """`out`: the folder with the answers, a file per part. `rows` and `errors` are those of the whole folder.
 
     `resumed`: how many of the rows an earlier run had answered. `seconds` and `rows_per_second` are this run's, without the start
-    of Ray; `actors`: how many predictors worked at the same time. `lost`: how often a worker was lost, and the rest asked again.
+    of Ray; `actors`: how many predictors worked at the same time. `lost`: how many of them were lost; what they were at
+    was asked again.
     """
 
     file: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import Any
 
 from deploykit import errors
 from deploykit.cluster import places
+from deploykit.cluster.connecting import versions
 from deploykit.cluster.folder import Folder, name_of
 from deploykit.cluster.planning import Part
 from deploykit.cluster.tables import file_of
@@ -38,44 +40,49 @@ class Asked:
     out: str | None = None
 
 
-class Worker:
-    """Called by Ray Data with tables of one row, a packed `Part`; gives the bytes of its file, or has written them.
+@dataclass(frozen=True)
+class Done:
+    """A part that is answered: its number, rows, how many of them have an error, and its file, `None` where that is written."""
 
-    `model`: the bytes of the ONNX file, or its path where its weights lie beside it; a reference to either.
+    number: int
+    rows: int
+    errors: int
+    data: bytes | None
+
+
+class Worker:
+    """Is asked packed parts; gives the bytes of their files, or has written them.
+
+    `model`: the bytes of the ONNX file, or its path where its weights lie beside it.
     """
 
-    def __init__(self, model: Any, asked: Asked) -> None:
+    def __init__(self, model: bytes | str, asked: Asked) -> None:
         self._given, self._asked = model, asked
 
     @cached_property
     def _model(self) -> Predictor:
         """Opened when the first part comes: what is raised in a constructor Ray hands on as a text."""
-        import ray
+        return Predictor(self._given, self._asked.device, threads=self._asked.threads, spinning=False)  # others could use the time
 
-        model = ray.get(self._given) if isinstance(self._given, ray.ObjectRef) else self._given
-        return Predictor(model, self._asked.device, threads=self._asked.threads, spinning=False)  # others could use the time
+    def ready(self) -> tuple[str, dict[str, str | None]]:
+        """The name of the machine and the versions there, when the actor is there: it may have come after all were looked at."""
+        return socket.gethostname(), versions()
 
-    def __call__(self, table: Any) -> Any:
-        """A row in -> the columns part, rows, errors, data (null where the file was written) and failed (null where it did not)."""
-        import pyarrow as pa
-
-        part = Part.unpacked(table.column("part")[0].as_py())
-        row: dict[str, Any] = {"part": part.number, "rows": part.rows, "errors": 0, "data": None, "failed": None}
+    def ask(self, packed: bytes) -> Done | str:
+        """A packed `Part` -> what became of it; where that is an error, a text as `told_by` takes it."""
+        part = Part.unpacked(packed)
         try:
             if part.inputs is None:
                 part = Folder(self._asked.out or "").part(part.number)
             answers = self.answer(part)
             data = file_of(answers, part.first, self._asked.task, self._asked.kind)
-            row["errors"] = sum(not answer.ok for answer in answers)
+            errors = sum(not answer.ok for answer in answers)
             if self._asked.out is None:
-                row["data"] = data
-            else:
-                Folder(self._asked.out).write(name_of(part.number, self._asked.kind), data)
+                return Done(part.number, part.rows, errors, data)
+            Folder(self._asked.out).write(name_of(part.number, self._asked.kind), data)
         except DeploykitError as error:
-            row["failed"] = as_text(error)
-        whole, text = pa.int64(), pa.string()
-        kinds = {"part": whole, "rows": whole, "errors": whole, "data": pa.binary(), "failed": text}
-        return pa.table({name: [value] for name, value in row.items()}, schema=pa.schema(kinds))
+            return as_text(error)
+        return Done(part.number, part.rows, errors, None)
 
     def answer(self, part: Part) -> list[Prediction]:
         """One answer per row of the part. Raises `InputError` where its whole source has vanished."""

@@ -33,7 +33,6 @@ def machines():
         warnings.simplefilter("ignore")
         ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'deploykit[ray]'")
         pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'deploykit[ray]'")
-        pytest.importorskip("ray.data")
         from ray.cluster_utils import Cluster
 
     if sys.platform != "linux":

@@ -18,7 +18,8 @@ from deploykit.cluster import predict
 from deploykit.errors import InputError, Unavailable
 from deploykit.runtime import Predictor
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+# By a thread: nothing that a signal raises gets through a call of Ray that waits.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(300, method="thread")]
 
 
 def rows_in(out):
@@ -42,16 +43,16 @@ def require_equal(out, file, sources, batch_size=64):
 @pytest.fixture
 def slow(monkeypatch):
     """Workers that take a moment for each part, so that something can happen meanwhile."""
-    from deploykit.cluster import pipeline
+    from deploykit.cluster import actors
 
-    base = pipeline.Worker
+    base = actors.Worker
 
     class Slow(base):
-        def __call__(self, table):
+        def ask(self, packed):
             time.sleep(0.2)
-            return super().__call__(table)
+            return super().ask(packed)
 
-    monkeypatch.setattr(pipeline, "Worker", Slow)
+    monkeypatch.setattr(actors, "Worker", Slow)
 
 
 def wait_for(folder, count, seconds=90):
@@ -116,14 +117,14 @@ def test_a_driver_that_is_killed_is_resumed_and_asks_only_what_is_missing(machin
     shutil.copytree(digits, source)
     script = (
         "import sys, time\n"
-        "from deploykit.cluster import pipeline, predict\n"
+        "from deploykit.cluster import actors, predict\n"
         "def slowly(base):\n"
         "    class Slow(base):\n"
-        "        def __call__(self, table):\n"
+        "        def ask(self, packed):\n"
         "            time.sleep(0.3)\n"
-        "            return super().__call__(table)\n"
+        "            return super().ask(packed)\n"
         "    return Slow\n"
-        "pipeline.Worker = slowly(pipeline.Worker)\n"
+        "actors.Worker = slowly(actors.Worker)\n"
         "predict(sys.argv[1], sys.argv[2], out=sys.argv[3], ray=sys.argv[4], batch_size=8)\n"
     )
     command = [sys.executable, "-c", script, exported, source, out, machines.address]
@@ -193,20 +194,41 @@ def test_a_machine_that_is_lost_costs_only_what_it_was_at(machines, exported, di
     require_equal(out, exported, str(digits), 8)
 
 
-def test_a_part_on_which_workers_die_ends_the_run_and_keeps_the_rest(machines, exported, digits, tmp_path, monkeypatch):
-    from deploykit.cluster import pipeline, rounds
+def test_parts_on_which_workers_die_or_fail_are_left_and_all_others_answered(machines, exported, digits, tmp_path, monkeypatch):
+    from deploykit.cluster import actors
 
-    base = pipeline.Worker
-    monkeypatch.setattr(rounds, "PATIENCE", 1)
+    base = actors.Worker
 
-    class Dying(base):
+    class Failing(base):
         def answer(self, part):
-            if part.number == 3:
+            if part.number == 1:
                 os._exit(1)
+            if part.number == 3:
+                raise RuntimeError("a fault of its own")
             return super().answer(part)
 
-    monkeypatch.setattr(pipeline, "Worker", Dying)
     out = tmp_path / "out"
-    with pytest.raises(Unavailable, match=r"workers are lost again and again, \d+ parts? missing: .*; what is answered stays"):
-        predict(exported, digits, out=out, ray=machines.address, actors=1)
-    assert list(out.glob("part-*"))
+    with monkeypatch.context() as patched:
+        patched.setattr(actors, "Worker", Failing)
+        with pytest.raises(
+            Unavailable, match=r"^workers end with the same inputs each time \(.+\); 2 parts missing; what is answered stays"
+        ):
+            predict(exported, digits, out=out, ray=machines.address)
+    assert len(list(out.glob("part-*"))) == 3
+    found = predict(exported, digits, out=out, ray=machines.address, resume=True)
+    assert (found.rows, found.lost) == (300, 0)
+    require_equal(out, exported, str(digits))
+
+
+def test_workers_that_never_come_end_the_run(machines, exported, digits, tmp_path, monkeypatch):
+    from deploykit.cluster import actors
+
+    base = actors.Worker
+
+    class Stillborn(base):
+        def __init__(self, *given):
+            raise RuntimeError("no memory for it")
+
+    monkeypatch.setattr(actors, "Worker", Stillborn)
+    with pytest.raises(Unavailable, match=r"workers are lost again and again \(.+\); 5 parts missing"):
+        predict(exported, digits, out=tmp_path / "out", ray=machines.address, actors=1)

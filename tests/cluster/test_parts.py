@@ -15,8 +15,8 @@ from deploykit.cluster import connecting, tables
 from deploykit.cluster.connecting import connected
 from deploykit.cluster.folder import Folder
 from deploykit.cluster.listing import RowGroup, inputs_of
-from deploykit.cluster.pipeline import Pool, pool_for
 from deploykit.cluster.planning import Part, parts_of
+from deploykit.cluster.pool import Pool, pool_for
 from deploykit.cluster.worker import Asked, Worker, as_text, told_by
 from deploykit.errors import DeviceUnavailable, InputError, OutputError, Unavailable
 from deploykit.runtime import (
