@@ -12,11 +12,12 @@ demo: $(VENV)/.demo
 	$(BIN)/deploykit demo
 
 # Two processes, each with whole files of tests, so that what the tests of a file share is made once; in the order of tests/conftest.py.
+# One that dies ends the run: xdist would go on, and wait for ever for the tests that it had.
 test: check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 quick: check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 -m "not slow and not gpu"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -21,7 +21,6 @@ from click.shell_completion import CompletionItem
 
 from deploykit import plugins, reports
 from deploykit.cli import _progress
-from deploykit.network.request import Request, make_importable
 
 if TYPE_CHECKING:
     from deploykit.progress import Progress
@@ -139,6 +138,8 @@ def _with_request(function: F, naming: Callable[[F], F], seeding: Callable[[F], 
         *args: Any, target: str | None, checkpoint: Path | None, untrained: bool, seed: int | None, arg: tuple[str, ...],
         input_shape: tuple[tuple[int, ...], ...], input_dtype: tuple[str, ...], inputs: Path | None, **rest: Any
     ) -> Any:  # fmt: skip
+        from deploykit.network.request import Request, make_importable
+
         if target == "":
             raise click.BadParameter("an empty text names no network", param_hint="TARGET")
         request = Request(

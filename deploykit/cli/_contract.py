@@ -8,9 +8,7 @@ from typing import Any, TypeVar, cast, get_args
 
 import click
 
-from deploykit.runtime.contract import TASKS, Activation
-from deploykit.runtime.contract.inputs import Fit, Interpolation, Placement
-from deploykit.runtime.contract.outputs import Convention, Units
+from deploykit.runtime.contract.words import Activation, Convention, Fit, Interpolation, Placement, Task, Units
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -65,7 +63,7 @@ IMAGE = (
     click.option("--placement", type=click.Choice(get_args(Placement)), help="Of a letterboxed image.  [default: center]"),
 )
 OUTPUT = (
-    click.option("--task", type=click.Choice(list(TASKS)), help="What the network is for."),
+    click.option("--task", type=click.Choice(get_args(Task)), help="What the network is for."),
     click.option("--labels", metavar="FILE_OR_LIST", help="A file with one per line (or JSON), or cat,dog."),
     click.option("--activation", type=click.Choice(get_args(Activation)), help="What makes probabilities of the output."),
     click.option("--output", "name", metavar="NAME", help="The output that is meant.  [default: the first]"),

@@ -1,4 +1,4 @@
-"""``deploykit demo``: the whole way in one command."""
+"""Train, export, prove, profile and ask lenet5, all into DIR."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from deploykit.cli._common import FILE, Common, common_options, seed_option
 
 
-@click.command(short_help="Train, export, prove, profile and ask lenet5, all into DIR.")
+@click.command()
 @click.argument("folder", metavar="[DIR]", type=FILE, default=Path("demo"))
 @seed_option
 @common_options

@@ -1,4 +1,4 @@
-"""``deploykit doctor``: what this machine can do, and what to do where it cannot."""
+"""What this machine can run on, and why not CUDA."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import click
 from deploykit.cli._common import Common, common_options, device_option
 
 
-@click.command(short_help="What this machine can run on, and why not CUDA.")
+@click.command()
 @device_option
 @common_options
 def command(device: str, common: Common) -> None:

@@ -1,18 +1,20 @@
-"""``deploykit export``: a network becomes an ONNX file that is proven to be the same network."""
+"""An ONNX file, simplified, proven to be the same network."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from deploykit.cli._common import FILE, Common, common_options, target_options
 from deploykit.cli._contract import contract_options
-from deploykit.network.request import Request
+
+if TYPE_CHECKING:
+    from deploykit.network.request import Request
 
 
-@click.command(short_help="An ONNX file, simplified, proven to be the same network.")
+@click.command()
 @target_options
 @click.option("--out", type=FILE, help="The file to write.  [default: model.onnx beside the checkpoint]")
 @click.option("--opset", type=int, default=20, show_default=True, help="Version of the ONNX operator set.")

@@ -1,4 +1,4 @@
-"""``deploykit list``: what there is."""
+"""The architectures, datasets, backends or formats."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from deploykit.cli._common import Common, common_options, module_option
 KINDS = ("architectures", "datasets", "backends", "formats")
 
 
-@click.command(short_help="The architectures, datasets, backends or formats.")
+@click.command()
 @click.argument("kind", type=click.Choice(KINDS), default="architectures", metavar="[KIND]")
 @module_option
 @common_options

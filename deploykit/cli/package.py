@@ -1,4 +1,4 @@
-"""``deploykit package``: ONNX files as a model repository for Triton or KServe."""
+"""A model repository for Triton or KServe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from deploykit.cli._common import FILE, Common, common_options, complete_files
 
 
-@click.command(short_help="A model repository for Triton or KServe.")
+@click.command()
 @click.argument("given", nargs=-1, required=True, metavar="FILE_OR_FOLDER...", shell_complete=complete_files)
 @click.option(
     "--for", "kind", type=click.Choice(("triton", "kserve")), default="triton", show_default=True, help="Who is to serve it."

@@ -1,4 +1,4 @@
-"""``deploykit predict``: ask a deployed file."""
+"""Ask an ONNX file about images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from deploykit.cli._common import FILE, Common, common_options, complete_files, threads_option
 
 
-@click.command(short_help="Ask an ONNX file about images.")
+@click.command()
 @click.argument("file", type=FILE)
 @click.argument("paths", nargs=-1, required=True, shell_complete=complete_files)
 @click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="How many of the best labels to show.")

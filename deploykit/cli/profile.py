@@ -1,9 +1,9 @@
-"""``deploykit profile``: every layer's shape, parameters, cost and time, in PyTorch and in ONNX Runtime."""
+"""Every layer's shape, parameters, operations and time."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +17,9 @@ from deploykit.cli._common import (
     target_options,
     threads_option,
 )
-from deploykit.network.request import Request
+
+if TYPE_CHECKING:
+    from deploykit.network.request import Request
 
 
 class Depth(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 only
@@ -34,7 +36,7 @@ class Depth(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 
         return int(value)
 
 
-@click.command(short_help="Every layer's shape, parameters, operations and time.")
+@click.command()
 @target_options
 @click.option("--against", metavar="TARGET", shell_complete=complete_target, help="Another network or file to put beside it.")
 @click.option("--batch", type=click.IntRange(1, 1 << 20), help="Samples per run.  [default: 1, or what the file fixes]")

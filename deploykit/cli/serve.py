@@ -1,4 +1,4 @@
-"""``deploykit serve``: ONNX files behind a server of the Open Inference Protocol."""
+"""Serve ONNX files over HTTP and gRPC."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from deploykit.cli._common import FILE, Common, common_options, complete_files, threads_option
 
 
-@click.command(short_help="Serve ONNX files over HTTP and gRPC.")
+@click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE_OR_FOLDER...", shell_complete=complete_files)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on; 0.0.0.0 for every one.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="Of HTTP; 0 for any that is free.")

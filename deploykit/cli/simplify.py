@@ -1,4 +1,4 @@
-"""``deploykit simplify``: a smaller ONNX file with the same answers, or the same file and the reason."""
+"""A smaller ONNX file that gives the same answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from deploykit.cli._common import FILE, Common, common_options, inputs_option
 
 
-@click.command(short_help="A smaller ONNX file that gives the same answers.")
+@click.command()
 @click.argument("file", type=FILE)
 @click.option("--out", type=FILE, help="The file to write.  [default: FILE with .simplified before .onnx]")
 @inputs_option

@@ -1,4 +1,4 @@
-"""``deploykit train``: a network learns, and leaves a checkpoint."""
+"""A checkpoint, trained by the recipe of the network."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ from deploykit.cli._common import (
     module_option,
     seed_option,
 )
-from deploykit.network.request import Request, make_importable
 from deploykit.progress import SILENT
 
 
-@click.command(short_help="A checkpoint, trained by the recipe of the network.")
+@click.command()
 @click.argument("target", shell_complete=complete_architecture)
 @data_option
 @click.option("--epochs", type=click.IntRange(0, 100_000), help="Passes over the training split.  [default: the recipe's]")
@@ -59,6 +58,7 @@ def command(target: str, arg: tuple[str, ...], common: Common, out: Path | None,
     end of the first epoch on. Remove what you do not need.
     """
     from deploykit import training
+    from deploykit.network.request import Request, make_importable
     from deploykit.views.training import report
 
     make_importable(Request(target))

@@ -1,17 +1,19 @@
-"""``deploykit tune``: the fastest file that still makes the same decisions, on this machine."""
+"""The fastest file that still makes the same decisions."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from deploykit.cli._common import FILE, Common, common_options, complete_data, device_option, target_options
-from deploykit.network.request import Request
+
+if TYPE_CHECKING:
+    from deploykit.network.request import Request
 
 
-@click.command(short_help="The fastest file that still makes the same decisions.")
+@click.command()
 @target_options
 @click.option(
     "--data", metavar="NAME_OR_DIR_OR_NPZ", shell_complete=complete_data,

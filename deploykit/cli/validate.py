@@ -1,15 +1,17 @@
-"""``deploykit validate``: is the file still the same network?"""
+"""Is an ONNX file still the same network? Exit 1 if not."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from deploykit.cli._common import FILE, Common, against_options, common_options, data_option, device_option
 from deploykit.cli._contract import contract_options
-from deploykit.network.request import Request
+
+if TYPE_CHECKING:
+    from deploykit.network.request import Request
 
 
 class Sizes(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 only
@@ -27,7 +29,7 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 
         return tuple(int(p) for p in parts)
 
 
-@click.command(short_help="Is an ONNX file still the same network? Exit 1 if not.")
+@click.command()
 @click.argument("file", type=FILE)
 @against_options
 @data_option

@@ -5,17 +5,38 @@ A new format is one new file here with ``render(report: Report) -> str``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deploykit import plugins
-from deploykit.reports._types import Bars, Column, Kind, Lines, Point, Points, Report, Spread, Table, Tile
-from deploykit.reports._values import human_bytes, printable, show
+from deploykit.lazy import attach
 
-__all__ = [
-    "Bars", "Column", "Kind", "Lines", "Point", "Points", "Report", "Spread", "Table", "Tile", "check_picture", "curves", "draw",
-    "fragment", "human_bytes", "names", "printable", "render", "show",
-]  # fmt: skip
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from deploykit.reports._types import Bars as Bars
+    from deploykit.reports._types import Column as Column
+    from deploykit.reports._types import Kind as Kind
+    from deploykit.reports._types import Lines as Lines
+    from deploykit.reports._types import Point as Point
+    from deploykit.reports._types import Points as Points
+    from deploykit.reports._types import Report as Report
+    from deploykit.reports._types import Spread as Spread
+    from deploykit.reports._types import Table as Table
+    from deploykit.reports._types import Tile as Tile
+    from deploykit.reports._values import human_bytes as human_bytes
+    from deploykit.reports._values import printable as printable
+    from deploykit.reports._values import show as show
+
+# The command line asks for the names of the formats at every start.
+__getattr__, _, _lazy = attach(
+    __name__,
+    {
+        "_types": ["Bars", "Column", "Kind", "Lines", "Point", "Points", "Report", "Spread", "Table", "Tile"],
+        "_values": ["human_bytes", "printable", "show"],
+    },
+)
+__all__ = [*_lazy, "check_picture", "curves", "draw", "fragment", "names", "render"]
 
 
 def names() -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from enum import Enum
 
 import click
@@ -11,6 +12,7 @@ import pytest
 
 import deploykit
 from deploykit import plugins
+from deploykit.cli import cli
 
 ANY = float("inf")
 SEEDS = (0, 2**32 - 1)
@@ -144,7 +146,13 @@ def test_python_has_the_defaults_of_the_commands(command, other_names):
 
 
 def test_a_command_says_what_it_does_in_a_line():
+    """The first line of its file, in the list of all commands and where a shell completes them."""
+    context = click.Context(cli, info_name="deploykit")
+    listed = cli.get_help(context)
     for command in plugins.names("deploykit.cli"):
-        found = importlib.import_module(f"deploykit.cli.{command}").command
+        found = cli.get_command(context, command)
         assert isinstance(found, click.Command)
-        assert 10 < len(found.get_short_help_str(100)) <= 80
+        line = plugins.summary("deploykit.cli", command)
+        assert 10 < len(line) <= 66  # with the name, on 80 columns
+        assert re.search(rf"^  {command} +{re.escape(line)}$", listed, re.MULTILINE)
+        assert found.get_short_help_str(100) == line

@@ -6,16 +6,12 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from deploykit.runtime.contract.requirements import is_int, is_real, require
+from deploykit.runtime.contract.words import Fit, Interpolation, Order, Placement
 
 MAX_SIDE = 16_384
 MAX_AREA = 1 << 26
 # Bounds of scale, mean and std: within them no pixel becomes infinite in float32.
 SMALLEST, LARGEST = 1e-9, 1e9
-
-Interpolation = Literal["nearest", "bilinear", "bicubic"]
-Fit = Literal["stretch", "center-crop", "letterbox"]
-Order = Literal["rgb", "bgr"]
-Placement = Literal["center", "top-left"]
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from deploykit.runtime.contract.requirements import is_int, is_real, is_text, require
+from deploykit.runtime.contract.words import Activation, Convention, Task, Units
 
 MAX_LABELS = 100_000
 MAX_DETECTIONS = 10_000  # of one image
 LARGEST = 1e9  # a threshold
-
-Task = Literal["classification", "multilabel", "segmentation", "detection", "embedding", "regression", "raw"]
-Activation = Literal["softmax", "sigmoid", "none"]
-Convention = Literal["xyxy", "xywh", "cxcywh"]
-Units = Literal["pixels", "relative"]
 
 
 @dataclass(frozen=True)
