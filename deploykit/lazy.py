@@ -10,10 +10,25 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+
+@contextmanager
+def naming_extras() -> Iterator[None]:
+    """A `ModuleNotFoundError` of the block becomes `DependencyMissing`, where an extra brings the module."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        from deploykit.errors import DependencyMissing
+
+        missing = DependencyMissing.behind(error)
+        if missing is None:
+            raise
+        raise missing from error
 
 
 def attach(package: str, names: Mapping[str, Iterable[str]]) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
@@ -29,14 +44,7 @@ def attach(package: str, names: Mapping[str, Iterable[str]]) -> tuple[Callable[[
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         from importlib import import_module
 
-        try:
+        with naming_extras():
             return getattr(import_module(homes[name]), name)
-        except ModuleNotFoundError as error:
-            from deploykit.errors import DependencyMissing
-
-            missing = DependencyMissing.behind(error)
-            if missing is None:
-                raise
-            raise missing from error
 
     return load, public.copy, public

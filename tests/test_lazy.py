@@ -28,3 +28,14 @@ def test_a_missing_package_names_its_extra(monkeypatch, missing, extra):
 def test_a_module_that_no_extra_brings_stays_what_it_is(monkeypatch):
     with pytest.raises(ModuleNotFoundError, match="deploykit.stage"):
         loading(monkeypatch, "deploykit.stage")("train")
+
+
+def test_two_files_cannot_be_timed_without_the_extra_and_it_is_named(monkeypatch):
+    from deploykit.profiler import compare_latency, subjects
+
+    def without(*_):
+        raise ModuleNotFoundError("No module named 'onnx'", name="onnx")
+
+    monkeypatch.setattr(subjects, "random_arrays", without)
+    with pytest.raises(DependencyMissing, match=r"'onnx'.*deploykit\[export\]"):
+        compare_latency("a.onnx", "b.onnx")

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from deploykit import arguments as read
 from deploykit.errors import InputError
+from deploykit.lazy import naming_extras
 from deploykit.network.request import Asked
 from deploykit.profiler import statistics, subjects
 from deploykit.profiler.benchmark import conditions
@@ -159,10 +160,11 @@ def compare_latency(
 
     `threads`: of both; `None` is every core this process may use. `seconds`: about how long to measure; it ends sooner when
     the interval is narrow. Raises what resolving the targets raises, `DeviceUnavailable`, and `InputError` for two networks
-    with different inputs.
+    with different inputs, `DependencyMissing` where the extra `export` is not installed.
     """
-    both = [each if isinstance(each, Subject) else Subject.of(each) for each in (baseline, candidate)]
-    arrays = subjects.random_arrays(both[0], read.whole(batch, "batch", 1, 1 << 20))
+    with naming_extras():
+        both = [each if isinstance(each, Subject) else Subject.of(each) for each in (baseline, candidate)]
+        arrays = subjects.random_arrays(both[0], read.whole(batch, "batch", 1, 1 << 20))
     return measure_latency(
         both, arrays, device=read.text(device, "device", "cpu"), threads=read.whole(threads, "threads", 1, 1024),
         seconds=read.real(seconds, "seconds"), progress=read.progress(progress),
