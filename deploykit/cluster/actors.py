@@ -7,6 +7,7 @@ They are Ray's own actors and not the pool of Ray Data, which may wait for ever 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -49,6 +50,11 @@ class Actors:
     def __len__(self) -> int:
         return len(self._handles)
 
+    @property
+    def ready(self) -> int:
+        """How many of them are there."""
+        return len(self._ready)
+
     def start(self, size: int) -> None:
         """Start actors until there are `size`; those of a machine that comes later are there later."""
         while len(self._handles) < size:
@@ -72,6 +78,9 @@ class Actors:
     def wait(self, seconds: float) -> list[Done | Lost]:
         """What has come, after at most so many seconds. Raises the `DeploykitError` that a worker met."""
         waiting = list(self._waiting)
+        if not waiting:
+            time.sleep(seconds)
+            return []
         ready, _ = self._ray.wait(waiting, num_returns=1, timeout=seconds)
         if ready:
             ready, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0)

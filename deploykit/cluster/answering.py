@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -55,8 +56,8 @@ class _Loop:
     def __init__(self, work: Work, actors: Actors, pool_now: Callable[[], Pool], ran: Ran, progress: Progress) -> None:
         self._work, self._actors, self._pool_now, self._ran, self._progress = work, actors, pool_now, ran, progress
         self._began = self._alive = time.perf_counter()
-        self._looked, self._size, self._losses = 0.0, 0, 0
-        self._reason = "they ended"
+        self._looked, self._size, self._losses = -math.inf, 0, 0
+        self._reason, self._waited = "they ended", False
 
     def run(self, connected: Callable[[], bool]) -> str:
         """Until there is nothing to ask; what was said of the last loss."""
@@ -77,6 +78,9 @@ class _Loop:
         if now - self._looked > LOOKING:
             self._looked, self._size = now, self._room()
         self._actors.start(min(self._size, self._work.to_ask))
+        if not self._waited and not self._actors.ready and now - self._began > LOOKING:
+            self._waited = True
+            self._progress.say("no worker has begun yet: the cluster may have no room now; `ray status` tells")
         if len(self._actors):
             self._alive = now
         elif now - self._alive > ALONE:
@@ -114,11 +118,11 @@ class _Loop:
                 self._work.lost(part)
         self._ran.lost += sum(each.ended for each in lost)
         self._losses += 1
-        self._reason, self._looked = lost[-1].reason, 0.0
+        self._reason, self._looked = lost[-1].reason, -math.inf
         if self._losses >= PATIENCE and self._work.to_ask:
             raise _unavailable(self._work, f"workers are lost again and again ({self._reason})")
         what = counted(len(lost), "worker")
-        self._progress.say(f"{what} lost ({self._reason}): what is missing is asked again")
+        self._progress.say(f"{what} failed ({self._reason}): what is missing is asked again")
 
 
 def _unavailable(work: Work, what: str) -> Unavailable:
