@@ -1,0 +1,177 @@
+"""`deploykit serve` beside LitServe, MLServer, BentoML, Ray Serve and a FastAPI application by hand: same file, cores and client.
+
+    python benchmarks/serving.py environments --environments FOLDER [--only deploykit,fastapi]     # once; pip, some minutes
+    python benchmarks/serving.py run --environments FOLDER --network lenet5 [--seconds 3] [--rounds 3] [--only deploykit,fastapi]
+
+Every server runs on loopback in an environment of its own, with one onnxruntime session of `--threads` threads and its own batching
+at its best documented setting (`_serving_peers/`, one file each; what was chosen is in the report). The client is a process of its
+own (`_serving_load.py`) that shares the cores with the server; it is raw sockets, and the report says what it took.
+
+A round goes through all servers, each time in another order: start, one answer that must be right, a warm-up, closed loops at
+concurrency 1, 8 and 32, then open loops (Poisson) at 0.5, 0.9 and 2 times the best goodput of those. Two noisy cores: only ratios
+within one round count. A server that does not start is a line in the report. Some 10 minutes for 3 rounds of 6 servers.
+
+Expected before measuring, on two cores:
+- concurrency 1: 0.3 to 0.7 ms above `Predictor.run`, for both networks (limit: 1 ms).
+- goodput at 32, lenet5 (0.05 ms a row, so it is HTTP that is measured): 1.5 to 5 times LitServe, MLServer, BentoML and Ray Serve, whose
+  requests cross processes or are JSON; 0.6 to 1.0 of FastAPI by hand, which checks nothing, counts nothing and has uvloop: a limit
+  that is likely to be missed.
+- goodput at 32, resnet18 (2.8 ms alone, 1.5 in a batch): 1.4 to 1.9 times FastAPI, which does not batch, 1.0 to 1.4 times the others.
+- twice the capacity, resnet18: goodput above 95 % of the peak, refusals within 20 ms, p99 of accepted below the bound of the queue.
+  lenet5: a refusal costs nearly as much as an answer, so goodput may fall below 90 %, and what waits before the line counts too.
+- FastAPI, LitServe and MLServer have no bound: at twice the capacity their latency grows as long as the load lasts, and they refuse nothing.
+
+Exit status 1 where a limit is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import _serving_servers as servers
+import numpy as np
+from _results import keep
+from _serving_limits import OURS, limits, report
+
+HERE = Path(__file__).parent
+SHIPPED = HERE.parent / "trained" / "lenet5" / "model.onnx"
+NETWORKS = ("lenet5", "resnet18")
+CONCURRENCIES = (1, 8, 32)
+SHARES = (0.5, 0.9, 2.0)
+MOST_CONNECTIONS = 1024
+WARM_SECONDS = 1.0
+
+
+def main() -> int:
+    """One of the commands."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("command", choices=("environments", "run"))
+    parser.add_argument("--environments", type=Path, required=True, help="folder of the virtual environments")
+    parser.add_argument("--only", default="", help="names of servers, with commas")
+    parser.add_argument("--network", choices=NETWORKS, default="lenet5")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1, help="of onnxruntime, in every server")
+    parser.add_argument("--dry", action="store_true", help="print, and keep nothing")
+    asked = parser.parse_args()
+    asked.environments = asked.environments.resolve()
+    chosen = servers.peers([name for name in asked.only.split(",") if name])
+    if asked.command == "environments":
+        import onnxruntime
+
+        return 1 if servers.make(asked.environments, chosen, onnxruntime.__version__) else 0
+    found = run(asked, chosen)
+    if asked.dry:
+        from deploykit import reports
+
+        print(reports.render(found, "table"))
+    else:
+        keep(f"serving_{asked.network}", found)
+    return 1 if found.good is False else 0
+
+
+def run(asked: argparse.Namespace, chosen: list[ModuleType]) -> Any:
+    """All rounds; a report."""
+    file = network(asked.network, asked.environments)
+    values, right = sample(file)
+    rows: list[dict[str, Any]] = []
+    in_process: list[dict[str, Any]] = []
+    missing: dict[str, str] = {}
+    loads = [_load()]
+    for turn in range(asked.rounds):
+        for peer in [*chosen[turn % len(chosen) :], *chosen[: turn % len(chosen)]]:
+            if peer.NAME in missing:
+                continue
+            try:
+                if peer.NAME == OURS:
+                    in_process.append({"round": turn, **alone(asked, file, values)})
+                with servers.running(asked.environments, peer, file, asked.threads, values, right) as server:
+                    rows += [{"round": turn, "server": peer.NAME, **row} for row in loaded(server, asked.seconds, turn)]
+            except servers.NotStarted as error:
+                missing[peer.NAME] = str(error)
+                print(f"{peer.NAME}: {error}", file=sys.stderr, flush=True)
+        loads.append(_load())
+    document = {
+        "network": asked.network, "threads": asked.threads, "seconds": asked.seconds, "load": ", ".join(loads),
+        "versions": {peer.NAME: servers.versions(asked.environments, peer) for peer in chosen}, "missing": missing,
+        "limits": limits(rows, in_process), "in_process": in_process, "rounds": rows,
+    }  # fmt: skip
+    return report(document, missing, {peer.NAME: peer.SETTINGS for peer in chosen})
+
+
+def loaded(server: servers.Running, seconds: float, turn: int) -> list[dict[str, Any]]:
+    """One server under every load. `peak`: its best goodput of the closed loops."""
+    asked: dict[str, Any] = {
+        "port": server.port, "request": base64.b64encode(server.request).decode(), "seed": turn, "most": MOST_CONNECTIONS,
+    }  # fmt: skip
+    client({**asked, "concurrency": 8, "seconds": WARM_SECONDS})
+    found = [
+        {"load": f"closed {concurrency}", "rate": None, **client({**asked, "concurrency": concurrency, "seconds": seconds})}
+        for concurrency in CONCURRENCIES
+    ]
+    peak = max(row["goodput"] for row in found)
+    for share in SHARES:
+        rate = max(1.0, share * peak)
+        found.append({"load": f"open {share:g}", "rate": rate, **client({**asked, "rate": rate, "seconds": seconds})})
+    return [{**row, "peak": peak} for row in found]
+
+
+def client(asked: dict[str, Any]) -> dict[str, Any]:
+    """One load, by a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-I", HERE / "_serving_load.py"], input=json.dumps(asked), capture_output=True, text=True, check=True
+    )
+    time.sleep(0.1)
+    return json.loads(done.stdout)
+
+
+def alone(asked: argparse.Namespace, file: Path, values: bytes) -> dict[str, Any]:
+    """`Predictor.run` in a process, in the environment of our server."""
+    interpreter = servers.python(asked.environments / OURS)
+    if not interpreter.exists():
+        raise servers.NotStarted("no environment: make it with the command `environments`")
+    done = subprocess.run(
+        [interpreter, HERE / "_serving_inprocess.py", file, str(asked.threads), "1"], input=values, capture_output=True, check=True
+    )
+    return json.loads(done.stdout)
+
+
+def network(name: str, folder: Path) -> Path:
+    """The ONNX file: the one that is shipped, or an export of random weights, which take as long as trained ones."""
+    if name == "lenet5":
+        return SHIPPED
+    file = folder / f"{name}.onnx"
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "deploykit", "export", name, "--untrained", "--quiet", "--out", file]
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(HERE.parent)})
+    return file
+
+
+def sample(file: Path) -> tuple[bytes, list[float]]:
+    """One image of noise in 256 greys, as raw float32, and the logits that every server must give."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    shape = [1, *session.get_inputs()[0].shape[1:]]
+    greys = np.random.default_rng(18).integers(0, 256, shape)
+    # Seven digits: JSON says them exactly enough, and as briefly as it can.
+    values = np.asarray([float(f"{value:.7g}") for value in ((greys / 255 - 0.5) / 0.5).ravel()], np.float32).reshape(shape)
+    return values.tobytes(), session.run(None, {"input": values})[0].ravel().tolist()
+
+
+def _load() -> str:
+    return " ".join(f"{value:.2f}" for value in os.getloadavg()[:2])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
