@@ -51,11 +51,9 @@ def make(folder: Path, chosen: Sequence[ModuleType], onnxruntime: str) -> int:
         print(f"{peer.NAME}: {' '.join(needed)}", flush=True)
         try:
             subprocess.run([sys.executable, "-m", "venv", "--clear", place], check=True)
-            subprocess.run([python(place), "-m", "pip", "install", "-q", "--disable-pip-version-check", *needed], check=True)
-            listed = subprocess.run(
-                [python(place), "-m", "pip", "list", "--format", "json", "--disable-pip-version-check"],
-                check=True, capture_output=True, text=True,
-            )  # fmt: skip
+            pip = [python(place), "-m", "pip", "--disable-pip-version-check"]
+            subprocess.run([*pip, "install", "-q", *needed], check=True, env=clean())
+            listed = subprocess.run([*pip, "list", "--format", "json"], check=True, capture_output=True, text=True, env=clean())
         except (OSError, subprocess.CalledProcessError) as error:
             print(f"{peer.NAME}: not made: {error}", flush=True)
             failed += 1
@@ -63,6 +61,11 @@ def make(folder: Path, chosen: Sequence[ModuleType], onnxruntime: str) -> int:
         found = {entry["name"].lower(): entry["version"] for entry in json.loads(listed.stdout)}
         (place / "versions.json").write_text(json.dumps(found, indent=1))
     return failed
+
+
+def clean() -> dict[str, str]:
+    """The variables of this process without those that would change another Python, or the number of its threads."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "OMP_", "RAY_", "VIRTUAL_ENV"))}
 
 
 def python(place: Path) -> Path:
@@ -96,16 +99,13 @@ def running(folder: Path, peer: ModuleType, file: Path, threads: int, values: by
         raise NotStarted(f"no environment in {place.name}: make it with the command `environments`")
     port, token = free_port(), uuid.uuid4().hex
     settings = {"PEER_FILE": str(file), "PEER_THREADS": str(threads), TOKEN: token, "PYTHONUNBUFFERED": "1"}
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "OMP_", "RAY_", "VIRTUAL_ENV"))
-    }
-    path = f"{place / 'bin'}:{inherited.get('PATH', '')}"
+    settings["PATH"] = f"{place / 'bin'}:{os.environ.get('PATH', '')}"
     with tempfile.TemporaryDirectory(prefix="serving-") as own, (Path(own) / "log").open("w+b") as log:
         work = Path(own) / "work"
         work.mkdir()
         process = subprocess.Popen(
             [python(place), FOLDER / f"{peer.__name__.rpartition('.')[2]}.py", file, str(port), str(threads), work],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=work, env={**inherited, **settings, "PATH": path},
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=work, env={**clean(), **settings},
         )  # fmt: skip
         try:
             _await(process, peer, port, values, right, log)
