@@ -20,7 +20,7 @@ LOOKING = 30.0  # seconds between two looks at what the cluster has room for: ma
 ALONE = 120.0  # seconds in which a cluster that lost all its machines must get one
 
 
-@dataclass
+@dataclass(frozen=True)
 class Ran:
     """How a run went: `seconds` of asking, by as many as `actors` at a time, of which `lost` were lost."""
 
@@ -37,30 +37,32 @@ def answer(ray: Any, work: Work, model: Any, asked: Asked, pool_now: Callable[[]
     """
     pool = pool_now()
     asked = replace(asked, threads=pool.cpus, decoders=pool.cpus)
-    ran = Ran(actors=min(pool.size, work.missing))
-    progress.start(f"predicting on {counted(ran.actors, 'actor')}", rows)
+    size = min(pool.size, work.missing)
+    progress.start(f"predicting on {counted(size, 'actor')}", rows)
     progress.advance(work.rows)
     began = time.perf_counter()
     with Actors(ray, model, asked, pool) as actors:
+        loop = _Loop(work, actors, pool_now, progress)
         try:
-            reason = _Loop(work, actors, pool_now, ran, progress).run(ray.is_initialized)
+            loop.run(ray.is_initialized)
         except (ray.exceptions.RayError, ConnectionError) as error:  # the latter where a client is cut off
             raise _unavailable(work, f"the cluster is lost ({said_by(error)})") from error
-    ran.seconds = time.perf_counter() - began
     if work.missing:
-        raise _unavailable(work, f"workers end with the same inputs each time ({reason})")
-    return ran
+        raise _unavailable(work, f"workers end with the same inputs each time ({loop.reason})")
+    return Ran(time.perf_counter() - began, size, loop.lost)
 
 
 class _Loop:
-    def __init__(self, work: Work, actors: Actors, pool_now: Callable[[], Pool], ran: Ran, progress: Progress) -> None:
-        self._work, self._actors, self._pool_now, self._ran, self._progress = work, actors, pool_now, ran, progress
+    """`lost`: how many actors were; `reason`: what Ray said of the last."""
+
+    def __init__(self, work: Work, actors: Actors, pool_now: Callable[[], Pool], progress: Progress) -> None:
+        self._work, self._actors, self._pool_now, self._progress = work, actors, pool_now, progress
         self._began = self._alive = time.perf_counter()
         self._looked, self._size, self._losses = -math.inf, 0, 0
-        self._reason, self._waited = "they ended", False
+        self.reason, self.lost, self._waited = "they ended", 0, False
 
-    def run(self, connected: Callable[[], bool]) -> str:
-        """Until there is nothing to ask; what was said of the last loss."""
+    def run(self, connected: Callable[[], bool]) -> None:
+        """Until there is nothing to ask."""
         while self._work.to_ask:
             if not connected():
                 raise _unavailable(self._work, "the connection to the cluster is closed")
@@ -70,8 +72,7 @@ class _Loop:
             for each in came:
                 if isinstance(each, Done):
                     self._keep(each)
-            self._lost([each for each in came if isinstance(each, Lost)])
-        return self._reason
+            self._ask_again([each for each in came if isinstance(each, Lost)])
 
     def _fill(self) -> None:
         now = time.perf_counter()
@@ -84,7 +85,7 @@ class _Loop:
         if len(self._actors):
             self._alive = now
         elif now - self._alive > ALONE:
-            raise _unavailable(self._work, f"the cluster has no machine left ({self._reason})")
+            raise _unavailable(self._work, f"the cluster has no machine left ({self.reason})")
 
     def _room(self) -> int:
         try:
@@ -109,20 +110,20 @@ class _Loop:
         speed = (self._work.rows - self._work.resumed) / max(time.perf_counter() - self._began, 1e-9)
         self._progress.advance(rows, f"{speed:,.0f} rows/s")
 
-    def _lost(self, lost: Sequence[Lost]) -> None:
+    def _ask_again(self, lost: Sequence[Lost]) -> None:
         """What they were at is asked again. A machine takes all its actors along: what is lost together counts once."""
         if not lost:
             return
         for each in lost:
             for part in each.parts:
                 self._work.lost(part)
-        self._ran.lost += sum(each.ended for each in lost)
+        self.lost += sum(each.ended for each in lost)
         self._losses += 1
-        self._reason, self._looked = lost[-1].reason, -math.inf
+        self.reason, self._looked = lost[-1].reason, -math.inf
         if self._losses >= PATIENCE and self._work.to_ask:
-            raise _unavailable(self._work, f"workers are lost again and again ({self._reason})")
+            raise _unavailable(self._work, f"workers are lost again and again ({self.reason})")
         what = counted(len(lost), "worker")
-        self._progress.say(f"{what} failed ({self._reason}): what is missing is asked again")
+        self._progress.say(f"{what} failed ({self.reason}): what is missing is asked again")
 
 
 def _unavailable(work: Work, what: str) -> Unavailable:
