@@ -73,6 +73,19 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_nothing_half_written(warm, tr
             assert {path: digest for path, digest in after.items() if path not in aside} == before, name
 
 
+@pytest.mark.skipif(not CAN_MOUNT, reason="needs root to mount a small tmpfs")
+def test_a_disk_that_is_full_halfway_is_left_as_it_was(warm, trained, tmp_path):
+    with mounted(tmp_path / "small", "size=100k") as small:
+        done = warm.command(tmp_path, "export", trained / "model.safetensors", "--out", small / "m.onnx")
+        assert done.status == 2
+        is_one_line(done, "no space left")
+        assert os.listdir(small) == []
+        done = warm.command(tmp_path, "train", "lenet5", "--limit", "64", "--epochs", "1", "--device", "cpu", "--out", small / "t")
+        assert done.status == 2
+        is_one_line(done, "no space left")
+        assert not files_in(small)
+
+
 @pytest.mark.skipif(not CAN_MOUNT, reason="needs root to mount a read-only file system")
 def test_a_read_only_folder_is_one_line_before_the_work_begins(warm, trained, exported, tmp_path):
     with mounted(tmp_path / "fixed", "size=1m") as fixed:
