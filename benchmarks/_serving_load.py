@@ -3,7 +3,7 @@
 Closed loop: `concurrency` connections that ask again as soon as they are answered. Open loop: requests arrive as a Poisson process
 of `rate` per second whatever the server does; each one's latency counts from the moment at which it was meant to begin, so a
 server that stalls is charged for all that should have been sent meanwhile (no coordinated omission). An arrival takes an idle
-connection or opens one; where `most` are in use it waits in the client, and that wait counts too.
+connection of the `most` that were opened before the first one; where all are in use it waits in the client, and that wait counts too.
 
 Plain sockets and epoll, no HTTP library: the client runs on the cores of the server and must leave them to it. Only Python's own
 library is imported.
@@ -27,6 +27,7 @@ from typing import Any
 
 LEAD = 0.3  # seconds of a closed loop that do not count: every connection has had its first answer
 GRACE = 2.0  # seconds after the last arrival in which answers are still taken in
+SETTLE = 0.2  # seconds in which the server accepts the connections of an open loop
 LONGEST_WAIT = 0.05  # seconds between two looks at the clock
 
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
@@ -194,6 +195,10 @@ class OpenLoop:
     def run(self) -> Seen:
         """Until all is answered, or until `GRACE` after the window."""
         at, due = 0, self._due
+        for _ in range(self._most):
+            caller = Connection(self._port, self._poll)
+            self._idle[caller.number] = caller
+        time.sleep(SETTLE)
         self._start = time.perf_counter() + 0.02
         while (now := self._now()) <= self._end + GRACE:
             while at < len(due) and due[at] <= now:
