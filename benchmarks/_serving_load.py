@@ -37,13 +37,17 @@ _CHUNKED = re.compile(rb"\r\ntransfer-encoding:\s*chunked", re.IGNORECASE)
 
 @dataclass
 class Seen:
-    """What came back. Times in seconds; `within`: 200 that came before the end of the window, which is what goodput counts."""
+    """What came back. Times in seconds; `within`: 200 that came before the end of the window, which is what goodput counts.
+
+    `before`: 200 that came before the window began.
+    """
 
     good: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
     late: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     within: int = 0
+    before: int = 0
     broken: int = 0
     unanswered: int = 0
 
@@ -58,6 +62,7 @@ class Seen:
         return {
             "goodput": self.within / seconds,
             "answered": len(self.good),
+            "all_good": len(self.good) + self.before,
             "refused": len(self.refused),
             "unanswered": self.unanswered,
             "broken": self.broken,
@@ -169,6 +174,8 @@ def closed(port: int, request: bytes, concurrency: int, seconds: float) -> Seen:
             done = clock()
             if start <= done < end:
                 seen.add(status, caller.intended, done, end)
+            else:
+                seen.before += status == 200
             if caller.closes:
                 callers.pop(number).close()
                 begin()

@@ -84,11 +84,21 @@ def versions(folder: Path, peer: ModuleType) -> dict[str, str]:
 
 
 class Running:
-    """A server that answers `port`, rightly."""
+    """A server that answers `port`, rightly; `request` is what to send it."""
 
-    def __init__(self, port: int, request: bytes) -> None:
+    def __init__(self, port: int, request: bytes, token: str) -> None:
         self.port = port
         self.request = request
+        self._token = token
+
+    def cpu(self) -> float:
+        """Seconds of CPU that its processes have taken so far."""
+        ticks = 0
+        for pid in _with_token(self._token):
+            with contextlib.suppress(OSError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+                ticks += int(fields[11]) + int(fields[12])  # user and system time, after the state and eight numbers
+        return ticks / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
@@ -109,7 +119,7 @@ def running(folder: Path, peer: ModuleType, file: Path, threads: int, values: by
         )  # fmt: skip
         try:
             _await(process, peer, port, values, right, log)
-            yield Running(port, request_of(peer, values, port))
+            yield Running(port, request_of(peer, values, port), token)
         finally:
             _end(process, token)
 

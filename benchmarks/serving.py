@@ -114,14 +114,17 @@ def loaded(server: servers.Running, seconds: float, turn: int) -> list[dict[str,
         "port": server.port, "request": base64.b64encode(server.request).decode(), "seed": turn, "most": MOST_CONNECTIONS,
     }  # fmt: skip
     client({**asked, "concurrency": 8, "seconds": WARM_SECONDS})
-    found = [
-        {"load": f"closed {concurrency}", "rate": None, **client({**asked, "concurrency": concurrency, "seconds": seconds})}
-        for concurrency in CONCURRENCIES
-    ]
+
+    def under(load: str, rate: float | None, **more: Any) -> dict[str, Any]:
+        before = server.cpu()
+        row = client({**asked, **more, "rate": rate, "seconds": seconds})
+        used = server.cpu() - before
+        answers = row.pop("all_good")
+        return {"load": load, "rate": rate, **row, "cpu_ms": used * 1000 / answers if answers else None}
+
+    found = [under(f"closed {concurrency}", None, concurrency=concurrency) for concurrency in CONCURRENCIES]
     peak = max(row["goodput"] for row in found)
-    for share in SHARES:
-        rate = max(1.0, share * peak)
-        found.append({"load": f"open {share:g}", "rate": rate, **client({**asked, "rate": rate, "seconds": seconds})})
+    found += [under(f"open {share:g}", max(1.0, share * peak)) for share in SHARES]
     return [{**row, "peak": peak} for row in found]
 
 

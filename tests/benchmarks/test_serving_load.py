@@ -58,7 +58,7 @@ def test_a_response_is_whole_or_it_is_not(data, expected):
 def row(server, name, turn, **values):
     return {
         "server": server, "load": name, "round": turn, "rate": None, "goodput": 100.0, "peak": 100.0, "median_ms": 1.0, "p99_ms": 2.0,
-        "refusal_p99_ms": None, "unanswered": 0, "answered": 1, "refused": 0, "client_cpu": 0.1, **values,
+        "refusal_p99_ms": None, "unanswered": 0, "answered": 1, "refused": 0, "client_cpu": 0.1, "cpu_ms": 0.2, **values,
     }  # fmt: skip
 
 
