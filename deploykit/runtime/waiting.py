@@ -119,14 +119,17 @@ class Line:
     def _groups(self) -> list[list[Waiting]]:
         """One run for each key, in the order of the oldest requests: what comes after one that does not fit waits behind it."""
         groups: dict[Key, list[Waiting]] = {}
+        rows: dict[Key, int] = {}
         full: set[Key] = set()
         for request in self._waiting:
             key = ("alone", id(request)) if request.key is None else request.key
             group = groups.setdefault(key, [])
-            if group and (key in full or sum(other.rows for other in group) + request.rows > self.max_rows):
+            taken = rows.get(key, 0) + request.rows
+            if group and (key in full or taken > self.max_rows):
                 full.add(key)
                 continue
             group.append(request)
+            rows[key] = taken
         self._full = {id(groups[key][0]) for key in full}
         return list(groups.values())
 

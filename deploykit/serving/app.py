@@ -18,6 +18,7 @@ from starlette.routing import Route
 from deploykit.errors import InputError
 from deploykit.serving import description, documents, images, inference
 from deploykit.serving.bodies import Budget, Limits, deflated
+from deploykit.serving.mailbox import Mailbox
 from deploykit.serving.models import Models, Served
 from deploykit.serving.refusals import RETRY_AFTER, Refusal, refusal_of
 
@@ -26,6 +27,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 log = logging.getLogger("deploykit.serving")
 
+PATIENCE = 0.02  # seconds of a request before anybody looks whether its caller is still there
 LARGE = 128 << 10  # bytes of a body from which on the event loop does not do the work itself
 HEADER_LENGTH = "inference-header-content-length"
 
@@ -40,6 +42,7 @@ class Service:
         self.stopping = False
         self.pool = ThreadPoolExecutor(images.threads(), thread_name_prefix="images")
         self._with_images = 0
+        self._mailbox: Mailbox | None = None
 
     @property
     def ready(self) -> bool:
@@ -95,7 +98,7 @@ class Service:
                 header = request.headers.get(HEADER_LENGTH)
                 asked = await _worked(len(body.data), inference.read_request, body.data, header, served.signature)
                 timeout = min(asked.timeout or served.settings.timeout, served.settings.timeout)
-                future = asyncio.wrap_future(self.models.submit(served, asked.inputs, timeout))
+                future = self._mail().wrap(self.models.submit(served, asked.inputs, timeout))
                 answer = await _while_connected(request, future, timeout)
             size = sum(getattr(array, "nbytes", 0) for array in answer.outputs.values())
             made = await _worked(size, _response, asked, answer.outputs, served, request.headers.get("accept-encoding", ""))
@@ -164,17 +167,28 @@ class Service:
         await asyncio.to_thread(change, name)
         return Response(b"", 200)
 
+    def _mail(self) -> Mailbox:
+        loop = asyncio.get_running_loop()
+        if self._mailbox is None or self._mailbox.loop is not loop:
+            self._mailbox = Mailbox(loop)
+        return self._mailbox
+
     def _served(self, request: Request) -> Served:
         return self.models.get(request.path_params["model"], request.path_params.get("version"))
 
 
 def application(service: Service, more: list[Route] | None = None) -> Starlette:
     """The application, with `more` routes beside those of the protocol."""
-    routes = list(more or ())
+    routes: list[Route] = []
 
     def add(path: str, handler: Handler, method: str = "GET") -> None:
         routes.append(Route(path, guarded(handler), methods=[method]))
 
+    prefixes = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+    for prefix in prefixes:  # first, for they are asked most and routes are tried in their order
+        add(f"{prefix}/infer", service.infer, "POST")
+        add(f"{prefix}/predict", service.predict, "POST")
+    routes += more or ()
     add("/v2", service.about)
     add("/v2/health/live", service.is_live)
     add("/v2/health/ready", service.is_ready)
@@ -182,13 +196,11 @@ def application(service: Service, more: list[Route] | None = None) -> Starlette:
     add("/v2/repository/index", service.index, "POST")
     add("/v2/repository/models/{model}/load", service.load, "POST")
     add("/v2/repository/models/{model}/unload", service.unload, "POST")
-    for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+    for prefix in prefixes:
         add(prefix, service.model)
         add(f"{prefix}/ready", service.is_model_ready)
         add(f"{prefix}/config", service.config)
         add(f"{prefix}/stats", service.statistics)
-        add(f"{prefix}/infer", service.infer, "POST")
-        add(f"{prefix}/predict", service.predict, "POST")
     handlers: Any = {HTTPException: _http_error}
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.router.redirect_slashes = False
@@ -256,20 +268,25 @@ async def _worked(size: int, work: Callable[..., T], *args: Any) -> T:
 
 async def _while_connected(request: Request, work: asyncio.Future[T], timeout: float) -> T:
     """The result, unless the caller goes away first or `timeout` is over: then it is given up. Raises `Refusal`."""
-    gone: asyncio.Future[Any] = asyncio.ensure_future(request.receive())
+    gone: asyncio.Future[Any] | None = None
     try:
-        await asyncio.wait([work, gone], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        # Most answers are there at once; to watch the connection costs more than all the rest of the waiting.
+        await asyncio.wait([work], timeout=min(timeout, PATIENCE))
+        if not work.done() and timeout > PATIENCE:
+            gone = asyncio.ensure_future(request.receive())
+            await asyncio.wait([work, gone], timeout=timeout - PATIENCE, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
             return work.result()
         work.cancel()
-        if gone.done():
+        if gone is not None and gone.done():
             raise Refusal(499, "the caller went away", "cancelled")
         raise Refusal(503, f"there was no answer within {timeout:g} seconds; try again later", "late")
     except asyncio.CancelledError:
         work.cancel()
         raise
     finally:
-        gone.cancel()
+        if gone is not None:
+            gone.cancel()
 
 
 def _counted(error: Exception, served: Served) -> Refusal:

@@ -36,7 +36,8 @@ class Budget:
         """The whole body, inflated. Raises `Refusal` for one that is too large, too slow, wrongly encoded or cut off."""
         body = Body(self)
         try:
-            await asyncio.wait_for(self._read_into(body, request), self.limits.seconds)
+            async with asyncio.timeout(self.limits.seconds):  # unlike wait_for, it makes no task
+                await self._read_into(body, request)
         except TimeoutError:
             body.release()
             raise Refusal(408, f"the body was not there within {self.limits.seconds:g} seconds", "slow") from None
