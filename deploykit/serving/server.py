@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -118,12 +119,24 @@ def serve(
         try:
             gate = Gate(application(service, pages.routes(service)), service, tokens, access_log)
             server = _Server(_config(gate, options), service, options.drain_delay)
-            asyncio.run(server.run_on(sock, options, certificate, tokens, grpc_side, started))
+            with lasting_objects():
+                asyncio.run(server.run_on(sock, options, certificate, tokens, grpc_side, started))
         finally:
             service.close()
     finally:
         sock.close()
     return server.ended_by
+
+
+@contextlib.contextmanager
+def lasting_objects() -> Iterator[None]:
+    """What is loaded by now is not searched for garbage: each such search stops all requests, the longer the more is loaded."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _path(given: str | os.PathLike[str] | None) -> Path | None:
