@@ -139,6 +139,18 @@ class Batcher:
             self._changed.notify()
         return request.future
 
+    def check_room(self) -> None:
+        """Raise `Unavailable` where `submit` would because too many wait: before work is put into a request that is refused."""
+        if len(self._line) < self._line.limit:
+            return
+        with self._changed:
+            if not self._closed:
+                try:
+                    self._line.check_room(self._clock())
+                except Unavailable:
+                    self._figures.refused += 1
+                    raise
+
     def run(self, inputs: Mapping[str, Any], timeout: float | None = None) -> Answer:
         """`submit`, and wait for the answer: `timeout` seconds in all. Raises `Unavailable` when they are over."""
         future = self.submit(inputs, timeout)

@@ -70,11 +70,15 @@ class Line:
 
     def add(self, request: Waiting, now: float) -> None:
         """Put it at the end. Raises `Unavailable` where the line is full of requests that somebody waits for."""
+        self.check_room(now)
+        self._waiting.append(request)
+
+    def check_room(self, now: float) -> None:
+        """Raise `Unavailable` where `add` would."""
         if len(self._waiting) >= self.limit:
             self._drop_the_dead(now)
         if len(self._waiting) >= self.limit:
             raise Unavailable("full", f"{len(self._waiting)} requests wait already, which is the limit")
-        self._waiting.append(request)
 
     def take(self, now: float, closing: bool = False) -> Taken:
         """The oldest request that may run now and what can go with it. `closing`: nobody comes any more, so nothing waits."""

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from deploykit.errors import InputError
 from deploykit.serving import description, documents, images, inference
@@ -94,6 +95,7 @@ class Service:
         began = time.perf_counter()
         served = self._served(request)
         try:
+            served.batcher.check_room()
             with await self.budget.read(request) as body:
                 header = request.headers.get(HEADER_LENGTH)
                 asked = await _worked(len(body.data), inference.read_request, body.data, header, served.signature)
@@ -182,7 +184,7 @@ def application(service: Service, more: list[Route] | None = None) -> Starlette:
     routes: list[Route] = []
 
     def add(path: str, handler: Handler, method: str = "GET") -> None:
-        routes.append(Route(path, guarded(handler), methods=[method]))
+        routes.append(Route(path, Endpoint(guarded(handler)), methods=[method]))
 
     prefixes = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
     for prefix in prefixes:  # first, for they are asked most and routes are tried in their order
@@ -205,6 +207,18 @@ def application(service: Service, more: list[Route] | None = None) -> Starlette:
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.router.redirect_slashes = False
     return app
+
+
+class Endpoint:
+    """A guarded handler as an ASGI application: no exception leaves it, so Starlette need not wrap it once more to catch some."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        response = await self._handler(Request(scope, receive, send))
+        await response(scope, receive, send)
 
 
 def guarded(handler: Handler) -> Handler:

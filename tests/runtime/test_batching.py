@@ -135,9 +135,13 @@ def test_the_line_is_bounded():
         with pytest.raises(Unavailable, match="try again later") as full:
             batcher.submit(rows(3))
         assert full.value.reason == "full"
+        with pytest.raises(Unavailable, match="try again later"):
+            batcher.check_room()
+        futures.pop().cancel()
+        batcher.check_room()
         gate.open.set()
         assert all(future.result(10) for future in futures)
-    assert batcher.figures().refused == 1
+    assert batcher.figures().refused == 2
 
 
 @pytest.mark.parametrize("drain", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import random
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploykit.errors import InputError
-from deploykit.serving import documents
+from deploykit.serving import bodies, documents
 from deploykit.serving.bodies import Limits
 from deploykit.serving.refusals import Refusal
 
@@ -204,8 +205,14 @@ def test_compression_that_is_none(client, encoding, body, status):
 
 
 def test_a_body_that_does_not_come_in_time(client, service, monkeypatch):
+    async def never(_request):
+        await asyncio.Event().wait()
+        yield b""
+
     monkeypatch.setattr(service.budget, "limits", Limits(seconds=0.0))
+    monkeypatch.setattr(bodies, "_chunks", never)
     is_refused(infer(client, "doubling", one()), [408])
+    assert service.budget.held == 0
 
 
 @settings(max_examples=300, deadline=None)

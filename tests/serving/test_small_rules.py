@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import zlib
 
@@ -17,6 +18,7 @@ from deploykit.serving.gate import Tokens
 from deploykit.serving.inference import Signature, Wanted
 from deploykit.serving.refusals import CODES, RETRY_AFTER, Refusal, refusal_of
 from deploykit.serving.repository import find
+from deploykit.serving.server import lasting_objects
 from deploykit.serving.tensors import TYPES, tensor_of
 
 
@@ -384,3 +386,9 @@ def test_outputs_and_inputs_by_their_names():
             inference.input_named(name, datatype, known)
     with pytest.raises(InputError, match="the input 'x0' float32 .any, 3. is missing"):
         inference.check_inputs({}, known)
+
+
+def test_what_is_loaded_is_searched_for_garbage_again_afterwards():
+    with lasting_objects():
+        assert gc.get_freeze_count() > 0
+    assert gc.get_freeze_count() == 0
