@@ -10,11 +10,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
 
 import click
 from click.shell_completion import CompletionItem
@@ -34,22 +36,24 @@ SEED = click.IntRange(0, 2**32 - 1)
 
 @dataclass(frozen=True)
 class Common:
-    """`--format`, `--debug` and `--quiet`: the same in every command."""
+    """`--format`, `--debug` and `--quiet`: the same in every command. `stdout`: where the report goes, `None` for Python's own."""
 
     format: str
     debug: bool
     quiet: bool
+    stdout: TextIO | None = None
 
     def emit(self, report: Report, output: Path | None = None) -> None:
         """Print the report on stdout in the chosen format, or write it to `output`."""
-        text = reports.render(report, self.format)
-        _progress.end()
-        if output is None:
-            click.echo(text)
-        else:
-            from deploykit.files import write_text
+        with contextlib.redirect_stdout(self.stdout or sys.stdout):  # which also says whether it is a terminal
+            text = reports.render(report, self.format)
+            _progress.end()
+            if output is None:
+                click.echo(text)
+                return
+        from deploykit.files import write_text
 
-            write_text(output, text + "\n")
+        write_text(output, text + "\n")
 
     def progress(self) -> Progress:
         """A bar on stderr where that is a terminal; nothing in a pipe or with `--quiet`."""
@@ -70,14 +74,18 @@ COMMON = (
 
 
 def common_options(function: F) -> F:
-    """Add the options of `Common`, which may also stand before the command; the command gets them as `common`."""
+    """Add the options of `Common`, which may also stand before the command; the command gets them as `common`.
+
+    While it runs, stdout is for its report alone: what a network of the user's own prints goes to stderr.
+    """
 
     @wraps(function)
     def wrapper(*args: Any, format: str | None, debug: bool, quiet: bool, **rest: Any) -> Any:  # noqa: A002
         before = click.get_current_context().find_root().params
         chosen = format or before.get("format") or "table"
-        common = Common(chosen, debug or before.get("debug", False), quiet or before.get("quiet", False))
-        return function(*args, common=common, **rest)
+        common = Common(chosen, debug or before.get("debug", False), quiet or before.get("quiet", False), sys.stdout)
+        with contextlib.redirect_stdout(sys.stderr):
+            return function(*args, common=common, **rest)
 
     decorated: Any = wrapper
     for option in COMMON:
@@ -195,8 +203,9 @@ def _use_modules(ctx: click.Context, _param: click.Parameter, files: tuple[Path,
     if files:
         from deploykit import architectures
 
-        for file in files:
-            ctx.with_resource(architectures.using(file))
+        with contextlib.redirect_stdout(sys.stderr):  # it may print; see `common_options`
+            for file in files:
+                ctx.with_resource(architectures.using(file))
 
 
 module_option = click.option(

@@ -109,7 +109,7 @@ def require_second_size(
                 f"{target} cannot be exported with a dynamic {name}: the network takes {another} too, but torch traces its Python "
                 f"for one {name}, and the file would take {size} alone ({why})",
                 "leave it out of --dynamic, one file for each size; or write the forward pass without loops over a size, int() and "
-                "comparisons of sizes",
+                "comparisons of sizes, and with x.shape[0] in place of len(x)",
             )
 
 

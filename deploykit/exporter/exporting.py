@@ -32,7 +32,7 @@ from deploykit.onnx_file import inputs as graph_inputs
 from deploykit.onnx_file import preprocessing as graph_preprocessing
 from deploykit.progress import Progress
 from deploykit.runtime.checks import check_contract
-from deploykit.runtime.contract import ArrayInput, Contract, ImageInput
+from deploykit.runtime.contract import ArrayInput, Contract, DetectionOutput, ImageInput
 from deploykit.runtime.session import TensorSpec
 from deploykit.shown import Shown
 from deploykit.simplifier import Simplified
@@ -176,6 +176,9 @@ def _export(network: Network, wanted: _Wanted, progress: Progress) -> ExportResu
         raise InputError(
             f"{target} has no image preprocessing to put into the graph: its input is an array", "drop --with-preprocessing"
         )
+    if with_preprocessing and len(network.inputs) > 1:
+        problem = f"{target} has {len(network.inputs)} inputs; the preprocessing of several cannot be put into the graph"
+        raise InputError(problem, "drop --with-preprocessing: Predictor and `deploykit predict` do the same outside of it")
     file = wanted.out or default_file(network)
     file = files.real_path(file) if file.is_symlink() else file  # weights beside the file lie where it lies
     files.writable_file(file)
@@ -302,7 +305,16 @@ def require_fit(contract: Contract, model: onnx.ModelProto, target: str) -> None
         problem = error.problem.replace(
             "the contract and the graph are at odds: the contract says", "what is said of it does not fit:"
         )
-        raise InputError(f"{target}: {problem}", "say it otherwise, or change the network") from error
+        hint = _apart(outputs[0].shape) if isinstance(contract.output, DetectionOutput) and len(outputs) == 1 else ""
+        raise InputError(f"{target}: {problem}", hint or "say it otherwise, or change the network") from error
+
+
+def _apart(shape: Sequence[int | None] | None) -> str:
+    """What to do with boxes and scores in one tensor of that shape, with the batch: (batch, boxes, 4 + labels), or turned."""
+    sizes = [size for size in (shape or ())[1:] if size is not None]
+    turned = len(sizes) == 2 and sizes[0] < sizes[1]
+    parts = ("x[:, :4].mT", "x[:, 4:].mT") if turned else ("x[..., :4]", "x[..., 4:]")
+    return f'boxes and scores are two outputs: let forward() return {{"boxes": {parts[0]}, "scores": {parts[1]}}} of its tensor x'
 
 
 @contextlib.contextmanager

@@ -120,7 +120,12 @@ def labels_of(given: object) -> tuple[str, ...]:
     if isinstance(given, Path) or (isinstance(given, str) and _is_file(given)):
         return _from_file(Path(given))
     if isinstance(given, str):
-        return tuple(part.strip() for part in given.split(","))
+        found = tuple(part.strip() for part in given.split(","))
+        if not all(found):
+            raise InputError(
+                f"one of the labels {given!r:.80} is empty", "give a name for each: cat,dog, or a file with one per line"
+            )
+        return found
     if isinstance(given, Sequence) and not isinstance(given, (bytes, bytearray)) and all(is_text(each) for each in given):
         return tuple(given)
     raise InputError(f"labels cannot be {given!r:.80}", "give a list of texts, or a file with a label per line")

@@ -36,6 +36,7 @@ def current_folder_importable() -> Iterator[None]:
 def import_callable(found: Target, target: str) -> Any:
     """The callable of a TARGET, from the current folder or wherever else Python finds its module."""
     module_name, attribute = found.package, found.name
+    _require_name(module_name, attribute, target)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -54,6 +55,16 @@ def import_callable(found: Target, target: str) -> Any:
         near = difflib.get_close_matches(attribute, public, n=3)
         raise InputError(f"{module_name!r} has no {attribute!r}", f"did you mean {', '.join(near)}?" if near else "")
     return getattr(module, attribute)
+
+
+def _require_name(module: str, attribute: str, target: str) -> None:
+    """Raise `InputError` for a path where the name of a module belongs; one that ends in ``.py`` is told apart later."""
+    if module.endswith(".py") or not ("/" in module or "\\" in module or module.startswith(".")):
+        return
+    path = Path(module)
+    place = f" in the folder {path.parent}" if path.parent != Path() else ""
+    hint = f"give {path.name.lstrip('.')}:{attribute}{place}, where its file lies"
+    raise InputError(f"cannot import {module!r} for {target}: that is no name of a module", hint)
 
 
 def call(factory: Any, arguments: Mapping[str, Any], target: str) -> nn.Module:

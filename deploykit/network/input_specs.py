@@ -145,6 +145,8 @@ def of_module(
     """
     known = _from_examples(module, values, target)
     fallback = _in_order(module, fallback)
+    if not known:
+        _bind_keywords(module, len(shapes or fallback), target)
     if not known and shapes:
         known = _from_shapes(module, shapes, dtypes, target)
     if not known or (not shapes and [spec.name for spec in known] == [spec.name for spec in fallback]):
@@ -179,6 +181,13 @@ def _bind_by_name(module: nn.Module, specs: Sequence[InputSpec], target: str) ->
     names, places = [spec.name for spec in specs], calling.parameters(module)
     if len(specs) > 1 and set(names) <= set(places) and names != places[: len(names)]:
         calling.bind(module, calling.call_of(module, {spec.name: spec.filled(0, 1) for spec in specs}, target)[0])
+
+
+def _bind_keywords(module: nn.Module, count: int, target: str) -> None:
+    """Let a `forward` that needs `count` tensors, of which it takes some by keyword alone, take them one after another."""
+    needed = calling.required(module)
+    if len(needed) == count and not set(needed) <= set(calling.parameters(module)):
+        calling.bind(module, calling.call_of(module, dict.fromkeys(needed, torch.zeros(1)), target)[0])
 
 
 def in_type(spec: InputSpec, dtype: torch.dtype) -> InputSpec:

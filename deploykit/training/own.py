@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from deploykit.architectures import Architecture, ArrayInput, ImageInput, Recipe
 from deploykit.datasets import Dataset, Sample, Split, as_image, in_colour, mixed
 from deploykit.errors import DatasetError, InputError
-from deploykit.network import checkpoint, checkpoint_kind, heads, own
+from deploykit.network import calling, checkpoint, checkpoint_kind, heads, own
 from deploykit.network import torchvision as torchvision_zoo
 from deploykit.network.factories import call, current_folder_importable
 from deploykit.network.heads import Head
@@ -83,6 +83,7 @@ def fit(
     with seeded(seed):
         with current_folder_importable():
             module = call(factory, given, called).eval()
+        _require_one_input(module, called)
         rules, output, path = _tried(module, list(_candidates(called, module, given, wanted, said, image, init)), called, image)
         head, note = _head(module, output, path, wanted, called)
         if head is not None:
@@ -94,6 +95,14 @@ def fit(
     notes += [note] if note else []
     recipe = _recipe(dataset, source, init is not None, wanted)
     return Fitted(own.architecture(called, factory, rules, recipe, given, head), given, head, path, tuple(notes))
+
+
+def _require_one_input(module: nn.Module, name: str) -> None:
+    """Raise `InputError` for a `forward` that needs more than one tensor, or takes it by keyword alone."""
+    needed = calling.required(module)
+    if len(needed) > 1 or not set(needed) <= set(calling.parameters(module)):
+        problem = f"forward() of {name} needs {', '.join(needed)[:120]}; what is learned from has one input, given by position"
+        raise InputError(problem, "train it by code of your own, and export it with --checkpoint; or wrap it")
 
 
 def _recipe(dataset: Dataset, source: str, begun: bool, wanted: _Wanted) -> Recipe:
@@ -251,7 +260,10 @@ def _tried(
         return rules, output, path
     problem = refusal.problem if refusal else f"{name} takes no input"
     hint = "give the size of its images: --image 96" if image is None else "choose another --image"
-    raise InputError(problem, hint if isinstance(candidates[0], ImageInput) else "give arrays of the shape that it takes")
+    if not isinstance(candidates[0], ImageInput):
+        hint = "give arrays of the shape that it takes"
+    own_hint = refusal.hint if refusal is not None and "--input-shape" not in refusal.hint else ""
+    raise InputError(problem, own_hint or hint)
 
 
 def _example(rules: ImageInput | ArrayInput) -> Tensor:

@@ -17,14 +17,14 @@ from deploykit.onnx_file import sessions
 from deploykit.verdict import batches, blame, contracts, evidence, hints, legal, open_sizes, preprocessing, rare_values, uniform
 from deploykit.verdict.batches import BATCHES, Batch
 from deploykit.verdict.case import Case, OutputComparison
-from deploykit.verdict.decisions import decide
+from deploykit.verdict.decisions import decide, kind_of
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.inputs import absent_dataset, fixed_batch, labelled_split, photographs
 from deploykit.verdict.layers import LayerDifference, first_divergent
 from deploykit.verdict.originals import Original, TorchOriginal
 from deploykit.verdict.result import Check, Decisions, Verdict, Word
 
-MIN_TOP1_AGREEMENT = 0.99  # share of the labelled samples on which file and network decide alike, 0..1
+MIN_TOP1_AGREEMENT = 0.99  # share of the labelled samples (labels, pixels) on which file and network decide alike, 0..1
 
 
 def judge(
@@ -50,7 +50,7 @@ def judge(
     deployed = Deployed(model, folder)
     original = TorchOriginal(network, deployed.precision) if isinstance(network, Network) else network
     labelled = labelled_split(original, data) if original.trained or data else None
-    ask = _Questions(file, steps, labelled, sizes, rtol, atol, sessions.working_device(device), guards)
+    ask = _Questions(file, steps, labelled, sizes, rtol, atol, sessions.working_device(device), guards, data)
     apart = preprocessing.taken_apart(deployed)
     if apart is None:
         return _judged(deployed, original, ask)
@@ -64,7 +64,7 @@ def judge(
 
 @dataclass(frozen=True)
 class _Questions:
-    """How to ask. `labelled`: test samples, and whether their labels mean classes."""
+    """How to ask. `labelled`: test samples, and whether their labels mean classes. `data`: what they were asked for as."""
 
     file: str
     steps: Sequence[tuple[str, onnx.ModelProto]]
@@ -74,6 +74,7 @@ class _Questions:
     atol: float | None
     device: str
     guards: Sequence[Guard] | None
+    data: str | None
 
 
 def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
@@ -111,15 +112,16 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
     found += [outputs.check, _layers(layers), weights, *extra, contracts.check(deployed, original)]
     found.append(_evidence(outputs, layers, case))
     decisions = None
-    if ask.labelled and ask.labelled[1] and original.rules is not None and _decides(original):
-        decisions = decide(deployed, ask.device, original.logits, original.rules, ask.labelled[0])
+    kind = kind_of(original.output, *ask.labelled) if ask.labelled and len(original.inputs) == 1 else None
+    if ask.labelled and kind is not None and original.rules is not None:
+        decisions = decide(deployed, ask.device, original.logits, original.rules, ask.labelled[0], kind, original.output)
         found.append(_decisions(decisions))
     word = _word(found, outputs)
     witness = wrong_batch or odd_batch
     first = first_divergent(layers)
     layer = original.culprit(deployed, first.path) if first else wrong_weight
     made_by = [(name, Deployed(part, deployed.folder)) for name, part in ask.steps] or [("export", deployed)]
-    absent = None if ask.labelled else absent_dataset(original)
+    absent = _not_compared(ask, original) if decisions is None else None
     remarks = [
         *original.weights_notes,
         original.note,
@@ -145,11 +147,11 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
     )
 
 
-def _decides(original: Original) -> bool:
-    """Whether the best of the first output's numbers is a decision that both can be asked for."""
-    output = original.output
-    classes = output is None or (output.task in ("classification", "raw") and output.name is None)
-    return classes and len(original.inputs) == 1
+def _not_compared(ask: _Questions, original: Original) -> str | None:
+    """Why decisions were not compared, where somebody may have thought that they are."""
+    if ask.data is None:
+        return None if ask.labelled else absent_dataset(original)
+    return f"{original.name} does not say that it tells what the labels of {ask.data} are, so decisions were not compared"
 
 
 def _word(checks: Sequence[Check], outputs: OutputComparison) -> Word:
@@ -275,8 +277,15 @@ def _evidence(outputs: OutputComparison, layers: Sequence[LayerDifference], case
 
 
 def _decisions(decisions: Decisions) -> Check:
-    detail = (
-        f"{decisions.agreement:.1%} alike on {decisions.samples} test samples; "
-        f"accuracy {decisions.torch_accuracy:.1%} in PyTorch, {decisions.onnx_accuracy:.1%} in onnxruntime"
-    )
+    counted_in = {"multilabel": " of the labels", "segmentation": " of the pixels"}.get(decisions.task, "")
+    if decisions.task == "regression":
+        figures = f"mean absolute error {_figure(decisions.torch_error, '.4g')} in PyTorch, {_figure(decisions.onnx_error, '.4g')}"
+    else:
+        called = "mean IoU" if decisions.task == "segmentation" else "accuracy"
+        figures = f"{called} {_figure(decisions.torch_accuracy, '.1%')} in PyTorch, {_figure(decisions.onnx_accuracy, '.1%')}"
+    detail = f"{decisions.agreement:.1%}{counted_in} alike on {decisions.samples} test samples; {figures} in onnxruntime"
     return Check("decisions", decisions.agreement >= MIN_TOP1_AGREEMENT, detail)
+
+
+def _figure(value: float | None, how: str) -> str:
+    return "unknown" if value is None else format(value, how)

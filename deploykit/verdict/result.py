@@ -51,13 +51,22 @@ class Errors:
 
 @dataclass(frozen=True)
 class Decisions:
-    """What both sides decide on labelled samples. Accuracies and agreement in 0..1; margins are differences of logits."""
+    """What both sides decide on labelled samples. Accuracies and agreement in 0..1; margins are differences of logits.
+
+    `task`: what was decided. Of a "classification" `agreement` is the share of samples, of a "multilabel" network that of labels,
+    whose margins are differences of scores; of a "segmentation" that of pixels, and the accuracies are mean IoUs. A "regression"
+    has errors instead, mean absolute ones in the unit of its values, and agrees on samples whose values are within a hundredth of
+    the spread of the true ones.
+    """
 
     samples: int
     agreement: float
-    torch_accuracy: float
-    onnx_accuracy: float
+    torch_accuracy: float | None
+    onnx_accuracy: float | None
     flipped: tuple[tuple[int, float], ...] = ()
+    task: Literal["classification", "multilabel", "segmentation", "regression"] = "classification"
+    torch_error: float | None = None
+    onnx_error: float | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -106,7 +115,7 @@ class Verdict(Shown):
             "verdict": self.verdict,
             "checks": [asdict(check) for check in self.checks],
             "errors": self.errors.document() if self.errors else None,
-            "top1_agreement": self.decisions.agreement if self.decisions else None,
+            "top1_agreement": self.decisions.agreement if self.decisions and self.decisions.task == "classification" else None,
             "decisions": asdict(self.decisions) if self.decisions else None,
             "layers_compared": self.layers_compared,
             "blamed_step": self.blamed_step,
@@ -125,5 +134,5 @@ class Verdict(Shown):
             "checks": {check.name: check.passed for check in self.checks},
         }
         if self.decisions:
-            found["decisions"] = {k: v for k, v in asdict(self.decisions).items() if k != "flipped"}
+            found["decisions"] = {k: v for k, v in asdict(self.decisions).items() if k != "flipped" and v is not None}
         return found

@@ -23,10 +23,10 @@ def report(results: Sequence[Prediction]) -> Report:
     columns = [Column("path", "input")] if any(result.path is not None for result in results) else []
     if any(result.label is not None for result in results):
         columns += [Column("label", "label"), Column("score", "score", "score")]
-    if any(len(result.top) > 1 for result in results):
-        columns.append(Column("others", "then", "prose"))
     if any(row["answer"] for row in rows):
         columns.append(Column("answer", "answer", "prose"))
+    if any(len(result.top) > 1 for result in results):
+        columns.append(Column("others", "then", "prose"))
     if any(result.values is not None for result in results):
         columns += [Column("shape", "shape", "shape"), Column("values", "values", "prose")]
     if not all(result.ok for result in results):
@@ -38,7 +38,10 @@ def _row(result: Prediction, document: dict[str, Any]) -> dict[str, Any]:
     row = {**document, "error": result.error or "", "shape": None, "values": None, "answer": _answer(document)}
     # Labels come from the file: what would move the cursor of a terminal is escaped.
     row["label"] = None if result.label is None else shown(result.label)
-    row["others"] = ", ".join(f"{shown(candidate.label)} {show(candidate.score, 'score')}" for candidate in result.top[1:])
+    # Of several labels at once, those that were not given: the best may be one of them.
+    given = getattr(result, "labels", ())
+    others = result.top[1:] if result.label is not None else [candidate for candidate in result.top if candidate not in given]
+    row["others"] = ", ".join(f"{shown(candidate.label)} {show(candidate.score, 'score')}" for candidate in others)
     if result.values is not None:
         flat = [f"{value:.5g}" for value in result.values.reshape(-1)[: _SHOWN_VALUES + 1].tolist()]
         row["shape"] = result.values.shape

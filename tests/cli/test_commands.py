@@ -316,3 +316,24 @@ def test_what_pillow_logs_about_a_damaged_file_is_not_printed():
             assert [type(handler) for handler in logger.handlers] == [logging.NullHandler]
     finally:
         logger.handlers = before
+
+
+def test_what_a_users_own_code_prints_is_not_on_stdout(cli, workdir):
+    import click
+    from click.testing import CliRunner
+
+    from deploykit.cli._common import Common, common_options
+    from deploykit.reports import Report
+
+    (workdir / "talks.py").write_text("print('registered')\n")
+    listed = cli("list", "datasets", "--module", "talks.py")  # it registers nothing, which is an error
+    assert (listed.exit_code, listed.stdout, listed.stderr.splitlines()[0]) == (2, "", "registered")
+
+    @click.command()
+    @common_options
+    def command(common: Common) -> None:
+        print("built")
+        common.emit(Report(title="", document={"done": True}, headline=""))
+
+    done = CliRunner().invoke(command, ["--format", "json"])
+    assert (json.loads(done.stdout), done.stderr) == ({"done": True}, "built\n")

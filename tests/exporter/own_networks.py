@@ -98,3 +98,15 @@ class Pair(nn.Module):
 
     def forward(self, image: Tensor, facts: Tensor) -> Tensor:
         return self.see(image).mean(dim=(2, 3)) + self.know(facts)
+
+
+class Whole(nn.Module):
+    """Boxes and scores in one tensor: (batch, boxes, 4 + labels), or turned."""
+
+    def __init__(self, turned: bool = False) -> None:
+        super().__init__()
+        self.see, self.turned = seeded(nn.Conv2d(3, 6, 4, stride=4), 9), turned
+
+    def forward(self, image: Tensor) -> Tensor:
+        found = self.see(image).flatten(2)
+        return found if self.turned else found.mT

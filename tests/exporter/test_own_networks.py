@@ -256,6 +256,14 @@ def test_two_inputs(exported, photographs):
         (("own_networks:Masks", "--meaning", "boxes"), "NAME=TEXT"),
         (("own_networks:Masks", "--meaning", "other=x"), "an output 'other'"),
         (("own_networks:Masks", "--output", "other"), "an output 'other'"),
+        (("own_networks:Whole", "--image", "24", "--task", "detection"), '{"boxes": x[..., :4], "scores": x[..., 4:]}'),
+        (("own_networks:Whole", "--image", "24", "--boxes", "logits"), '{"boxes": x[..., :4], "scores": x[..., 4:]}'),
+        (("own_networks:Whole", "--image", "24", "--arg", "turned=true", "--task", "detection"), '"scores": x[:, 4:].mT}'),
+        (("own_networks:Whole", "--image", "24", "--boxes", "logits", "--scores", "logits"), "let forward() return its parts"),
+        (("own_networks:Tags", "--image", "24", "--labels", "a,,c"), "one of the labels 'a,,c' is empty"),
+        (("./own_networks:Tags", "--image", "24"), "give own_networks:Tags, where its file lies"),
+        (("my nets/own:Tags", "--image", "24"), "give own:Tags in the folder my nets, where its file lies"),
+        (("own_networks:Pair", "--mean", "0.5", "--with-preprocessing"), "has 2 inputs; the preprocessing of several cannot"),
     ],
 )
 def test_what_does_not_fit_is_one_line(run_in_process, tmp_path, options, problem):

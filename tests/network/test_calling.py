@@ -193,3 +193,20 @@ def test_the_file_takes_them_by_name_at_any_batch(module, examples, dynamic, nam
         expected = expected[0] if isinstance(expected, list) else expected
         found = session.run(None, {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)})[0]
         np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shapes", [[(4,)], [(4,), (3,)]])
+def test_a_forward_that_takes_its_tensors_by_keyword_alone_is_given_them_by_their_shapes(shapes):
+    class Keyword(nn.Module):
+        def forward(self, *, x, scale=2.0):
+            return x * scale
+
+    class Both(nn.Module):
+        def forward(self, x, *, facts):
+            return x.sum(1) + facts.sum(1)
+
+    module = Keyword() if len(shapes) == 1 else Both()
+    for given, fallback in ((shapes, ()), (None, [input_specs.InputSpec(f"input_{n}", shape) for n, shape in enumerate(shapes)])):
+        specs = input_specs.of_module(module, given, None, fallback, "net")
+        assert [spec.shape for spec in specs] == shapes
+        assert module(*(torch.ones(2, *spec.shape) for spec in specs)).shape[0] == 2

@@ -185,3 +185,17 @@ def test_the_command_on_a_machine_without_cuda(folder: Path, digits_file: Path, 
     assert by_default.stderr.count("CUDA is not used") == lost  # that there is no GPU is no news, unless one was asked for
     quiet = run_command("predict", digits_file, "images", "--device", "auto", "--quiet", cwd=folder)
     assert (quiet.returncode, quiet.stderr) == (0, "")
+
+
+def test_of_several_labels_the_table_shows_those_that_were_given_and_then_the_others():
+    from deploykit.runtime import Candidate, MultiLabel
+    from deploykit.views.predictions import report
+
+    best, next_best = Candidate("busy", 0.4, 0), Candidate("even", 0.3, 1)
+    found = [MultiLabel(top=(best, next_best)), MultiLabel(top=(best, next_best), labels=(best,))]
+    (table,) = report(found).tables
+    assert [column.key for column in table.columns] == ["answer", "others"]
+    assert [(row["answer"], row["others"]) for row in table.rows] == [
+        ("nothing", "busy 0.4000, even 0.3000"),
+        ("busy 0.4000", "even 0.3000"),
+    ]

@@ -110,7 +110,7 @@ def test_what_version_1_cannot_say_is_not_smuggled_into_it(new: Contract) -> Non
 FORGED: dict[str, tuple[str, dict[str, Any], str]] = {
     "boxes without scores": ("detection", {"scores": ...}, "incomplete"),
     "scores of nothing": ("detection", {"scores": None}, "scores"),
-    "boxes that are the scores": ("detection", {"scores": "boxes"}, "each another one"),
+    "boxes that are the scores": ("detection", {"scores": "boxes"}, "cannot be one output"),
     "boxes that are a list": ("detection", {"boxes": ["boxes"]}, "boxes"),
     "no convention": ("detection", {"convention": "yxyx"}, "convention"),
     "a convention that is a list": ("detection", {"convention": ["xyxy"]}, "convention"),

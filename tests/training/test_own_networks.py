@@ -71,6 +71,21 @@ class Doubled(nn.Module):
         return torch.cat([self.layer(x), self.layer(x)], 1)
 
 
+class Pair(Net):
+    def forward(self, x, facts):
+        return super().forward(x) + facts
+
+
+class Keyword(Net):
+    def forward(self, *, x):
+        return super().forward(x)
+
+
+class Nothing(Net):
+    def forward(self, x):
+        return {}
+
+
 def makes() -> nn.Module:
     return Net(3)
 
@@ -302,6 +317,9 @@ def test_a_head_that_the_network_does_not_have_is_refused(tmp_path, classifier):
         ("ownnets:Values", "colours", "cannot take an input of"),
         ("ownnets:Net", "shapes", "a class for each pixel needs 2x2xHxW"),
         ("torchvision:resnet81", "colours", "torchvision network"),
+        ("ownnets:Pair", "colours", r"forward\(\) of ownnets:Pair needs x, facts; what is learned from has one input"),
+        ("ownnets:Keyword", "colours", r"forward\(\) of ownnets:Keyword needs x; what is learned from has one input"),
+        ("ownnets:Nothing", "colours", "returns no tensor; return a tensor, or lists"),
         ("ownnets:Net", "nowhere", "dataset"),
         ("x/model.safetensors", "colours", "is a file, and what is trained is a network; name it, and start"),
         ("lenet5", "shapes", "has masks, and lenet5 gives no class for each pixel but 1x2"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
-from deploykit.runtime.contract.requirements import is_int, is_real, is_text, require
+from deploykit.errors import ContractError
+from deploykit.runtime.contract.requirements import is_int, is_real, is_text, require, short
 from deploykit.runtime.contract.words import Activation, Convention, Task, Units
 
 MAX_LABELS = 100_000
@@ -133,7 +134,10 @@ class DetectionOutput(Output):
             require(
                 (value is None and key == "classes") or (is_text(value) and bool(value)), f"{key} (the name of an output)", value
             )
-        require(len(set(self.names)) == len(self.names), "outputs (each another one)", self.names)
+        twice = next((name for name in self.names if self.names.count(name) > 1), None)
+        if twice is not None:
+            problem = f"boxes, scores and classes cannot be one output, {short(twice)}"
+            raise ContractError(problem, 'let forward() return its parts: {"boxes": x[..., :4], "scores": x[..., 4:]}')
         require(self.convention in ("xyxy", "xywh", "cxcywh"), "convention", self.convention)
         require(self.units in ("pixels", "relative"), "units", self.units)
         most = len(self.labels) if self.labels is not None else MAX_LABELS
