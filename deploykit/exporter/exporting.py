@@ -32,7 +32,7 @@ from deploykit.onnx_file import inputs as graph_inputs
 from deploykit.onnx_file import preprocessing as graph_preprocessing
 from deploykit.progress import Progress
 from deploykit.runtime.checks import check_contract
-from deploykit.runtime.contract import ArrayInput, Contract, DetectionOutput, ImageInput
+from deploykit.runtime.contract import ArrayInput, Contract, DetectionOutput, ImageInput, Output, SegmentationOutput
 from deploykit.runtime.session import TensorSpec
 from deploykit.shown import Shown
 from deploykit.simplifier import Simplified
@@ -307,6 +307,17 @@ def require_fit(contract: Contract, model: onnx.ModelProto, target: str) -> None
         )
         hint = _apart(outputs[0].shape) if isinstance(contract.output, DetectionOutput) and len(outputs) == 1 else ""
         raise InputError(f"{target}: {problem}", hint or "say it otherwise, or change the network") from error
+    _require_both_labels(contract.output, outputs, target)
+
+
+def _require_both_labels(output: Output, outputs: Sequence[TensorSpec], target: str) -> None:
+    """Raise `InputError` for one label of one number per pixel: every pixel would have it, whatever the number."""
+    if not isinstance(output, SegmentationOutput) or output.class_axis is None or output.labels is None or len(output.labels) != 1:
+        return
+    spec = next((spec for spec in outputs if spec.name == output.name), outputs[0])
+    if spec.shape is not None and spec.shape[output.class_axis] == 1:
+        problem = f"{target} gives one number per pixel, which means two labels, and {output.labels[0]!r:.60} is one"
+        raise InputError(problem, f"name that of the low numbers, too: --labels background,{output.labels[0]:.60}")
 
 
 def _apart(shape: Sequence[int | None] | None) -> str:

@@ -15,7 +15,7 @@ from deploykit.errors import InputError, ModelFileError, counted
 from deploykit.onnx_file import sessions
 from deploykit.verdict import evidence, moved_names
 from deploykit.verdict.batches import Batch
-from deploykit.verdict.comparison import Difference, compare, distance, floor_of
+from deploykit.verdict.comparison import SIGMOID_SCALE, Difference, compare, distance, floor_of
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.layers import LayerDifference, compare_layers, first_divergent
 from deploykit.verdict.originals import Original
@@ -145,6 +145,7 @@ class Case:
                     precision=self.precision,
                     floor=self._floor,
                     typical_scale=self._typical_scales[place],
+                    least_scale=SIGMOID_SCALE if label in deployed.sigmoids else 0.0,
                 )
                 found.append((f"{label} on {name}", difference, o.batch))
                 tolerances[label] = min(tolerances.get(label, np.inf), difference.tolerance)

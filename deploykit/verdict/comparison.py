@@ -33,6 +33,9 @@ TOLERANCE_FLOOR = {"fp32": 16.0 * float(np.finfo(np.float32).eps), "fp16": 4.0 *
 # onnxruntime's kernels of recurrent operators compute sigmoid and tanh by polynomials, a few 1e-7 off at every step.
 RECURRENT = ("LSTM", "GRU", "RNN")
 RECURRENT_FACTOR = 4.0
+# The least scale of what a sigmoid makes: onnxruntime computes 0.5 plus a polynomial, which is as exact near 0 as it is near 1, and
+# takes numbers below -18 for -18. So the least tolerance is one unit in the last place of 1.
+SIGMOID_SCALE = 1 / 16
 # Scale of a sample / typical scale of the output: below it the sample is a sum that cancels to zero. float64 leaves 1e-16 of such
 # a sum, float32 1e-7.
 NEGLIGIBLE_SCALE = 1e-10
@@ -67,6 +70,7 @@ def compare(
     precision: Precision = "fp32",
     typical_scale: float = 0.0,
     floor: float | None = None,
+    least_scale: float = 0.0,
 ) -> Difference:
     """Compare onnxruntime's result with PyTorch's in float64 and float32, (batch, ...) each.
 
@@ -78,9 +82,9 @@ def compare(
        `precision`.
 
     `tolerance_reference`: the network's own result in the file's `precision`; `torch32` without it. `typical_scale`: the largest
-    absolute value of this output over other inputs. `rtol` and `atol` replace the derived tolerance: every element must then lie
-    within atol + rtol x |reference|. `empty` says that no value of the reference is finite and other than zero, so that it
-    proves nothing.
+    absolute value of this output over other inputs. `least_scale`: of any sample, such as `SIGMOID_SCALE`. `rtol` and `atol`
+    replace the derived tolerance: every element must then lie within atol + rtol x |reference|. `empty` says that no value of the
+    reference is finite and other than zero, so that it proves nothing.
     """
     if reference.shape != onnx.shape:
         return Difference(0.0, float("inf"), float("inf"), 0.0, 0.0, (0, 0), False)
@@ -91,7 +95,7 @@ def compare(
     scales = of_samples(ref)
     whole = float(np.max(scales.usual))
     usual = np.where(scales.usual > NEGLIGIBLE_SCALE * typical_scale, scales.usual, max(whole, typical_scale) or 1.0)
-    scales = replace(scales, usual=usual)
+    scales = replace(scales, usual=np.maximum(usual, least_scale))
     seen = _Seen()
     for r, t, o, n in blocks(ref, t32, ort, own):
         allowed = None if rtol is None and atol is None else (atol or 0.0) + (rtol or 0.0) * finite_size(r)

@@ -16,6 +16,9 @@ from deploykit import onnx_file
 from deploykit.onnx_file import external_data, inputs, sessions, walk
 from deploykit.verdict.precision import Precision
 
+# Operators whose output holds numbers of their first input and no others.
+SAME_NUMBERS = ("Cast", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
+
 
 @dataclass(frozen=True)
 class Deployed:
@@ -70,6 +73,15 @@ class Deployed:
     def operators(self) -> frozenset[str]:
         """The kinds of its nodes, also inside of bodies and functions."""
         return frozenset(node.op_type for node in walk.nodes(self.model))
+
+    @cached_property
+    def sigmoids(self) -> frozenset[str]:
+        """The values of the main graph that a sigmoid makes, also in another shape or type, or in parts."""
+        found: set[str] = set()
+        for node in self.model.graph.node:
+            if node.op_type == "Sigmoid" or (node.op_type in SAME_NUMBERS and node.input[0] in found):
+                found.update(node.output)
+        return frozenset(found)
 
     def values(self) -> dict[str, str]:
         """The values between inputs and outputs of the main graph -> the operator that makes them, in order."""

@@ -7,7 +7,7 @@ file as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,7 +15,7 @@ import onnxruntime
 
 from deploykit.errors import ModelFileError
 from deploykit.onnx_file import sessions
-from deploykit.verdict.comparison import Difference, compare, floor_of
+from deploykit.verdict.comparison import SIGMOID_SCALE, Difference, compare, floor_of
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.naming import Naming
 from deploykit.verdict.precision import Precision
@@ -56,7 +56,8 @@ def compare_layers(
     found: list[LayerDifference] = []
     for group in _groups(paths, observations):
         floor = floor_of(precision, deployed.operators)
-        found += _compared(group, naming, observations, precision, floor, partial(deployed.session, level, device))
+        session_with = partial(deployed.session, level, device)
+        found += _compared(group, naming, observations, precision, floor, deployed.sigmoids, session_with)
     # A value of another shape is not this layer's output but, say, a recurrent layer's before it is turned; the outputs judge it.
     alike = [layer for layer in found if layer.difference.tolerance > 0]
     return alike if naming.trusted else _believable(alike)
@@ -87,6 +88,7 @@ def _compared(
     observations: Sequence[Observation],
     precision: Precision,
     floor: float,
+    sigmoids: Container[str],
     session_with: Callable[[Sequence[str]], onnxruntime.InferenceSession],
 ) -> list[LayerDifference]:
     """With a session of their own, which is gone before the next one is made: it holds all the weights."""
@@ -105,7 +107,10 @@ def _compared(
             float64, float32, reference = (
                 answers.layers[path] for answers in (observation.float64, observation.float32, observation.tolerance_reference)
             )
-            difference = compare(float64, float32, value, tolerance_reference=reference, precision=precision, floor=floor)
+            least = SIGMOID_SCALE if naming.values[path] in sigmoids else 0.0
+            difference = compare(
+                float64, float32, value, tolerance_reference=reference, precision=precision, floor=floor, least_scale=least
+            )
             found.append(LayerDifference(path, observation.batch.name, difference))
     return found
 

@@ -100,6 +100,17 @@ class Pair(nn.Module):
         return self.see(image).mean(dim=(2, 3)) + self.know(facts)
 
 
+class Front(nn.Module):
+    """One number per pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tell = seeded(nn.Conv2d(3, 1, 3, padding=1), 10)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.tell(image)
+
+
 class Whole(nn.Module):
     """Boxes and scores in one tensor: (batch, boxes, 4 + labels), or turned."""
 

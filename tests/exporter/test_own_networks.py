@@ -260,6 +260,7 @@ def test_two_inputs(exported, photographs):
         (("own_networks:Whole", "--image", "24", "--boxes", "logits"), '{"boxes": x[..., :4], "scores": x[..., 4:]}'),
         (("own_networks:Whole", "--image", "24", "--arg", "turned=true", "--task", "detection"), '"scores": x[:, 4:].mT}'),
         (("own_networks:Whole", "--image", "24", "--boxes", "logits", "--scores", "logits"), "let forward() return its parts"),
+        (("own_networks:Front", "--image", "24", "--task", "segmentation", "--labels", "cat"), "--labels background,cat"),
         (("own_networks:Tags", "--image", "24", "--labels", "a,,c"), "one of the labels 'a,,c' is empty"),
         (("./own_networks:Tags", "--image", "24"), "give own_networks:Tags, where its file lies"),
         (("my nets/own:Tags", "--image", "24"), "give own:Tags in the folder my nets, where its file lies"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploykit.verdict.comparison import TOLERANCE_FLOOR, compare, distance, floor_of
+from deploykit.verdict.comparison import SIGMOID_SCALE, TOLERANCE_FLOOR, compare, distance, floor_of
 
 INF, NAN = np.inf, np.nan
 
@@ -91,3 +91,49 @@ def test_recurrent_operators_are_given_more_room_than_others():
     off = right + np.float32(4e-6)
     assert not compare(right.astype(np.float64), right, off).within
     assert compare(right.astype(np.float64), right, off, floor=floor_of("fp32", {"GRU"})).within
+
+
+@pytest.mark.parametrize("logit", [-9.0, -18.0, -30.0, -60.0])
+def test_a_sigmoid_near_0_is_as_exact_as_onnxruntime_can_make_it(logit):
+    """One number per sample, so that its scale is the number itself."""
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    x = np.array([[0.3], [logit]])
+    node, ends = (
+        helper.make_node("Sigmoid", ["x"], ["y"]),
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, [2, 1]) for n in "xy"],
+    )
+    model = helper.make_model(
+        helper.make_graph([node], "g", ends[:1], ends[1:]), opset_imports=[helper.make_opsetid("", 20)], ir_version=9
+    )
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run(None, {"x": x.astype(np.float32)})[0]
+    exact = 1 / (1 + np.exp(-x))
+    float32 = exact.astype(np.float32)
+    assert compare(exact, float32, found, typical_scale=0.6, least_scale=SIGMOID_SCALE).within
+    assert not compare(exact, float32, found + 2e-6, typical_scale=0.6, least_scale=SIGMOID_SCALE).within
+
+
+def test_a_network_of_one_confident_number_is_the_same_and_a_changed_weight_is_not(tmp_path):
+    import onnx
+    import torch
+    from onnx import TensorProto, helper, numpy_helper
+
+    from deploykit import validate
+
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(4, 1), torch.nn.Sigmoid())
+    with torch.no_grad():
+        network[0].weight.mul_(20)
+    ends = [
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size])] for name, size in (("input", 4), ("logits", 1))
+    ]
+    nodes = [helper.make_node("Gemm", ["input", "w", "b"], ["0"], transB=1), helper.make_node("Sigmoid", ["0"], ["logits"])]
+    for factor, word in ((1, "same"), (1.001, "different")):
+        weights = {"w": network[0].weight.detach().numpy() * np.float32(factor), "b": network[0].bias.detach().numpy()}
+        stored = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+        graph = helper.make_graph(nodes, "g", *ends, stored)
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), tmp_path / "m.onnx")
+        found = validate(tmp_path / "m.onnx", network, input_shapes=(4,), batches=[1, 2, 5])
+        assert found.verdict == word, found

@@ -78,3 +78,14 @@ def test_old_files_list_weights_among_the_inputs():
     file = graph_of([], [tensor("x", ["n", 2]), tensor("w", [2])], [], {"w": np.zeros(2, np.float32)})
     assert [value.name for value in file.inputs] == ["x"]
     assert file.fixed_batch is None
+
+
+def test_what_a_sigmoid_makes_in_another_shape_or_in_parts():
+    nodes = [
+        helper.make_node("Sigmoid", ["x"], ["gate"]),
+        helper.make_node("Split", ["gate"], ["left", "right"], axis=0, num_outputs=2),
+        helper.make_node("Transpose", ["left"], ["turned"]),
+        helper.make_node("Mul", ["right", "x"], ["y"]),
+        helper.make_node("Identity", ["x"], ["z"]),
+    ]
+    assert graph_of(nodes, [tensor("x", [2, 2])], [tensor("y", [2, 2])]).sigmoids == {"gate", "left", "right", "turned"}
