@@ -156,7 +156,7 @@ def network(name: str, folder: Path) -> Path:
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "deploykit", "export", name, "--untrained", "--quiet", "--out", file]
-        subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(HERE.parent)})
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(HERE.parent)})
     return file
 
 

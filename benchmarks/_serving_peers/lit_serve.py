@@ -10,7 +10,7 @@ import sys
 NAME = "litserve"
 REQUIREMENTS = ("litserve", "{onnxruntime}")
 SETTINGS = (
-    "max_batch_size 32, batch_timeout 0.001 s (lightning.ai/docs/litserve/features/batching), fast_queue (ZeroMQ), one worker, one API "
+    "max_batch_size 32, batch_timeout 0, its default (lightning.ai/docs/litserve/features/batching), fast_queue (ZeroMQ), one worker, one API "
     "server; the tensor as base64 in its JSON, as its own benchmark sends images; it has no bound on waiting requests"
 )
 PATH = "/predict"
@@ -62,7 +62,7 @@ if "PEER_FILE" in os.environ:  # in the server and in its worker, which imports 
 
 def main(_file: str, port: int, _threads: int, _folder: str) -> None:
     """One API server and one worker."""
-    api = Classifier(max_batch_size=32, batch_timeout=0.001)
+    api = Classifier(max_batch_size=32, batch_timeout=0.0)
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1, fast_queue=True)
     server.run(host="127.0.0.1", port=port, num_api_servers=1, generate_client_file=False, log_level="warning", access_log=False)
 
