@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -207,11 +207,29 @@ def _by_place(image: GivenImage, specs: Sequence[InputSpec], known: Sequence[Rul
             raise InputError(f"{target} has no input {wrong!r:.80} for an image", f"its inputs are {', '.join(names)[:200]}")
         return {names.index(name): given for name, given in image.items()}
     pictures = [place for place, rules in enumerate(known) if isinstance(rules, ImageInput)]
-    pictures += [place for place, spec in enumerate(specs) if len(spec.shape) == 3 and spec.shape[0] in (1, 3)]
+    pictures += [place for place, spec in enumerate(specs) if _looks_like_an_image(spec)]
     if not pictures:
         shapes = ", ".join("x".join(map(str, spec.shape)) or "a scalar" for spec in specs)
         raise InputError(f"{target} takes no image: its inputs are {shapes}, without the batch", "an image is 1xHxW or 3xHxW")
     return {pictures[0]: image}
+
+
+def left_out(image: GivenImage, specs: Sequence[InputSpec], described: Collection[int]) -> tuple[str, ...]:
+    """A remark where one image was described without its name, and other inputs look like images, too."""
+    if isinstance(image, Mapping) and _is_by_name(image):
+        return ()
+    others = [spec.name for place, spec in enumerate(specs) if place not in described and _looks_like_an_image(spec)]
+    if not others or not described:
+        return ()
+    first = specs[min(described)].name
+    named = f"{{{first!r}: ..., {others[0]!r}: ...}}"
+    return (
+        f"{first!r:.60} was described as an image, {others[0]!r:.60} takes an array; for both give image={named[:120]} in Python",
+    )
+
+
+def _looks_like_an_image(spec: InputSpec) -> bool:
+    return len(spec.shape) == 3 and spec.shape[0] in (1, 3)
 
 
 def _image(given: GivenImage, spec: InputSpec, known: Rules, target: str) -> ImageInput:
@@ -240,11 +258,12 @@ def _image(given: GivenImage, spec: InputSpec, known: Rules, target: str) -> Ima
 
 def _by_shape(spec: InputSpec, target: str) -> ImageInput:
     """What the shape of an input tells of its images."""
-    if len(spec.shape) != 3 or spec.shape[0] not in (1, 3):
+    if not _looks_like_an_image(spec):
         raise InputError(
             f"{target} takes {'x'.join(map(str, spec.shape)) or 'a scalar'}, which is no image", "1xHxW or 3xHxW is one"
         )
-    return ImageInput(*spec.shape)
+    channels, height, width = spec.shape
+    return ImageInput(channels, height, width)
 
 
 def _plain(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,8 @@ class Network:
     `dataset` names what it was trained on; `data` is where that was read from, as the user typed it, and stays on this machine.
     `arguments`: names of those given to its constructor, beside those that its checkpoint records. `notes`: what is to be said of
     its weights. `images`: the rules of further inputs that are images, by their place. `declared`: whether anybody says how samples
-    become inputs, or the shapes of its inputs are all that is known. `meanings`: of outputs, by their names, in words.
+    become inputs, or the shapes of its inputs are all that is known. `meanings`: of outputs, by their names, in words. `remarks`:
+    on what was said of its images.
     """
 
     target: str
@@ -53,6 +54,7 @@ class Network:
     images: Mapping[int, ImageInput] = field(default_factory=dict)
     declared: bool = True
     meanings: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def rules_of_inputs(self) -> tuple[ImageInput | ArrayInput, ...]:
@@ -69,7 +71,8 @@ class Network:
             images = {place: each for place, each in enumerate(rules) if isinstance(each, ImageInput)}
             shaped = {place: (each.channels, each.height, each.width) for place, each in images.items()}
             specs = tuple(replace(spec, shape=shaped.get(place, spec.shape)) for place, spec in enumerate(self.inputs))
-            found = replace(found, inputs=specs, rules=rules[0], images=images, declared=True)
+            remarks = declared.left_out(said.image, specs, images)
+            found = replace(found, inputs=specs, rules=rules[0], images=images, declared=True, remarks=remarks)
         if said.output is not None:
             found = replace(found, output=declared.output_of(said.output, self.output, self.target))
         return replace(found, meanings=said.meanings) if said.meanings else found

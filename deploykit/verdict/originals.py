@@ -103,7 +103,7 @@ class TorchOriginal:
         self.data = network.data
         self.trained = network.trained
         self.note = ""
-        self.weights_notes = network.notes
+        self.weights_notes = (*network.notes, *network.remarks)
         self.fixed_batch: int | None = None
         self.files: tuple[Deployed, ...] = ()
         self._reference = Reference(network.module, precision)

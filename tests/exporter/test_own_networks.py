@@ -338,3 +338,17 @@ def test_a_layer_called_output_says_nothing():
     assert isinstance(said.output, DetectionOutput)
     assert isinstance(resolve(Request.of(own.Masks())).output, SegmentationOutput)
     assert said.declared
+
+
+def test_one_image_of_two_that_is_described_without_its_name_is_remarked():
+    from deploykit.network.declared import Declared
+    from deploykit.network.input_specs import InputSpec
+    from deploykit.network.target import Network
+
+    specs = (InputSpec("left", (3, 8, 8)), InputSpec("right", (3, 8, 8)), InputSpec("facts", (5,)))
+    network = Network("own:Net", "Net", torch.nn.Identity(), specs, ArrayInput((3, 8, 8)), Output())
+    one = network.described(Declared.of({"mean": 0.5}, None)).described(Declared.of({"mean": 0.4}, None))
+    (remark,) = one.remarks
+    assert "'left' was described as an image, 'right' takes an array" in remark
+    both = one.described(Declared.of({"left": {"mean": 0.5}, "right": ImageInput(3, 8, 8)}, None))
+    assert (both.remarks, sorted(both.images)) == ((), [0, 1])
