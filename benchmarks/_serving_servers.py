@@ -133,10 +133,18 @@ def request_of(peer: ModuleType, values: bytes, port: int) -> bytes:
 
 
 def free_port() -> int:
-    """A port of loopback with a few free ones above it, as far as one can tell."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port of loopback that is free, as are the two above it, for a server that takes more than one."""
+    while True:
+        with contextlib.ExitStack() as held:
+            first = held.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            try:
+                for more in (1, 2):
+                    held.enter_context(socket.socket()).bind(("127.0.0.1", port + more))
+            except (OSError, OverflowError):
+                continue
+            return port
 
 
 def _await(
