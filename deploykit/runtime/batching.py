@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from deploykit.runtime.predictor import Predictor
 
 Run = Callable[[dict[str, Any]], Mapping[str, Any]]
+Later = Callable[[Callable[[], None]], None]
 
 MOST_SIZES = 1024  # sizes of runs that are told apart in the figures
 
@@ -117,8 +118,10 @@ class Batcher:
         """Whether rows of several requests may share a run; off for good once outputs came back that are not one per row."""
         return self._together
 
-    def submit(self, inputs: Mapping[str, Any], timeout: float | None = None) -> Future[Answer]:
+    def submit(self, inputs: Mapping[str, Any], timeout: float | None = None, later: Later | None = None) -> Future[Answer]:
         """Put a request into the line; cancel the future to give it up. `timeout`: seconds within which it must have begun.
+
+        `later`: called with what wakes a worker, instead of waking one at once: for who submits several in a row.
 
         Every array has one row per sample along its first axis. Raises `InputError` for arrays of different rows, for none and
         for more than `max_rows`; `Unavailable` where the line is full or closed. The future raises what the network raised,
@@ -136,8 +139,15 @@ class Batcher:
             except Unavailable:
                 self._figures.refused += 1
                 raise
-            self._changed.notify()
+            if later is None:
+                self._changed.notify()
+        if later is not None:
+            later(self._wake)
         return request.future
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify()
 
     def check_room(self) -> None:
         """Raise `Unavailable` where `submit` would because too many wait: before work is put into a request that is refused."""

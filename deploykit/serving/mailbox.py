@@ -1,9 +1,10 @@
-"""Answers of worker threads for the event loop: those that come together wake it once, not each for itself."""
+"""Between the event loop and worker threads: what comes together wakes the other side once, not each for itself."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
@@ -18,6 +19,21 @@ class Mailbox:
         self.loop = loop
         self._done: deque[tuple[asyncio.Future[Any], Future[Any]]] = deque()
         self._woken = False
+        self._after: dict[Callable[[], None], None] = {}
+
+    def after_these(self, wake: Callable[[], None]) -> None:
+        """Call `wake` once the loop has done what is ready now, once for all who ask: the requests that were read together.
+
+        A worker that is woken by the first of them would fight the loop for the interpreter, and run that one alone.
+        """
+        if not self._after:
+            self.loop.call_soon(self._wake)
+        self._after[wake] = None
+
+    def _wake(self) -> None:
+        woken, self._after = self._after, {}
+        for wake in woken:
+            wake()
 
     def wrap(self, work: Future[T]) -> asyncio.Future[T]:
         """A future of the loop with the same result; cancelling it cancels `work` where that has not begun."""

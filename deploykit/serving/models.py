@@ -16,7 +16,7 @@ import numpy as np
 
 from deploykit.errors import DeploykitError, InputError, Unavailable
 from deploykit.runtime import rows
-from deploykit.runtime.batching import Batcher
+from deploykit.runtime.batching import Batcher, Later
 from deploykit.runtime.contract import ImageInput
 from deploykit.runtime.isolation import rehearse
 from deploykit.runtime.predictor import Predictor
@@ -84,10 +84,10 @@ class Served:
         contract = self.predictor.contract
         return contract is not None and isinstance(contract.input, ImageInput) and len(self.predictor.inputs) == 1
 
-    def submit(self, inputs: Mapping[str, Any], timeout: float | None = None) -> Future[Answer]:
+    def submit(self, inputs: Mapping[str, Any], timeout: float | None = None, later: Later | None = None) -> Future[Answer]:
         """A request, already checked, into the line. Raises what `Batcher.submit` raises."""
         self.last_inference = time.time()
-        return self.batcher.submit(inputs, timeout)
+        return self.batcher.submit(inputs, timeout, later)
 
     def close(self) -> None:
         """Answer what was accepted, then let go of the network."""
@@ -154,11 +154,13 @@ class Models:
         """Every version of every model, at this moment."""
         return [served for model in self._models.values() for served in list(model.versions.values())]
 
-    def submit(self, served: Served, inputs: Mapping[str, Any], timeout: float | None) -> Future[Answer]:
+    def submit(
+        self, served: Served, inputs: Mapping[str, Any], timeout: float | None, later: Later | None = None
+    ) -> Future[Answer]:
         """Into the line of `served`, or of what took its place in the meantime. Raises what `Batcher.submit` raises."""
         while True:
             try:
-                return served.submit(inputs, timeout)
+                return served.submit(inputs, timeout, later)
             except Unavailable as error:
                 now = self.model(served.name).versions.get(served.version)
                 if error.reason != "stopping" or now is None or now is served:

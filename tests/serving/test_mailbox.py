@@ -6,8 +6,10 @@ import asyncio
 import threading
 from concurrent.futures import Future
 
+import numpy as np
 import pytest
 
+from deploykit.runtime.batching import Batcher
 from deploykit.serving.mailbox import Mailbox
 
 
@@ -66,3 +68,23 @@ def test_an_answer_after_the_end_of_the_loop_goes_nowhere(caplog):
     asyncio.run(never())
     in_a_thread(lambda: late.set_result(1))
     assert not caplog.records, "an exception in a callback of a future is only logged"
+
+
+def test_requests_that_are_read_together_wake_a_worker_once_and_share_a_run():
+    sizes = []
+
+    def run(inputs):
+        sizes.append(len(inputs["x"]))
+        return dict(inputs)
+
+    async def several():
+        mail = Mailbox(asyncio.get_running_loop())
+        with Batcher(run, max_rows=32) as batcher:
+            futures = [mail.wrap(batcher.submit({"x": np.full((1, 2), n)}, later=mail.after_these)) for n in range(8)]
+            answers = await asyncio.gather(*futures)
+            assert [answer.outputs["x"][0, 0] for answer in answers] == list(range(8))
+            assert sizes == [8]
+            again = mail.wrap(batcher.submit({"x": np.zeros((1, 2))}, later=mail.after_these))
+            assert (await again).rows == 1
+
+    asyncio.run(several())
