@@ -1,6 +1,7 @@
 """Batch inference on Ray, under faults and beside what there is: one command for each question; results in `benchmarks/results`.
 
     python benchmarks/cluster.py faults [--images 20000]        # three machines in one; one is lost, then a driver is killed
+    python benchmarks/cluster.py hosts [--images 20000]         # three network namespaces as hosts; one is lost, its cable pulled
     python benchmarks/cluster.py throughput [--images 20000]    # beside predict_many on the same two cores, in turns
     python benchmarks/cluster.py memory [--images 100000]       # flat?
     python benchmarks/cluster.py peers [--images 20000]         # beside fifteen lines of Ray Data, as fast and under the same faults
@@ -30,6 +31,7 @@ from deploykit.reports import Column, Report, Table
 LEAST_RATIO = 0.9  # of predict_many
 MOST_GROWTH = 50 << 20  # bytes, between a fifth of the run and its end
 DRIVER = "import sys\nfrom deploykit.cluster import predict\npredict(sys.argv[1], sys.argv[2], out=sys.argv[3], ray=sys.argv[4])\n"
+RESUME = DRIVER.replace(")\n", ", resume=True)\n")
 
 
 def faults(folder: Path, count: int) -> Report:
@@ -72,6 +74,49 @@ def faults(folder: Path, count: int) -> Report:
         facts=[("before", "rows that were on the disk and not asked again"), ("different", "not the same bits as predict_many")],
         tables=[Table("", columns, rows)],
     )  # fmt: skip
+
+
+def hosts(folder: Path, count: int) -> Report:
+    """As `faults`, between hosts with addresses of their own: Ray started by its own command on each, and a network between them."""
+    import subprocess
+
+    import _cluster_hosts
+
+    title = f"Faults on three hosts (network namespaces), {count:,} images of {cluster.SIDE} pixels"
+    missing = _cluster_hosts.unavailable()
+    if missing:
+        return Report(title=title, document={"why": missing}, headline=f"not run: {missing}")
+    source, rows = cluster.images(folder / "images", count), []
+    address = f"{_cluster_hosts.NETWORK}.1:{_cluster_hosts.PORT}"
+
+    def when(out: Path, share: float, then: Callable[[subprocess.Popen[str]], object]) -> Callable[[subprocess.Popen[str]], None]:
+        def meanwhile(process: subprocess.Popen[str]) -> None:
+            until = time.monotonic() + 300
+            while process.poll() is None and cluster.parts_in(out) < share * 32 and time.monotonic() < until:
+                time.sleep(0.02)
+            then(process)
+
+        return meanwhile
+
+    with _cluster_hosts.Hosts(3) as found:
+        for fault, then in (
+            ("none", lambda _process: None),
+            ("the driver killed, resumed", lambda process: process.kill()),
+            ("a host lost, its cable pulled", lambda _process: found.lose_one()),
+        ):
+            out, began = folder / fault.split()[1 if " " in fault else 0], time.perf_counter()
+            found.driver(DRIVER, [cluster.FILE, source, out, address], when(out, 0.3, then))
+            before = cluster.parts_in(out)
+            if "driver" in fault:
+                found.driver(RESUME, [cluster.FILE, source, out, address], lambda _process: None)
+            rows.append(
+                {"fault": fault, "parts before": before, **cluster.wrong_rows(out, source), "seconds": time.perf_counter() - began}
+            )
+    good = all(row["missing"] == row["twice"] == row["different"] == 0 for row in rows)
+    names = list(rows[0])
+    columns = [Column("fault", "fault"), *(Column(n, n, "count") for n in names[1:-1]), Column("seconds", "seconds")]
+    headline = "each row once, as one process answers it" if good else "rows are wrong"
+    return Report(title=title, document=rows, good=good, headline=headline, tables=[Table("", columns, rows)])
 
 
 def throughput(folder: Path, count: int, rounds: int = 3) -> Report:
@@ -290,6 +335,7 @@ def _modelled(machines: int, images: float, days: float) -> dict[str, Any]:
 
 TRIALS: dict[str, tuple[Callable[[Path, int], Report], int]] = {
     "faults": (faults, 20_000), "throughput": (throughput, 20_000), "memory": (memory, 100_000), "peers": (peers, 20_000), "growth": (growth, 0),
+    "hosts": (hosts, 20_000),
 }  # fmt: skip
 
 
