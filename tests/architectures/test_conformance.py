@@ -47,8 +47,8 @@ def test_its_classes_are_an_argument_and_its_output_follows(name):
 def test_it_trains_exports_validates_profiles_and_predicts(name, workdir, monkeypatch):
     if MACS[name] > LARGE:
         # The way is the same with fewer samples to judge; 600 images through VGG-11 are minutes.
-        monkeypatch.setattr("deploykit.datasets.digits.VALIDATION", 6)
-        monkeypatch.setattr("deploykit.datasets.digits.TEST", 6)
+        monkeypatch.setattr("deploykit.datasets.digits.VALIDATION", 16)
+        monkeypatch.setattr("deploykit.datasets.digits.TEST", 16)
     result = train(name, epochs=1, limit=8, batch_size=4, device="cpu")
     assert result.checkpoint.is_file()
     assert all(np.isfinite(value) for value in result.metrics.values())

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from deploykit.cluster.folder import Folder
+from deploykit.cluster.planning import Part
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -54,3 +57,13 @@ def machines():
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+@pytest.fixture
+def four_parts(tmp_path):
+    """A folder of a run of four parts of two rows, none of them answered."""
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'deploykit[ray]'")
+    folder = Folder(str(tmp_path))
+    folder.begin({"file": "ab12"}, resume=False)
+    folder.keep_list(Part(number, 2 * number, 2, [f"{number}.png"] * 2) for number in range(4))
+    return folder

@@ -10,7 +10,6 @@ import pytest
 from deploykit.cluster import answering
 from deploykit.cluster.answering import answer
 from deploykit.cluster.connecting import versions
-from deploykit.cluster.folder import Folder
 from deploykit.cluster.planning import Part
 from deploykit.cluster.pool import Pool
 from deploykit.cluster.work import Work
@@ -78,13 +77,9 @@ class Said:
 
 
 @pytest.fixture
-def work(tmp_path):
+def work(four_parts):
     """Four parts of two rows, none of them answered."""
-    pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'deploykit[ray]'")
-    folder = Folder(str(tmp_path))
-    folder.begin({"file": "ab12"}, resume=False)
-    folder.keep_list(Part(number, 2 * number, 2, [f"{number}.png"] * 2) for number in range(4))
-    return Work(folder, "jsonl", 4)
+    return Work(four_parts, "jsonl", 4)
 
 
 @pytest.fixture(autouse=True)

@@ -6,21 +6,16 @@ import itertools
 
 import pytest
 
-from deploykit.cluster.folder import Folder
 from deploykit.cluster.planning import Part
 from deploykit.cluster.work import ATTEMPTS, Work
 from deploykit.cluster.worker import Done
 
 
 @pytest.fixture
-def work(tmp_path):
+def work(four_parts):
     """Four parts of two rows each; part 1 is there."""
-    pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'deploykit[ray]'")
-    folder = Folder(str(tmp_path))
-    folder.begin({"file": "ab12"}, resume=False)
-    folder.keep_list(Part(number, 2 * number, 2, [f"{number}.png"] * 2) for number in range(4))
-    folder.write("part-00000001.jsonl", b'{"row": 2, "error": null}\n{"row": 3, "error": "broken"}\n')
-    return Work(folder, "jsonl", 4)
+    four_parts.write("part-00000001.jsonl", b'{"row": 2, "error": null}\n{"row": 3, "error": "broken"}\n')
+    return Work(four_parts, "jsonl", 4)
 
 
 def numbers(work, alone):

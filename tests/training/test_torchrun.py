@@ -57,6 +57,13 @@ def test_batch_norm_statistics_agree_and_uneven_shares_do_not_hang(tmp_path):
     assert exported.verdict.decisions.torch_accuracy == pytest.approx(metrics["test"], abs=1e-6)
 
 
+def test_a_batch_that_cannot_be_shared_is_one_line_and_exit_2(tmp_path):
+    done = torchrun("train", "lenet5", "--batch-size", "33", "--epochs", "1", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "cannot be shared evenly by 2 processes" in done.stderr
+    assert not (tmp_path / "trained").exists()
+
+
 def test_a_process_that_dies_ends_the_run_and_leaves_a_resumable_state(tmp_path):
     code = (
         "import os, sys, deploykit.training.loop as t\n"
@@ -180,7 +187,7 @@ def test_processes_that_find_another_state_each_are_one_line(monkeypatch):
         Processes(torch.device("cpu"), rank=1, world_size=2).require_same(3, Path("out"))
 
 
-def test_accelerate_launches_it_as_well_and_a_batch_that_cannot_be_shared_is_one_line(tmp_path):
+def test_accelerate_launches_it_as_well(tmp_path):
     pytest.importorskip("accelerate", reason="accelerate is not installed: pip install accelerate")
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
     plain = ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "deploykit"]
