@@ -21,7 +21,7 @@ from deploykit.verdict.layers import LayerDifference, compare_layers, first_dive
 from deploykit.verdict.originals import Original
 from deploykit.verdict.precision import Precision
 from deploykit.verdict.reference import Observation
-from deploykit.verdict.result import Check, Errors
+from deploykit.verdict.result import Check, Errors, Parting
 from deploykit.verdict.scales import by_sample, finite_scale, of_samples
 
 
@@ -132,9 +132,8 @@ class Case:
             if len(values) != len(float64):
                 return OutputComparison(Check("outputs", False, f"{len(values)} outputs, the network has {len(float64)}"))
             for place, label in enumerate(labels):
-                if float64[place].shape != values[place].shape:
-                    shapes = f"{label} is {list(values[place].shape)}, the network gives {list(float64[place].shape)}"
-                    return OutputComparison(Check("outputs", False, f"{name}: {shapes}"), batch=o.batch)
+                if misfit := _misfit(label, values[place], float64[place]):
+                    return OutputComparison(Check("outputs", False, f"{name}: {misfit}"), batch=o.batch)
                 difference = compare(
                     float64[place],
                     float32[place],
@@ -151,24 +150,24 @@ class Case:
                 tolerances[label] = min(tolerances.get(label, np.inf), difference.tolerance)
         return self._summed_up(found, max(tolerances.values(), default=0.0))
 
-    def differs_on(self, batch: Batch) -> str:
-        """How the file's answers differ on one more batch, empty where they do not. Raises `InputError` where the network refuses.
+    def differs_on(self, batch: Batch) -> Parting | None:
+        """How the file's answers differ on one more batch, if they do. Raises `InputError` where the network refuses.
 
         Answers that are nearer than the narrowest tolerance to float32 need no float64.
         """
         expected = self.original.again(batch)
-        if any(array.dtype.kind == "f" and np.isnan(array).any() for array in expected):
+        if any(map(_has_nan, expected)):
             raise InputError(f"the network answers with NaN on {batch.name}")
         try:
             values = sessions.run(self._session, batch.feeds([entry.name for entry in self._session.get_inputs()]))
         except ModelFileError as error:
-            return error.problem
+            return Parting(error.problem)
         if len(values) == len(expected) and all(map(self._near, expected, values)):
-            return ""
+            return None
         compared = self.outputs(observations=self.original.observe([batch], ()))
         if compared.errors is not None and not np.isfinite(compared.errors.tolerance):
             raise InputError(f"the network itself overflows on {batch.name}")
-        return "" if compared.check.passed else compared.check.detail
+        return None if compared.check.passed else Parting(compared.check.detail, any(map(_has_nan, values)))
 
     @property
     def _session(self) -> onnxruntime.InferenceSession:
@@ -185,7 +184,7 @@ class Case:
         return found
 
     def _near(self, expected: NDArray[Any], found: NDArray[Any]) -> bool:
-        if expected.shape != found.shape:
+        if _misfit("", found, expected):
             return False
         if not expected.size:
             return True
@@ -212,6 +211,27 @@ class Case:
             answer = "an output of the network itself is not finite on any usual input"
             return OutputComparison(Check("outputs", False, answer), errors, tolerance, told=False)
         return OutputComparison(Check("outputs", worst.within, detail), errors, tolerance, batch=batch)
+
+
+def _misfit(label: str, found: NDArray[Any], expected: NDArray[Any]) -> str:
+    """Why two outputs cannot be compared number by number, empty where they can.
+
+    How wide a number is, is no difference in kind: the file may hold int32 for int64, float16 for float32.
+    """
+    if expected.shape != found.shape:
+        return f"{label} is {list(found.shape)}, the network gives {list(expected.shape)}"
+    if _kind(expected) != _kind(found):
+        return f"{label} holds {found.dtype}, the network gives {expected.dtype}"
+    return ""
+
+
+def _kind(array: NDArray[Any]) -> str:
+    """Whether an output holds whole numbers, truth values or others."""
+    return {"i": "whole", "u": "whole", "b": "truth"}.get(array.dtype.kind, "number")
+
+
+def _has_nan(array: NDArray[Any]) -> bool:
+    return array.dtype.kind == "f" and bool(np.isnan(array).any())
 
 
 def _excess(difference: Difference) -> float:

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from deploykit.errors import DeploykitError
 from deploykit.network.batch_axes import BATCH
-from deploykit.onnx_file import external_data, sessions, walk
+from deploykit.onnx_file import sessions, walk
+from deploykit.verdict import file_constants
 from deploykit.verdict.batches import Batch
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.guard_sides import FARTHEST, Sizes
 from deploykit.verdict.sizes import Trial, bearable
 
 MOST_SIZES = 32  # that are tried on every open axis
-MOST_ELEMENTS = 16  # of a constant that is looked at
 MOST_SCALES = 4
 PARTED_BELOW = 1025  # sizes at which a scale is rounded in both ways
 MOST_DENOMINATOR = 64  # of a fraction that a scale in float32 may stand for
@@ -41,7 +41,6 @@ CARRIERS: Mapping[str, tuple[int, ...]] = {
     **dict.fromkeys(("ReduceProd", "ReduceSum", "ReduceMin", "ReduceMax", "ReduceMean"), (0,)),
 }
 COMPARE = frozenset({"Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "Min", "Max", "Clip"})
-SAME_VALUE = frozenset({"Cast", "CastLike", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten"})
 
 
 @dataclass
@@ -85,7 +84,7 @@ def asked_by(deployed: Deployed) -> Asked:
     nodes = list(walk.nodes(model))
     if not any(node.op_type in ("Shape", "Size", "Resize", "Upsample") for node in nodes):
         return found
-    constants = _constants(model, nodes, deployed)
+    constants = file_constants.small(deployed)
     sizes = _sizes(model, nodes)
     for node in nodes:
         if node.op_type == "Resize" and len(node.input) > 2:
@@ -112,31 +111,6 @@ def parted(scale: float, near: int) -> list[int]:
         apart |= (np.floor(single) != np.floor(double)) | (np.ceil(single) != np.ceil(double))
     found = [int(size) for size in sizes[apart]]
     return list(dict.fromkeys([*found[:2], *sorted(found, key=lambda size: abs(size - near))[:2]]))
-
-
-def _constants(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], deployed: Deployed) -> dict[str, NDArray[Any]]:
-    """The small constants by name, also through operators that keep their values."""
-    found: dict[str, NDArray[Any]] = {}
-
-    def keep(name: str, tensor: onnx.TensorProto) -> None:
-        if math.prod(tensor.dims) <= MOST_ELEMENTS and (array := external_data.array(tensor, deployed.folder)) is not None:
-            found[name] = array
-
-    for graph in walk.graphs(model):
-        for tensor in graph.initializer:
-            keep(tensor.name, tensor)
-    for node in nodes:
-        if node.op_type == "Constant" and node.output:
-            for attribute in node.attribute:
-                if attribute.name == "value":
-                    keep(node.output[0], attribute.t)
-                elif attribute.name in ("value_int", "value_float", "value_ints", "value_floats"):
-                    value = np.asarray(onnx.helper.get_attribute_value(attribute))
-                    if value.size <= MOST_ELEMENTS:
-                        found[node.output[0]] = value
-        elif node.op_type in SAME_VALUE and node.input and node.input[0] in found and node.output:
-            found[node.output[0]] = found[node.input[0]]
-    return found
 
 
 def _sizes(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> set[str]:
@@ -260,4 +234,6 @@ def _extent(value: NDArray[Any] | None, of_tensor: bool) -> list[int]:
     """The sizes that a scale is applied to: those of a tensor but its first two, or the numbers in it."""
     if value is None:
         return []
-    return [int(size) for size in value.shape[2:]] if of_tensor else [int(number) for number in value.flatten()[:MOST_ELEMENTS]]
+    if of_tensor:
+        return [int(size) for size in value.shape[2:]]
+    return [int(number) for number in value.flatten()[: file_constants.MOST_ELEMENTS]]

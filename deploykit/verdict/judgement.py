@@ -239,7 +239,7 @@ def _odd_values(original: Original, case: Case) -> tuple[list[Check], Batch | No
         return [], None
     usual = plain[-1].batch
     masked, wrong_mask = uniform.check(original.inputs, usual, case.differs_on)
-    constants = rare_values.compared_with(case.deployed.model)
+    constants = rare_values.compared_with(case.deployed)
     is_float = all(array.dtype.kind == "f" for array in plain[-1].float32.outputs)
     rare, wrong_value = rare_values.check(original.inputs, usual, case.differs_on, constants, with_nan=is_float)
     return list(filter(None, [masked, rare])), wrong_mask or wrong_value

@@ -24,7 +24,7 @@ from deploykit.verdict import file_sizes
 from deploykit.verdict.batches import Batch
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.guard_sides import Sizes
-from deploykit.verdict.result import Check
+from deploykit.verdict.result import Check, Parting
 from deploykit.verdict.sizes import Trial, bearable, trials
 
 NAME = "sizes"
@@ -36,7 +36,7 @@ MOST_NAMED = 3  # guards in one message
 MOST_EXPLORED = 6  # sides of branches that are traced again for branches behind them
 
 Axes = tuple[Mapping[int, str], ...]
-Compared = Callable[[Batch], str]
+Compared = Callable[[Batch], Parting | None]
 Ranges = Mapping[str, tuple[int, int]]  # axis -> smallest and largest size
 GuardsAt = Callable[[Sizes], Sequence[Guard]]
 
@@ -66,7 +66,7 @@ class Tried:
     agreed: list[Trial] = field(default_factory=list)
     refused: list[Trial] = field(default_factory=list)
     untried: int = 0
-    differs: tuple[Trial, str, Batch] | None = None
+    differs: tuple[Trial, Parting, Batch] | None = None
     undecided: list[str] = field(default_factory=list)
 
     def ranges(self, base: Sizes, rows: Collection[int]) -> dict[str, tuple[int, int]]:
@@ -86,8 +86,8 @@ def check(
 ) -> tuple[Check | None, Ranges, Batch | None]:
     """The answer for a graph with the inputs `values`; per open axis the sizes between which it was right; where it was wrong.
 
-    `guards`: those of the network, `None` to trace it here. `compared` gives "" where the file agrees on a batch, else how it
-    differs; it raises where the network itself refuses the batch. `rows`: batch sizes at which it agreed already. `files`: those
+    `guards`: those of the network, `None` to trace it here. `compared` tells how the file differs on a batch, if it
+    does; it raises where the network itself refuses the batch. `rows`: batch sizes at which it agreed already. `files`: those
     that are compared, which may ask for sizes themselves. `None` where no axis is open.
     """
     axes = open_axes(values, network.inputs)
@@ -109,7 +109,7 @@ def check(
     if tried.differs is None:
         return Check(NAME, True, _proven(tried, ranges, remark)), ranges, None
     trial, how, batch = tried.differs
-    wrong = f"wrong at {trial}: {how}"
+    wrong = f"wrong at {trial}: {how.detail}"
     if not trial.guards:
         return Check(NAME, False, "; ".join(filter(None, (wrong, trial.reason)))), ranges, batch
     asked = []
@@ -189,7 +189,7 @@ def try_sizes(
     1. The trials: a size on the other side of every guard, of several at once, then `asked`, then sizes that differ in kind,
        cheapest first, within `MOST_WORK`.
     2. Each is asked of the network; where it refuses, the size is no evidence.
-    3. `compared` gives "" where the file agrees, else how it differs: the search ends there.
+    3. `compared` tells how the file differs, if it does: the search ends there.
     4. Behind a guard the network may branch again: it is traced there, and new guards give new trials.
     5. Last the corners of what was seen: every axis at its smallest, and at its largest. `rows`: batch sizes seen already.
 

@@ -6,19 +6,22 @@ they are no evidence.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
-import onnx
 import torch
-from onnx import numpy_helper
+from numpy.typing import NDArray
 from torch import Tensor
 
 from deploykit.errors import InputError
 from deploykit.network.input_specs import InputSpec
 from deploykit.onnx_file import walk
+from deploykit.verdict import file_constants
 from deploykit.verdict.batches import Batch
-from deploykit.verdict.result import Check
+from deploykit.verdict.deployed import Deployed
+from deploykit.verdict.result import Check, Parting
 
 NAME = "rare values"
 MOST_BATCHES = 32  # that are asked to reach every row of a table
@@ -28,7 +31,7 @@ STEP = 13  # from one number to the next, so that neighbours differ in kind; pri
 MOST_CONSTANTS = 32
 COMPARING = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Mod", "Clip", "Min", "Max")
 
-Compared = Callable[[Batch], str]
+Compared = Callable[[Batch], Parting | None]
 
 
 def check(
@@ -36,7 +39,7 @@ def check(
 ) -> tuple[Check | None, Batch | None]:
     """The answer, and the batch on which the file is wrong; `None` where nothing rare could be asked.
 
-    `usual`: values for all inputs. `compared` gives "" where the file agrees on a batch, else how it differs; it raises
+    `usual`: values for all inputs. `compared` tells how the file differs on a batch, if it does; it raises
     `InputError` where the network refuses the batch or answers NaN. `constants`: whole numbers to ask about, see `compared_with`.
     `with_nan`: whether NaN is asked about; where it sorts is nobody's word, so that outputs of whole numbers may differ.
     """
@@ -51,30 +54,27 @@ def check(
                 except InputError:
                     break
                 if how:
-                    return Check(NAME, False, f"{batch.name}: {how}"), batch
+                    return Check(NAME, False, f"{batch.name}: {how.detail}"), batch
                 agreed += 1
     return (Check(NAME, True, f"{agreed} batches agree") if agreed else None), None
 
 
-def compared_with(model: onnx.ModelProto) -> tuple[int, ...]:
+def compared_with(deployed: Deployed) -> tuple[int, ...]:
     """Whole numbers that a file compares something with, one less and one more."""
-    stored: dict[str, onnx.TensorProto | None] = {}
-    stored |= {tensor.name: tensor for graph in walk.graphs(model) for tensor in graph.initializer}
-    for node in walk.nodes(model):
-        if node.op_type == "Constant" and node.output:
-            stored |= dict.fromkeys(node.output, next((each.t for each in node.attribute if each.name == "value"), None))
+    stored = file_constants.small(deployed)
     found: dict[int, None] = {}
-    for node in walk.nodes(model):
+    for node in walk.nodes(deployed.model):
         for name in node.input if node.op_type in COMPARING else ():
-            tensor = stored.get(name)
-            if (
-                tensor is not None
-                and tensor.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
-                and sum(tensor.dims) <= 1
-            ):
-                value = int(numpy_helper.to_array(tensor).reshape(-1)[0]) if 0 not in tensor.dims else 0
+            for value in _whole(stored.get(name)):
                 found |= dict.fromkeys(each for each in (value - 1, value, value + 1) if abs(each) < 1 << 31)
     return tuple(found)[:MOST_CONSTANTS]
+
+
+def _whole(array: NDArray[Any] | None) -> list[int]:
+    """The whole numbers of a constant, also of those that are stored as float."""
+    if array is None or array.dtype.kind not in "iuf":
+        return []
+    return [int(number) for number in array.flatten().tolist() if math.isfinite(number) and number == int(number)]
 
 
 def _tries(spec: InputSpec, usual: Tensor, constants: Sequence[int], with_nan: bool) -> Iterator[Iterator[tuple[str, Tensor]]]:

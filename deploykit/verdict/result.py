@@ -24,6 +24,14 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Parting:
+    """How the answers of a file differ from the network's on one batch, in a line, and whether NaN is among the file's."""
+
+    detail: str
+    has_nan: bool = False
+
+
+@dataclass(frozen=True)
 class Errors:
     """Largest absolute differences on the batch and output that came closest to their tolerance, or went farthest beyond it.
 

@@ -15,44 +15,44 @@ import torch
 from deploykit.errors import InputError
 from deploykit.network.input_specs import InputSpec
 from deploykit.verdict.batches import Batch
-from deploykit.verdict.result import Check
+from deploykit.verdict.result import Check, Parting
 
 NAME = "uniform masks"
 
-Compared = Callable[[Batch], str]
+Compared = Callable[[Batch], Parting | None]
 
 
 def check(specs: Sequence[InputSpec], noise: Batch, compared: Compared) -> tuple[Check | None, Batch | None]:
     """The answer for masks and sequences of indices that hold one number; the batch on which the file is wrong.
 
-    `noise`: values for all inputs; one input after the other is made uniform. `compared` gives "" where the file agrees on a batch,
-    else how it differs; it raises `InputError` where the network refuses the batch or answers NaN, which is no evidence.
+    `noise`: values for all inputs; one input after the other is made uniform. `compared` tells how the file differs on a
+    batch, if it does; it raises `InputError` where the network refuses the batch or answers NaN, which is no evidence.
 
     A file that differs where everything is hidden is right wherever something is left: the check passes and says where the file
     differs. Everything is hidden where one of the two uniform masks makes the file answer NaN and the other does not, or where
     it is 0, as in a mask of ones for what is there; one that differs at both is wrong. `None` without such inputs.
     """
     right = 0
-    wrong: list[tuple[Batch, str]] = []
-    limits: list[tuple[Batch, str]] = []
+    wrong: list[tuple[Batch, Parting]] = []
+    limits: list[tuple[Batch, Parting]] = []
     places = [place for place, spec in enumerate(specs) if (spec.mask or spec.is_sequence) and spec.shape]
     for place in places:
         agreed, differing = _tried(specs[place], place, noise, compared)
         right += agreed
         for batch, how in differing:
-            hides = "nan" in how or not batch.tensors[place].any()
+            hides = how.has_nan or not batch.tensors[place].any()
             excused = not specs[place].mask or (agreed and hides)
             (limits if excused else wrong).append((batch, how))
     if wrong:
         batch, how = wrong[0]
-        return Check(NAME, False, f"{batch.name}: {how}"), batch
+        return Check(NAME, False, f"{batch.name}: {how.detail}"), batch
     if limits:
         told = " and ".join(batch.name for batch, _ in limits)
         return Check(NAME, True, f"the file differs from the network {told}: do not ask it there"), None
     return (Check(NAME, True, f"{right} tried") if right else None), None
 
 
-def _tried(spec: InputSpec, place: int, noise: Batch, compared: Compared) -> tuple[int, list[tuple[Batch, str]]]:
+def _tried(spec: InputSpec, place: int, noise: Batch, compared: Compared) -> tuple[int, list[tuple[Batch, Parting]]]:
     """How many uniform values of one input the file is right at, and the batches at which it is wrong, and how."""
     agreed, differing = 0, []
     for value in (0, 1) if spec.mask else (0,):

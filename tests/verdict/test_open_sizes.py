@@ -15,6 +15,7 @@ from deploykit.network.capturing import Guard
 from deploykit.network.input_specs import InputSpec
 from deploykit.verdict import validate
 from deploykit.verdict.open_sizes import try_sizes
+from deploykit.verdict.result import Parting
 
 NETWORKS = '''
 import torch
@@ -297,7 +298,7 @@ def tried(differs, *guards, shape=(1, 16, 24), rows=(1, 2, 5)):
 
     def compared(batch):
         rows, _, height, width = batch.tensors[0].shape
-        return "differs" if differs(rows, height, width) else ""
+        return Parting("differs") if differs(rows, height, width) else None
 
     return try_sizes([InputSpec("x", shape)], [names], guards, compared, lambda _: (), rows)
 

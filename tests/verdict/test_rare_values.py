@@ -1,6 +1,5 @@
 """Values that made-up inputs hardly hold: every row of a table, whole numbers of all sizes, NaN."""
 
-import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
@@ -9,6 +8,8 @@ from deploykit.errors import InputError
 from deploykit.network.input_specs import InputSpec
 from deploykit.verdict import rare_values
 from deploykit.verdict.batches import Batch
+from deploykit.verdict.deployed import Deployed
+from deploykit.verdict.result import Parting
 
 IDS = InputSpec("ids", (6,), torch.int64, below=50)
 AGE = InputSpec("age", (), torch.int64)
@@ -27,7 +28,7 @@ def asked(*specs, wrong=lambda *tensors: False, refuses=lambda *tensors: False, 
         if refuses(*batch.tensors):
             raise InputError("no")
         seen.append(batch)
-        return "far" if wrong(*batch.tensors) else ""
+        return Parting("far") if wrong(*batch.tensors) else None
 
     return rare_values.check(specs, usual(*specs), compared, **options), seen
 
@@ -88,6 +89,11 @@ def test_the_other_inputs_stay_as_they_are():
         )
 
 
+def file_of(nodes, stored=()):
+    value = helper.make_tensor_value_info("n", TensorProto.INT64, [1])
+    return Deployed(helper.make_model(helper.make_graph(nodes, "g", [value], [value], stored)))
+
+
 def test_the_numbers_that_a_file_compares_with():
     nodes = [
         helper.make_node("Constant", [], ["six"], value=helper.make_tensor("v", TensorProto.INT64, [], [6])),
@@ -96,10 +102,24 @@ def test_the_numbers_that_a_file_compares_with():
         helper.make_node("Add", ["n", "other"], ["sum"]),
     ]
     stored = [helper.make_tensor(name, TensorProto.INT64, [1], [value]) for name, value in (("limit", 65), ("other", 1234))]
-    value = helper.make_tensor_value_info("n", TensorProto.INT64, [1])
-    model = helper.make_model(helper.make_graph(nodes, "g", [value], [value], stored))
-    assert rare_values.compared_with(model) == (64, 65, 66, 5, 6, 7)
-    assert rare_values.compared_with(onnx.ModelProto()) == ()
+    assert rare_values.compared_with(file_of(nodes, stored)) == (64, 65, 66, 5, 6, 7)
+    assert rare_values.compared_with(file_of([helper.make_node("Identity", ["n"], ["m"])])) == ()
+
+
+def test_the_numbers_of_other_spellings_are_asked_about_and_broken_ones_are_not():
+    nodes = [
+        helper.make_node("Cast", ["limit"], ["narrow"], to=TensorProto.INT32),
+        helper.make_node("Equal", ["n", "narrow"], ["old"]),
+        helper.make_node("Constant", [], ["seven"], value_int=7),
+        helper.make_node("Greater", ["n", "seven"], ["sunday"]),
+        helper.make_node("Constant", [], ["whole"], value_float=40.0),
+        helper.make_node("Less", ["f", "whole"], ["early"]),
+        helper.make_node("Constant", [], ["half"], value_float=0.5),
+        helper.make_node("Less", ["f", "half"], ["small"]),
+    ]
+    stored = [helper.make_tensor("limit", TensorProto.INT64, [2], [65, 18])]
+    found = rare_values.compared_with(file_of(nodes, stored))
+    assert found == (64, 65, 66, 17, 18, 19, 6, 7, 8, 39, 40, 41)
 
 
 @pytest.mark.parametrize("count", [rare_values.STEP, 2 * rare_values.STEP, 2 * rare_values.STEP + 1, 5])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -12,7 +13,7 @@ from torch import nn
 
 from deploykit import onnx_file
 from deploykit.runtime.contract import ArrayInput, Contract, Output
-from deploykit.verdict import judgement, moved_names, originals, reference, sizes
+from deploykit.verdict import judgement, moved_names, originals, reference, sizes, validate
 from deploykit.verdict import rounding as rounding_of
 from deploykit.verdict.batches import Batch
 from deploykit.verdict.case import Case
@@ -159,9 +160,9 @@ def test_another_file_than_the_one_of_the_case_can_be_asked():
     assert not case.outputs(file_of({"w": [1, 3]})).check.passed
     assert case.agrees(file_of({"w": [1, 2]}), "all", "cpu")
     assert not case.agrees(file_of({"w": [1, 3]}), "disabled", "cpu")
-    assert case.differs_on(batch) == ""
+    assert case.differs_on(batch) is None
     other = Case(file_of({"w": [1, 3]}), original, [batch], None, None, "cpu")
-    assert "error" in other.differs_on(batch)
+    assert "error" in other.differs_on(batch).detail
     assert {name: array.tolist() for name, array in other.witness(batch).items()} == {
         "x": [[1.0, 1.0]],
         "network/w_out": [[1.0, 2.0]],
@@ -197,3 +198,31 @@ def test_outputs_tell_something_only_where_they_were_compared(monkeypatch, error
     )
     judgement._evidence(outputs, [], case)
     assert seen == [asked]
+
+
+class Labelled(nn.Module):
+    """Scores, and the number of the best one."""
+
+    def forward(self, x):
+        return x * 2, x.argmax(1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"), [(TensorProto.INT64, "same"), (TensorProto.INT32, "same"), (TensorProto.FLOAT, "different")]
+)
+def test_whole_numbers_are_whole_in_the_file_too_however_wide(tmp_path, kind, word):
+    nodes = [
+        helper.make_node("Add", ["x", "x"], ["scores"]),
+        helper.make_node("ArgMax", ["x"], ["best"], axis=1, keepdims=0),
+        helper.make_node("Cast", ["best"], ["label"], to=kind),
+    ]
+    ends = [("x", TensorProto.FLOAT, ["n", 5]), ("scores", TensorProto.FLOAT, ["n", 5]), ("label", kind, ["n"])]
+    x, *outputs = (helper.make_tensor_value_info(*end) for end in ends)
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [x], outputs), opset_imports=[helper.make_opsetid("", 18)], ir_version=10
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    verdict = validate(tmp_path / "m.onnx", Labelled(), input_shapes=[(5,)])
+    assert verdict.verdict == word, verdict.checks
+    told = " ".join(check.detail for check in verdict.checks if not check.passed)
+    assert ("label holds float32, the network gives int64" in told) is (word == "different")

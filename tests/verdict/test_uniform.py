@@ -9,6 +9,7 @@ from deploykit.exporter import export
 from deploykit.network.input_specs import InputSpec
 from deploykit.verdict import uniform
 from deploykit.verdict.batches import Batch
+from deploykit.verdict.result import Parting
 
 IDS = InputSpec("ids", (6,), torch.int64, below=30)
 MASK = InputSpec("mask", (6,), torch.bool, mask=True)
@@ -16,7 +17,7 @@ NOISE = Batch("noise", (torch.arange(12).reshape(2, 6), torch.tensor([[True] * 5
 
 
 def answers(**by_value):
-    """What is said of a batch whose mask (`m0`, `m1`) or sequence (`i0`) is uniform: "" agrees, None refuses."""
+    """What is said of a batch whose mask (`m0`, `m1`) or sequence (`i0`) is uniform: "" agrees, None refuses, "nan" answers NaN."""
 
     def compared(batch):
         ids, mask = batch.tensors
@@ -24,7 +25,7 @@ def answers(**by_value):
         answer = by_value.get(key, "")
         if answer is None:
             raise InputError("NaN")
-        return answer
+        return Parting(answer, has_nan=answer == "nan") if answer else None
 
     return compared
 
@@ -37,6 +38,7 @@ def answers(**by_value):
         ({"m0": "nan"}, True, "where mask is 0 throughout"),
         ({"m0": "far"}, True, "where mask is 0 throughout"),
         ({"m1": "far"}, False, "where mask is 1 throughout: far"),
+        ({"m1": "far (logits of a dominant mask)"}, False, "where mask is 1 throughout: far"),
         ({"i0": "nan"}, True, "where ids is 0 throughout"),
         ({"m0": "far", "m1": "far"}, False, "where mask is 0 throughout: far"),
         ({"m0": None, "m1": "far"}, False, "where mask is 1 throughout: far"),
