@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast, overload
 
-from deploykit.errors import InputError
+from deploykit.errors import InputError, kind_of
 from deploykit.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -198,5 +198,5 @@ def _refuse(name: str, value: object, hint: str) -> NoReturn:
         shown = repr(value)
     except Exception:  # somebody else's object
         shown = ""
-    shown = shown if 0 < len(shown) <= 80 else f"a {type(value).__name__}"
+    shown = shown if 0 < len(shown) <= 80 else kind_of(value)
     raise InputError(f"{name} cannot be {shown}", hint)

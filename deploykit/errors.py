@@ -72,6 +72,16 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun if count == 1 else many}"
 
 
+def with_article(noun: str) -> str:
+    """A noun in a message: "a dict", "an int64", "a uint8"."""
+    return f"{'an' if noun[:1].lower() in tuple('aeio') else 'a'} {noun}"
+
+
+def kind_of(value: object) -> str:
+    """The type of what was given, in a message: "a list", "an int"."""
+    return with_article(type(value).__name__)
+
+
 class InputError(DeploykitError):
     """Something that was given cannot be used."""
 

@@ -57,3 +57,8 @@ def test_one_thing_is_no_plural(count, noun, text):
 def test_what_is_shown_to_be_typed_is_one_word():
     assert errors.word("trained/lenet5/model.onnx") == "trained/lenet5/model.onnx"
     assert errors.word("my files/it's.onnx") == """'my files/it'"'"'s.onnx'"""
+
+
+def test_what_was_given_is_named_with_its_article():
+    assert [errors.kind_of(value) for value in ([], 3, {}, object())] == ["a list", "an int", "a dict", "an object"]
+    assert [errors.with_article(noun) for noun in ("int64", "uint8", "sequence")] == ["an int64", "a uint8", "a sequence"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit import plugins
 from deploykit.backends._types import Engine, Source, TensorSpec
-from deploykit.errors import InputError
+from deploykit.errors import InputError, kind_of
 
 if TYPE_CHECKING:
     from deploykit.network.target import Network
@@ -48,6 +48,6 @@ def start(
     module: Any = plugins.load(__name__, backend, "backend")
     if (module.SOURCE == "onnx") != isinstance(source, Path):
         wanted = "an ONNX file" if module.SOURCE == "onnx" else "a PyTorch network"
-        raise InputError(f"the backend {backend!r} runs {wanted}, not a {type(source).__name__}", "choose another backend")
+        raise InputError(f"the backend {backend!r} runs {wanted}, not {kind_of(source)}", "choose another backend")
     engine: Engine = module.start(source, device, threads, **(options or {}))
     return engine

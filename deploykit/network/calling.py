@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deploykit.errors import InputError
+from deploykit.errors import InputError, kind_of
 from deploykit.runtime.values import LONE as LONE
 
 OWN = "`example_inputs`"
@@ -88,7 +88,7 @@ def call_of(module: nn.Module, examples: Any, target: str, source: str = OWN) ->
             return _like(value, inner)
         if isinstance(value, CONSTANTS):
             return value
-        problem = f"{path!r} in {source} of {target} is a {type(value).__name__}"
+        problem = f"{path!r} in {source} of {target} is {kind_of(value)}"
         raise InputError(problem, "give tensors, lists and dicts of tensors, None or numbers")
 
     args, kwargs = _split(module, examples, target, source)
@@ -152,7 +152,7 @@ def _split(module: nn.Module, examples: Any, target: str, source: str) -> tuple[
             examples = examples[:-1]
         return examples, {}
     if not isinstance(examples, Mapping):
-        raise InputError(f"{source} of {target} is a {type(examples).__name__}", "make it a list or a dict of tensors")
+        raise InputError(f"{source} of {target} is {kind_of(examples)}", "make it a list or a dict of tensors")
     found = _signature(module)
     known = {parameter.name for parameter in found} | (set(examples) if _takes_any_keyword(found) else set())
     if not set(examples) <= known:

@@ -22,7 +22,7 @@ from deploykit import architectures, files
 from deploykit import arguments as read
 from deploykit.architectures import Architecture
 from deploykit.arguments import StrPath
-from deploykit.errors import CheckpointError, ContractError, InputError, UnknownName
+from deploykit.errors import CheckpointError, ContractError, InputError, UnknownName, kind_of
 from deploykit.network import checkpoint_fit, checkpoint_guard, checkpoint_kind, checkpoint_pickle, own
 from deploykit.network.heads import Head
 from deploykit.network.places import NAME as NAME
@@ -99,7 +99,7 @@ class Checkpoint:
 def save_checkpoint(checkpoint: Checkpoint, path: StrPath) -> None:
     """Write it, whole or not at all. Raises `OutputError`."""
     if not isinstance(checkpoint, Checkpoint):
-        raise InputError(f"a checkpoint cannot be a {type(checkpoint).__name__}", "give a deploykit.Checkpoint")
+        raise InputError(f"a checkpoint cannot be {kind_of(checkpoint)}", "give a deploykit.Checkpoint")
     header = {k: v for k, v in vars(checkpoint).items() if k != "tensors"}
     header = {"format": FORMAT, **header, "input": input_to_dict(checkpoint.input)}
     # What shipped networks have no use for stays out of the header, as it was before.

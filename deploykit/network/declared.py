@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
-from deploykit.errors import InputError, first_line
+from deploykit.errors import InputError, first_line, kind_of
 from deploykit.network.input_specs import InputSpec
 from deploykit.runtime.contract import (
     MAX_LABELS,
@@ -53,11 +53,11 @@ class Declared:
     def of(cls, image: object, output: object, meanings: object = None) -> Declared:
         """What a caller gave, looked at. Raises `InputError` for what cannot be meant."""
         if not (image is None or isinstance(image, (ImageInput, Mapping))):
-            raise InputError(f"image cannot be a {type(image).__name__}", "give an ImageInput, or a dict of its fields")
+            raise InputError(f"image cannot be {kind_of(image)}", "give an ImageInput, or a dict of its fields")
         if not (output is None or isinstance(output, (Output, Mapping))):
-            raise InputError(f"output cannot be a {type(output).__name__}", 'give an Output, or a dict such as {"labels": [...]}')
+            raise InputError(f"output cannot be {kind_of(output)}", 'give an Output, or a dict such as {"labels": [...]}')
         if not (meanings is None or isinstance(meanings, Mapping)):
-            raise InputError(f"meanings cannot be a {type(meanings).__name__}", "give a dict of texts by the names of outputs")
+            raise InputError(f"meanings cannot be {kind_of(meanings)}", "give a dict of texts by the names of outputs")
         return cls(image, output, {} if meanings is None else dict(meanings))
 
     @classmethod

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from deploykit.errors import CheckpointError, InputError
+from deploykit.errors import CheckpointError, InputError, kind_of
 from deploykit.network import ready_made
 from deploykit.network.request import Target
 
@@ -70,9 +70,7 @@ def _require_name(module: str, attribute: str, target: str) -> None:
 def call(factory: Any, arguments: Mapping[str, Any], target: str) -> nn.Module:
     """The module that `factory` makes of `arguments`, out of its wrappers. Raises `InputError` for whatever it raises."""
     if not callable(factory):
-        raise InputError(
-            f"{target} is no callable but a {type(factory).__name__}", "name a class or function that returns a module"
-        )
+        raise InputError(f"{target} is no callable but {kind_of(factory)}", "name a class or function that returns a module")
     try:
         module = factory(**arguments)
     except CheckpointError:  # of the guard within which a stranger's network is built
@@ -82,5 +80,5 @@ def call(factory: Any, arguments: Mapping[str, Any], target: str) -> nn.Module:
             f"calling {target} raised {type(error).__name__}: {error}", "pass arguments with --arg key=value"
         ) from error
     if not isinstance(module, nn.Module):
-        raise InputError(f"{target} returned a {type(module).__name__}, not a torch.nn.Module")
+        raise InputError(f"{target} returned {kind_of(module)}, not a torch.nn.Module")
     return ready_made.unwrapped(module, target)

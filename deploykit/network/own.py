@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 
 from deploykit.architectures import Architecture, Recipe
-from deploykit.errors import CheckpointError, DependencyMissing, InputError, UnknownName
+from deploykit.errors import CheckpointError, DependencyMissing, InputError, UnknownName, kind_of
 from deploykit.network import heads
 from deploykit.network.factories import call, current_folder_importable, import_callable
 from deploykit.network.heads import Head
@@ -41,7 +41,7 @@ def factory_of(name: str) -> Factory:
     with current_folder_importable():
         found = import_callable(target, name)
     if isinstance(found, nn.Module) or not callable(found):
-        kind = "a network already" if isinstance(found, nn.Module) else f"a {type(found).__name__}"
+        kind = "a network already" if isinstance(found, nn.Module) else kind_of(found)
         raise InputError(f"{name} is {kind}, and fresh ones are needed", "name the class or function that makes it")
     factory: Factory = found
     return factory

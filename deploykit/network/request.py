@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from deploykit import arguments as read
-from deploykit.errors import InputError
+from deploykit.errors import InputError, kind_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -149,7 +149,7 @@ def _called(target: Asked, module: nn.Module | None) -> str:
         hint = f"give a network: {target.__name__}()"
         raise InputError(f"a network cannot be the class {target.__name__}", hint)
     if not isinstance(target, os.PathLike):
-        shown = f"a {type(target).__name__}"
+        shown = kind_of(target)
         raise InputError(f"a network cannot be {shown}", 'give its name, such as "lenet5", the path of a file, or an nn.Module')
     file = str(read.path(target, "the path of a network"))
     if Target.parse(file).kind not in ("checkpoint", "onnx"):

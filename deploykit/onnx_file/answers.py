@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deploykit.errors import kind_of
+
 ULPS = 64  # of float32 at the scale of the output: folding constants may round once more per layer
 TOLERANCE = ULPS * float(np.finfo(np.float32).eps)  # relative to the scale
 
@@ -79,4 +81,4 @@ def _of_numbers(name: str, a: NDArray[Any], b: NDArray[Any]) -> str:
 def _kind(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {'x'.join(map(str, value.shape)) or 'scalar'}"
-    return f"a {type(value).__name__}"
+    return kind_of(value)

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from deploykit.errors import ContractError, InputError, ModelFileError
+from deploykit.errors import ContractError, InputError, ModelFileError, with_article
 from deploykit.onnx_file import walk
 from deploykit.onnx_file.file import get_contract, number_type
 from deploykit.runtime import open_axes
@@ -135,7 +135,7 @@ def random_values(shape: Sequence[int], dtype: np.dtype[Any], generator: np.rand
 def require_numbers(entry: GraphInput) -> np.dtype[Any]:
     """The type of an input. Raises `InputError` for one that takes no tensor, or no numbers that numpy has."""
     if entry.kind != "tensor":
-        raise InputError(f"the input {entry.name[:80]!r} is a {entry.kind or 'value without a type'}, not a tensor")
+        raise InputError(f"the input {entry.name[:80]!r} is {with_article(entry.kind or 'value without a type')}, not a tensor")
     if entry.dtype is None:
         raise InputError(f"the input {entry.name[:80]!r} takes no numbers that numpy has", "no values can be made up for it")
     return entry.dtype

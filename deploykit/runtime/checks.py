@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deploykit.errors import ContractError, InputError
+from deploykit.errors import ContractError, InputError, kind_of
 from deploykit.runtime.contract import ArrayInput, Contract, ImageInput
 from deploykit.runtime.output_checks import at_odds, check_output
 from deploykit.runtime.session import TensorSpec, dtype_of
@@ -30,7 +30,7 @@ def check_value(value: object, spec: TensorSpec, finite: bool = True, batched: b
 
 def _check_sequence(values: object, spec: TensorSpec, finite: bool) -> None:
     if not isinstance(values, list):
-        raise InputError(f"the input {spec} cannot be a {type(values).__name__}", "give a list of arrays")
+        raise InputError(f"the input {spec} cannot be {kind_of(values)}", "give a list of arrays")
     dtype = dtype_of(spec.type.removeprefix("seq(").removesuffix(")"))
     for place, array in enumerate(values):
         if not isinstance(array, np.ndarray) or (dtype is not None and array.dtype != dtype):
@@ -43,7 +43,7 @@ def _check_sequence(values: object, spec: TensorSpec, finite: bool) -> None:
 def _check_array(array: object, spec: TensorSpec, finite: bool, batched: bool) -> None:
     """Raise `InputError` unless `array` is a numpy array of the spec's dtype, rank and sizes."""
     if not isinstance(array, np.ndarray):
-        raise InputError(f"the input {spec} cannot be a {type(array).__name__}", "give a numpy array")
+        raise InputError(f"the input {spec} cannot be {kind_of(array)}", "give a numpy array")
     if spec.dtype is not None and array.dtype != spec.dtype:
         raise InputError(f"the input {spec} cannot be {array.dtype}", f"convert it: array.astype({spec.dtype.name!r})")
     if spec.shape is not None:

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from deploykit.errors import DeploykitError, ImageError, first_line
+from deploykit.errors import DeploykitError, ImageError, first_line, kind_of, with_article
 from deploykit.runtime.reading import read_file, read_stream, shown
 
 if TYPE_CHECKING:
@@ -65,10 +65,10 @@ def open_image(source: Any, max_pixels: int = MAX_PIXELS) -> Image:
         return _decode(read_stream(source, MAX_BYTES, ImageError, "the open image"), "the image", max_pixels)
     if hasattr(source, "detach"):
         raise ImageError(
-            f"an image cannot be a {type(source).__name__}", _as_image("tensor.cpu().numpy()", source.shape, str(source.dtype))
+            f"an image cannot be {kind_of(source)}", _as_image("tensor.cpu().numpy()", source.shape, str(source.dtype))
         )
     raise ImageError(
-        f"an image cannot be a {type(source).__name__}",
+        f"an image cannot be {kind_of(source)}",
         "give a path, an open file, bytes, a Pillow image or a uint8 array (height, width[, 3])",
     )
 
@@ -173,7 +173,7 @@ def _from_array(pixels: NDArray[Any], max_pixels: int) -> Image:
     shape = pixels.shape
     if pixels.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))):
         raise ImageError(
-            f"an image cannot be a {pixels.dtype} array of shape {shape}",
+            f"an image cannot be {with_article(str(pixels.dtype))} array of shape {shape}",
             _as_image("array", shape, str(pixels.dtype)),
         )
     _check_size((shape[1], shape[0]), "the image", max_pixels)

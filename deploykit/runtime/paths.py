@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deploykit.errors import InputError
+from deploykit.errors import InputError, kind_of
 from deploykit.runtime.contract import Contract, ImageInput
 from deploykit.runtime.images import SUFFIXES
 
@@ -50,7 +50,7 @@ def each(sources: Any, contract: Contract) -> Iterator[Any]:
         _require_batch(sources, contract)
     one = isinstance(sources, (bytes, bytearray, memoryview, Mapping)) or hasattr(sources, "read") or hasattr(sources, "getexif")
     if one or not isinstance(sources, Iterable):
-        raise InputError(f"a {type(sources).__name__} is not several inputs", _SEVERAL)
+        raise InputError(f"{kind_of(sources)} is not several inputs", _SEVERAL)
     return iter(sources)
 
 

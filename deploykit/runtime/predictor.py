@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 
 from deploykit import arguments as read
-from deploykit.errors import ContractError, DeploykitError, InputError, ModelFileError
+from deploykit.errors import ContractError, DeploykitError, InputError, ModelFileError, kind_of
 from deploykit.runtime import bfloat16, open_axes
 from deploykit.runtime import contract as contracts
 from deploykit.runtime.answering import RunWithContract, answer_all, answer_batch, is_plain
@@ -76,7 +76,7 @@ class Predictor:
         channels: Literal["rgb", "bgr"] = "rgb",
     ) -> None:
         if not isinstance(model, (str, os.PathLike, bytes)):
-            raise InputError(f"a model cannot be a {type(model).__name__}", "give the path of an ONNX file, or its bytes")
+            raise InputError(f"a model cannot be {kind_of(model)}", "give the path of an ONNX file, or its bytes")
         if channels not in ("rgb", "bgr"):
             raise InputError(f"the order of colours cannot be {channels!r:.80}", 'choose "rgb", or "bgr" for frames of OpenCV')
         data, path = (model, None) if isinstance(model, bytes) else (read_model(model), Path(model))

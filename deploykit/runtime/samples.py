@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from deploykit.errors import ImageError, InputError
+from deploykit.errors import ImageError, InputError, kind_of
 from deploykit.runtime.checks import check_finite
 from deploykit.runtime.contract import ArrayInput, Contract, ImageInput
 from deploykit.runtime.geometry import Placed, placed
@@ -114,7 +114,7 @@ def array_of(source: Any, rules: ArrayInput) -> NDArray[Any]:
         array = _parsed(read_stream(source, MAX_ARRAY_BYTES, InputError, "the open file"), "the open file")
     else:
         hint = "give tensor.cpu().numpy()" if hasattr(source, "detach") else "the network takes numpy arrays or .npy files"
-        raise InputError(f"an input cannot be a {type(source).__name__}", hint)
+        raise InputError(f"an input cannot be {kind_of(source)}", hint)
     if array.ndim != len(rules.shape) or any(w not in (None, h) for w, h in zip(rules.shape, array.shape, strict=True)):
         wanted = "(" + ", ".join("any" if s is None else str(s) for s in rules.shape) + ")"
         raise InputError(f"{name} has shape {array.shape}, the network takes {wanted}")

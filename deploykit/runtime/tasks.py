@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from deploykit.errors import DeploykitError, InputError, ModelFileError
+from deploykit.errors import DeploykitError, InputError, ModelFileError, kind_of
 from deploykit.runtime import values
 from deploykit.runtime.contract import ArrayInput, Contract, DetectionOutput, ImageInput
 from deploykit.runtime.geometry import Placed
@@ -152,7 +152,7 @@ class RunOfTask:
             return rows[0]
         if not isinstance(source, Mapping):
             hint = "give a dict of arrays or images by name, or an .npz file of such"
-            raise InputError(f"the inputs {', '.join(names)[:200]} cannot be a {type(source).__name__}", hint)
+            raise InputError(f"the inputs {', '.join(names)[:200]} cannot be {kind_of(source)}", hint)
         values.require_names({str(name): value for name, value in source.items()}, names, "the network")
         return source
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploykit.errors import InputError, first_line
+from deploykit.errors import InputError, first_line, kind_of
 from deploykit.files import replacing
 
 MOST_BYTES = 1 << 33  # of all arrays together, unpacked
@@ -44,7 +44,7 @@ def _array(given: Any, name: str) -> NDArray[Any]:
     try:
         return np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
     except Exception as error:  # bfloat16, sparse tensors, and what only looks like an array
-        problem = f"the values of {name[:60]!r} are no array but a {type(given).__name__} ({first_line(error, 120)})"
+        problem = f"the values of {name[:60]!r} are no array but {kind_of(given)} ({first_line(error, 120)})"
         raise InputError(problem, "give arrays of numbers") from error
 
 

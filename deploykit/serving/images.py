@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deploykit.errors import ContractError, InputError
+from deploykit.errors import ContractError, InputError, kind_of
 from deploykit.runtime.answering import answer_all
 from deploykit.runtime.contract import ArrayInput, Contract, ImageInput
 from deploykit.runtime.cores import cores
@@ -173,7 +173,7 @@ def _by_name(value: object, rules: dict[str, ImageInput | ArrayInput]) -> dict[s
 
 def _decoded(text: object) -> bytes:
     if not isinstance(text, str):
-        raise InputError(f"an image in JSON is a text of base64, not a {type(text).__name__}")
+        raise InputError(f"an image in JSON is a text of base64, not {kind_of(text)}")
     text = text.partition(",")[2] if text.startswith("data:") else text
     try:
         return base64.b64decode(text, validate=True)

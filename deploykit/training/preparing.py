@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from deploykit import architectures, datasets
 from deploykit.architectures import Architecture, ImageInput, Recipe
 from deploykit.datasets import Dataset
-from deploykit.errors import DatasetError, InputError
+from deploykit.errors import DatasetError, InputError, kind_of
 from deploykit.network import own as own_networks
 from deploykit.network.heads import Head, first
 from deploykit.network.request import Target
@@ -30,7 +30,7 @@ def name_of(name: object) -> str:
     """The name of what is trained. Raises `InputError` for a module or file: a checkpoint has to say how its network is made."""
     if isinstance(name, str):
         return name
-    kind = f"the path of a file ({name})" if isinstance(name, os.PathLike) else f"a {type(name).__name__}"
+    kind = f"the path of a file ({name})" if isinstance(name, os.PathLike) else kind_of(name)
     hint = 'give "lenet5", "torchvision:resnet18" or "module:callable"'
     raise InputError(f"what is trained has a name, and cannot be {kind}", hint)
 

@@ -184,7 +184,7 @@ def test_a_users_own_network_with_two_inputs_named_outputs_and_dynamic_sizes(use
         ("Two", {"input_shapes": [(3, 8, 8)]}, InputError, "has 2 inputs, 1 shapes were given"),
         ("Broken", {"input_shapes": [(4,)]}, ExportError, r"torch\.cond or torch\.while_loop"),
         ("raises", {}, InputError, "raised RuntimeError: no weights today"),
-        ("number", {}, InputError, r"returned a int, not a torch\.nn\.Module"),
+        ("number", {}, InputError, r"returned an int, not a torch\.nn\.Module"),
         ("Tow", {}, InputError, "did you mean Two"),
         ("Broken", {}, InputError, "--input-shape"),
     ],

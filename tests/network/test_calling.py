@@ -85,7 +85,7 @@ def test_a_network_that_takes_tensors_by_position_is_left_alone():
     [
         (Skips(), {"x": ONES, "other": ONES}, "'other', which forward\\(\\) does not take; it takes x, mask, scale"),
         (Skips(), "text", "is a str"),
-        (Skips(), [object()], "'x'.* is a object"),
+        (Skips(), [object()], "'x'.* is an object"),
         (Skips(), [torch.zeros(2, dtype=torch.complex64)], "no dense tensor of real numbers"),
         (Skips(), [None], "holds no tensor"),
     ],

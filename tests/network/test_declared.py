@@ -36,9 +36,9 @@ def test_other_channels_are_said():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ((3, None, None), "image cannot be a int; give an ImageInput, or a dict of its fields"),
-        ((None, 3, None), "output cannot be a int; give an Output, or a dict such as"),
-        ((None, None, 3), "meanings cannot be a int; give a dict of texts by the names of outputs"),
+        ((3, None, None), "image cannot be an int; give an ImageInput, or a dict of its fields"),
+        ((None, 3, None), "output cannot be an int; give an Output, or a dict such as"),
+        ((None, None, 3), "meanings cannot be an int; give a dict of texts by the names of outputs"),
     ],
 )
 def test_what_cannot_be_meant(given, said):

@@ -197,7 +197,7 @@ def test_a_class_called_like_a_shipped_network_does_not_pass_for_it():
     ("given", "message"),
     [
         (Net, r"a network cannot be the class Net; give a network: Net\(\)"),
-        (3, "a network cannot be a int; give its name, such as"),
+        (3, "a network cannot be an int; give its name, such as"),
         (None, "a network cannot be a NoneType"),
         (Path("trained/lenet5"), "trained/lenet5 is the path of no network; a file ends in"),
         (torch.ones(3), "a network cannot be a Tensor"),

@@ -260,7 +260,7 @@ def test_missing_and_odd_files(tmp_path: Path) -> None:
         Predictor(tmp_path / "none.onnx")
     with pytest.raises(ModelFileError, match="is a folder"):
         Predictor(tmp_path)
-    with pytest.raises(InputError, match="a model cannot be a int"):
+    with pytest.raises(InputError, match="a model cannot be an int"):
         Predictor(3)  # type: ignore[arg-type]
     with pytest.raises(ModelFileError, match="cannot open"):
         Predictor("a\0b")

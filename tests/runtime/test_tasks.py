@@ -177,7 +177,7 @@ def test_several_inputs_by_name_and_from_a_file(pair_file: Path, tmp_path: Path)
         ({"image": np.zeros((8, 8), np.float32), "facts": np.arange(5)}, "the input 'image': an image cannot be"),
         (np.zeros((8, 8), np.uint8), "the inputs image, facts cannot be a ndarray"),
         ("none.npz", "none.npz is not there"),
-        (3, "cannot be a int"),
+        (3, "cannot be an int"),
     ],
 )
 def test_what_cannot_be_several_inputs(pair_file: Path, source: Any, problem: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from deploykit.errors import InputError, ModelFileError
+from deploykit.errors import InputError, ModelFileError, with_article
 from deploykit.onnx_file import inputs as graph_inputs
 from deploykit.onnx_file import walk
 from deploykit.onnx_file.inputs import GraphInput
@@ -99,7 +99,7 @@ def values(inputs: Sequence[FixedInput], seed: int = 0) -> dict[str, NDArray[Any
         if entry.shape is not None and entry.kind == "text":
             found[entry.name] = np.full(entry.shape, "a", object)
         elif entry.shape is None or entry.dtype is None:
-            what = "takes no numbers that numpy has" if entry.kind == "tensor" else f"is a {entry.kind}, not a tensor"
+            what = "takes no numbers that numpy has" if entry.kind == "tensor" else f"is {with_article(entry.kind)}, not a tensor"
             raise Unmade(f"the input {entry.name!r} {what}, so no values can be made up for it", "add --no-latency")
         elif prod(entry.shape) > graph_inputs.MOST_ELEMENTS:
             found[entry.name] = np.zeros(entry.shape, entry.dtype)
