@@ -9,8 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from deploykit.errors import InputError
 from deploykit.exporter import export
@@ -202,3 +204,42 @@ def test_accelerate_launches_it_as_well(tmp_path):
     done = subprocess.run([*launch, *plain, *options], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert load_checkpoint(tmp_path / "trained" / "lenet5" / "model.safetensors").metrics["epoch"] == 1
+
+
+OWN = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU())
+        self.head = nn.Linear(4, 10)
+
+    def forward(self, x):
+        return self.head(self.body(x).mean((2, 3)))
+"""
+
+
+def test_an_own_network_learns_a_folder_in_two_processes(tmp_path):
+    (tmp_path / "mynet.py").write_text(OWN)
+    draw = np.random.default_rng(0)
+    for label, bright in (("day", 200), ("night", 30)):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(15):
+            pixels = draw.integers(bright, bright + 40, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
+    options = ["--data", "photos", "--epochs", "4", "--batch-size", "4", "--lr", "0.05", "--device", "cpu", "--out", "learned"]
+    done = torchrun("train", "mynet:Net", *options, "--format", "json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)  # one document: only the first process speaks
+    assert len(found["history"]) == 4
+    assert sum("was replaced by one of 2 outputs" in note for note in found["notes"]) == 1
+    assert found["metrics"]["test"] == 1.0
+    assert {"model.safetensors", "card.md"} <= {path.name for path in (tmp_path / "learned").iterdir()}
+    done = subprocess.run(
+        [sys.executable, "-m", "deploykit", "export", "learned/model.safetensors", "--out", "m.onnx", "--format", "json"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["verdict"]["decisions"]["torch_accuracy"] == 1.0
