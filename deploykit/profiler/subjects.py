@@ -26,13 +26,15 @@ class Subject(Request):
     """What is timed: a network or file as it is asked for, on a backend.
 
     `backend`: `None` is "onnxruntime" for an ONNX file and "torch" for anything else. `label`: how the report calls it.
-    `threads`: of its own, where it does not have those of all. `options`: of the backend, see `backends.start`.
+    `threads`: of its own, where it does not have those of all. `options`: of the backend, see `backends.start`. `rows`: it is
+    run on so many of the first samples, where not on all.
     """
 
     backend: str | None = None
     label: str = ""
     threads: int | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    rows: int | None = None
 
     @property
     def engine(self) -> str:

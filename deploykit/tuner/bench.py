@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import onnx
@@ -20,10 +20,15 @@ from deploykit.progress import Progress
 from deploykit.tuner.journal import Journal
 from deploykit.tuner.result import Candidate, Timing
 from deploykit.tuner.samples import Part, Parts
-from deploykit.verdict.same_decisions import Answers, Budget, Judged, judge
+from deploykit.verdict.same_decisions import Answers, Budget, Judged, Rule, judge
 
 CHUNK = 32  # samples at once where answers are compared
+FIRST = 8  # samples by which it is found out how long answers take
+# The most of the seconds that the given file may take to answer all samples of a part, and the least samples that stay.
+SHARES = {"calibration": (0.05, 16), "selection": (0.05, 16), "proof": (0.2, 32)}
 Build = Callable[[], onnx.ModelProto]
+BEST = Rule()
+Outputs: TypeAlias = "tuple[np.ndarray[Any, np.dtype[np.float64]], ...]"
 
 
 class Instruments(Protocol):
@@ -44,22 +49,44 @@ class Instruments(Protocol):
     def judge(self, candidate: Candidate, part: str) -> Judged:
         """The answers of a candidate to the samples of "selection" or "proof", compared with those of the given file."""
 
+    def answering(self, part: str) -> float:
+        """About how many seconds the given file takes to answer all samples of a part."""
+
 
 class Bench:
     """The real instruments. Every answer is kept in a journal, so that a run that was killed goes on where it was."""
 
     def __init__(
         self, file: Path, folder: Path, parts: Parts, baseline: Candidate, budget: Budget, journal: Journal, device: str,
-        progress: Progress,
+        progress: Progress, rule: Rule = BEST, began: float | None = None,
     ) -> None:  # fmt: skip
-        self._file, self._folder, self._parts, self._baseline = file, folder, parts, baseline
+        self._file, self._folder, self.parts, self._baseline, self._rule = file, folder, parts, baseline, rule
+        self._each = 0.0
         self._budget, self._journal, self._device, self._progress = budget, journal, device, progress
-        self._began = time.monotonic() - journal.seconds
+        self._began = (time.monotonic() if began is None else began) - journal.seconds
         self._expected: dict[str, Answers] = {}
 
     def now(self) -> float:
         """See `Instruments.now`."""
         return time.monotonic() - self._began
+
+    def fit(self, seconds: float) -> None:
+        """Leave out samples for which so many seconds are not enough, by how long the given file takes."""
+        found = self._journal.get(["each"])
+        if found is None:
+            found = self._seconds_per_sample()
+            self._journal.put(["each"], found, self.now())
+        self._each = found
+        kept: dict[str, Any] = {}
+        for name, (share, least) in SHARES.items():
+            part: Part = getattr(self.parts, name)
+            most = max(least, int(share * seconds / max(found, 1e-9)))
+            kept[name] = part if len(part) <= most else part.only(np.arange(most))
+        self.parts = replace(self.parts, **kept)
+
+    def answering(self, part: str) -> float:
+        """See `Instruments.answering`."""
+        return self._each * len(getattr(self.parts, part))
 
     def path(self, build: str) -> Path:
         """Where the file of that name lies."""
@@ -98,20 +125,21 @@ class Bench:
     def _timed(self, baseline: Candidate, candidates: Sequence[Candidate], seconds: float) -> list[Timing]:
         running = [candidate for candidate in candidates if self._runs(candidate)]
         subjects = [self._subject(candidate) for candidate in (baseline, *running)]
-        arrays = self._parts.calibration.cycled(baseline.batch)
+        arrays = self.parts.calibration.cycled(max(candidate.batch for candidate in (baseline, *running)))
         report = measure_latency(
             subjects, arrays, device=self._device, threads=baseline.threads, seconds=seconds, progress=self._progress
         )
         medians = [latency.median_ms for latency in report.latencies]
         found = {baseline.name: Timing(medians[0], 1.0, 1.0, 1.0)}
         for candidate, median, comparison in zip(running, medians[1:], report.comparisons, strict=True):
-            found[candidate.name] = Timing(median, comparison.ratio, comparison.low, comparison.high)
+            more = candidate.batch / baseline.batch  # samples per run: what counts is the time of each
+            found[candidate.name] = Timing(median, *(more * value for value in (comparison.ratio, comparison.low, comparison.high)))
         return [found.get(candidate.name, Timing(0.0, 0.0, 0.0, 0.0)) for candidate in (baseline, *candidates)]
 
     def _runs(self, candidate: Candidate) -> bool:
         try:
             with self._engine(candidate) as engine:
-                engine.run(self._parts.calibration.cycled(candidate.batch))
+                engine.run(self.parts.calibration.cycled(candidate.batch))
         except DeploykitError:
             return False
         return True
@@ -119,7 +147,7 @@ class Bench:
     def _subject(self, candidate: Candidate) -> Subject:
         return Subject(
             str(self.path(candidate.build)), backend=candidate.engine, label=candidate.name, threads=candidate.threads,
-            options=candidate.options,
+            options=candidate.options, rows=candidate.batch,
         )  # fmt: skip
 
     def _engine(self, candidate: Candidate) -> Engine:
@@ -127,19 +155,34 @@ class Bench:
         return backends.start(candidate.engine, file, device=self._device, threads=candidate.threads, options=candidate.options)
 
     def _judged(self, candidate: Candidate, part: str) -> Judged:
-        samples: Part = getattr(self._parts, part)
+        samples: Part = getattr(self.parts, part)
         if part not in self._expected:
             self._expected[part] = self._answers(self._baseline, samples)
         found = self._answers(candidate, samples)
-        planned = len(self._parts.proof) if part == "selection" else None
+        planned = len(self.parts.proof) if part == "selection" else None
         return judge(self._expected[part], found, self._budget, planned)
 
     def _answers(self, candidate: Candidate, samples: Part) -> Answers:
         with self._engine(candidate) as engine:
-            return Answers(answers_of(engine, samples), samples.labels)
+            return Answers(self._meant_first(answers_of(engine, samples)), samples.labels, self._rule)
+
+    def _meant_first(self, outputs: Outputs) -> Outputs:
+        """The output that the contract means, before the others."""
+        names = [value.name for value in onnx_file.read(self._file).graph.output] if self._rule.name is not None else []
+        place = names.index(self._rule.name) if self._rule.name in names else 0
+        return (outputs[place], *outputs[:place], *outputs[place + 1 :])
+
+    def _seconds_per_sample(self) -> float:
+        """Of the given file; a run on few samples, after one that does not count."""
+        samples = self.parts.calibration.only(np.arange(min(FIRST, len(self.parts.calibration))))
+        with self._engine(self._baseline) as engine:
+            answers_of(engine, samples)
+            began = time.perf_counter()
+            answers_of(engine, samples)
+        return (time.perf_counter() - began) / len(samples)
 
 
-def answers_of(engine: Engine, samples: Part) -> tuple[np.ndarray[Any, np.dtype[np.float64]], ...]:
+def answers_of(engine: Engine, samples: Part) -> Outputs:
     """The outputs of an engine for all samples; those of a file that takes whole batches only are filled up."""
     fixed = next((spec.shape[0] for spec in engine.inputs if spec.shape), None)
     size = fixed or CHUNK

@@ -48,7 +48,8 @@ def calibrate(file: Path, feeds: Sequence[Mapping[str, NDArray[Any]]], method: C
         calibrator = calibrate.create_calibrator(
             file, _operators(), augmented, calibrate_method=methods[method], extra_options=options
         )
-        calibrator.collect_data(_Reader(feeds))
+        for feed in feeds:  # it keeps every value of every layer of what it is given at once
+            calibrator.collect_data(_Reader([feed]))
         return calibrator.compute_data()
 
 

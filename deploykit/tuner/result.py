@@ -99,6 +99,7 @@ class LayerChoice:
 class TuneResult(Shown):
     """What a tuning found. `file`: what was written; `chosen` is what it holds and is to run on.
 
+    `test`: what the interval of the proof is by.
     `verdict`: "faster", "float32", which says that nothing else was faster and kept the decisions, or "not proven", which says that
     something was and could not be proven to; the file then is the one that was given, perhaps with other settings. `speedup`: the
     ratio of `chosen` with its interval. `data`: what was measured on. `script`: the file that repeats the run.
@@ -117,6 +118,7 @@ class TuneResult(Shown):
     data: str = ""
     labelled: bool = False
     budget: str = ""
+    test: str = ""
     notes: tuple[str, ...] = ()
     conditions: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -146,6 +148,7 @@ class TuneResult(Shown):
             "data": self.data,
             "labelled": self.labelled,
             "budget": self.budget,
+            "test": self.test,
             "notes": list(self.notes),
             "conditions": dict(self.conditions),
             "seconds": round(self.seconds, 1),

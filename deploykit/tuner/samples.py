@@ -26,6 +26,7 @@ CALIBRATION, SELECTION, PROOF = 256, 1000, 4000  # the most samples of each part
 MOST_BYTES = 1 << 28  # of the samples of one part, as the network takes them
 LEAST = 12  # samples that can be divided into three at all
 SHARES = (0.25, 0.25)  # of the samples that nobody divided: calibration, selection; the rest is the proof
+NOISE_PARTS = (64, 128, 448)  # of random numbers: as many as prove an agreement of 99 %
 
 HINT = "give samples as they occur: --data NAME_OR_DIR_OR_NPZ; --data noise tunes on random numbers, which proves little"
 
@@ -145,12 +146,19 @@ def _noise(model: onnx.ModelProto, seed: int) -> Parts:
     """Random numbers in place of samples: what is proven on them holds for random numbers."""
     fixed = fixed_inputs.fixed(model, None)
     first = next((entry.shape for entry in fixed if entry.shape), None)
-    single = sum(int(np.prod(entry.shape or ())) * 4 for entry in fixed)
-    count = max(LEAST, min(256, MOST_BYTES // max(1, single)))
     batch = first[0] if first else 1
+    single = sum(int(np.prod(entry.shape or ())) * 4 for entry in fixed) // max(1, batch)
+    most = MOST_BYTES // max(1, single)
+    sizes = [max(LEAST // 3, min(size, most)) for size in NOISE_PARTS]
+    count = sum(sizes)
     drawn = [fixed_inputs.values(fixed, seed + place) for place in range(-(-count // max(1, batch)))]
     arrays = {name: np.concatenate([entry[name] for entry in drawn]) for name in drawn[0]}
-    return replace(_in_three(Part(arrays), "random numbers, not samples", seed), noise=True)
+    ends = np.cumsum(sizes)[:-1]
+    found = [
+        Part({name: array[rows] for name, array in arrays.items()})
+        for rows in np.split(np.arange(len(arrays[next(iter(arrays))])), ends)
+    ]
+    return _without_common(Parts(found[0], found[1], found[2], "random numbers, not samples", noise=True))
 
 
 def _fitting(model: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]], source: str) -> Part:
@@ -194,13 +202,14 @@ def _in_three(part: Part, source: str, seed: int) -> Parts:
     distinct = list(dict.fromkeys(keys))
     if len(distinct) < LEAST:
         raise InputError(f"{source} has {len(distinct)} different samples, too few for three parts", f"give at least {LEAST}")
-    order = np.random.default_rng(seed).permutation(len(distinct))
+    draw = np.random.default_rng(seed)
+    order = draw.permutation(len(distinct))
     ends = np.cumsum([int(share * len(distinct)) for share in SHARES])
     room = max(1, sum(array.nbytes for array in part.inputs.values()) // len(part))
     found = []
     for chosen, most in zip(np.split(order, ends), (CALIBRATION, SELECTION, PROOF), strict=True):
         wanted = {distinct[place] for place in chosen}
-        kept = np.flatnonzero([key in wanted for key in keys])
+        kept = draw.permutation(np.flatnonzero([key in wanted for key in keys]))  # a file may be sorted by class
         found.append(part.only(kept[: max(1, min(most, MOST_BYTES // room))]))
     return Parts(found[0], found[1], found[2], source)
 

@@ -20,6 +20,8 @@ from deploykit.verdict.same_decisions import Judged
 
 AT_ONCE = 4  # candidates that are timed beside the baseline in one go
 SEARCHED = 0.62  # of the seconds: after that nothing new is begun
+AGAIN = 0.12  # of the seconds, that are left for timing the best once more
+ASIDE = 0.01  # of the seconds: what is not faster is asked for its answers if that takes no longer, for the picture
 TIMED = 0.05  # of the seconds: how long one go may take
 LEAST_TIMED = 1.0
 FINALISTS = 3
@@ -122,9 +124,12 @@ class _Search:
         size = self.tools.size(candidate.build)
         if timing.ratio == 0:
             return Measured(candidate, size, None, None, False, f"cannot run on {candidate.engine}")
-        if not self._is_worth_asking(timing, size):
+        asking = self._is_worth_asking(timing, size)
+        if not asking and self.tools.answering("selection") > ASIDE * self.seconds * timing.ratio:
             return Measured(candidate, size, timing, None, False, "not faster")
         judged = self.tools.judge(candidate, "selection")
+        if not asking:
+            return Measured(candidate, size, timing, judged, False, "not faster")
         return Measured(candidate, size, timing, judged, judged.kept, judged.reason)
 
     def _is_worth_asking(self, timing: Timing, size: int) -> bool:
@@ -133,7 +138,12 @@ class _Search:
         return timing.ratio > 1
 
     def _is_late(self) -> bool:
-        return self.tools.now() + OVERHEAD > SEARCHED * self.seconds
+        latest = min(SEARCHED * self.seconds, (1 - AGAIN) * self.seconds - self._proving())
+        return self.tools.now() + OVERHEAD > latest
+
+    def _proving(self) -> float:
+        """The seconds of the proof: the answers of the given file, and of one that is about as fast."""
+        return 2 * self.tools.answering("proof")
 
     def _may_win(self, entry: Measured) -> bool:
         return entry.kept and entry.timing is not None
@@ -146,7 +156,7 @@ class _Search:
     def _timed_again(self, finalists: Sequence[Measured]) -> list[Measured]:
         if not finalists:
             return []
-        left = self.seconds - self.tools.now() - OVERHEAD
+        left = self.seconds - self.tools.now() - OVERHEAD - self._proving()
         self.progress.advance(0, note="the best ones once more")
         names = replace(self.task.baseline, name=f"{self.task.baseline.name}, once more")
         timings = self.tools.time(names, [entry.candidate for entry in finalists], max(LEAST_TIMED, left * 0.6))

@@ -30,6 +30,8 @@ EXACT = 60  # discordant samples up to which the probability is the exact one
 NUISANCE_ERROR = 0.001  # the part of `TAIL` that is spent on the share of discordant samples
 SHARES, DROPS, HALVINGS = 15, 40, 12  # the grid of those shares, that of the drops, and how often a step of it is halved
 NEGLIGIBLE = 1e-9  # probability of numbers of discordant samples that are left out; it is added to the result
+DROP_TEST = f"paired answers: Tango's score interval, exact up to {EXACT} answers that are right in one file alone"
+AGREEMENT_TEST = "the exact binomial interval of Clopper and Pearson"
 MOST_SAMPLES = 10_000_000  # more than this is "no number of samples"
 
 Numbers = NDArray[np.float64]

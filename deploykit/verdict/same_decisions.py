@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deploykit.runtime.contract import MultiLabelOutput, Output
 from deploykit.verdict import guarantee
 
+Kind = Literal["best", "labels", "values"]
 SAME = 1e-4  # an error, relative to the output's scale, that float32's rounding can explain
 
 
@@ -58,11 +61,46 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """What an application reads out of the outputs, as the contract says.
+
+    "best": the class of the largest number; "labels": every label whose number is at least `threshold`; "values": the numbers
+    themselves, as of a regression, an embedding, masks or boxes. `name`: of the output that is meant, `None` for the first one.
+    """
+
+    kind: Kind = "best"
+    threshold: float | tuple[float, ...] = 0.0
+    name: str | None = None
+
+
+def rule_of(output: Output | None) -> Rule:
+    """By the task. What says nothing of its numbers is taken for one number per class, if it has two axes."""
+    if output is None:
+        return Rule()
+    if isinstance(output, MultiLabelOutput):
+        several = output.threshold if isinstance(output.threshold, tuple) else (output.threshold,)
+        logits = tuple(_logit(each) for each in several) if output.activation == "sigmoid" else several
+        return Rule("labels", logits if isinstance(output.threshold, tuple) else logits[0], output.name)
+    return Rule("best" if output.task in ("classification", "raw") else "values", name=output.name)
+
+
+def _logit(share: float) -> float:
+    """The number that a sigmoid makes `share` of."""
+    if not 0 < share < 1:
+        return -np.inf if share <= 0 else np.inf
+    return float(np.log(share / (1 - share)))
+
+
+@dataclass(frozen=True)
 class Answers:
-    """The outputs of one file for a number of samples, each (samples, ...), and the true classes where they are known."""
+    """The outputs of one file for a number of samples, each (samples, ...), and the true classes where they are known.
+
+    `rule`: how decisions are read from the first of them.
+    """
 
     outputs: tuple[NDArray[np.float64], ...]
     labels: NDArray[np.int64] | None = None
+    rule: Rule = Rule()
 
     @property
     def samples(self) -> int:
@@ -71,8 +109,20 @@ class Answers:
 
     @property
     def decides(self) -> bool:
-        """Whether the first output is one number per class."""
-        return self.outputs[0].ndim == 2 and self.outputs[0].shape[1] > 1
+        """Whether the first output is one number per class or label."""
+        return self.rule.kind != "values" and self.outputs[0].ndim == 2 and self.outputs[0].shape[1] > (self.rule.kind == "best")
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the decisions can be right or wrong."""
+        return self.labels is not None and self.decides and self.rule.kind == "best"
+
+    def decisions(self) -> NDArray[Any]:
+        """(samples, ...): what is decided of each."""
+        first = self.outputs[0]
+        if self.rule.kind == "labels":
+            return np.greater_equal(first, np.asarray(self.rule.threshold))
+        return first.argmax(axis=1, keepdims=True)
 
     def right(self, given: Answers) -> NDArray[np.bool_]:
         """Per sample, whether the decision is the label. Infinite numbers decide only where the `given` file has the same."""
@@ -93,8 +143,7 @@ def judge(expected: Answers, found: Answers, budget: Budget, planned: int | None
     agreeing, samples = int(agree.sum()), len(agree)
     low = guarantee.agreement_interval(agreeing, samples)[0]
     about = {"samples": samples, "error": largest, "agreement": agreeing / samples, "agreement_low": low}
-    labelled = expected.labels is not None and expected.decides
-    pairs = guarantee.of_answers(expected.right(expected), found.right(expected)) if labelled else None
+    pairs = guarantee.of_answers(expected.right(expected), found.right(expected)) if expected.labelled else None
     if pairs is not None:
         drop_low, drop_high = pairs.interval()
         about |= {"accuracy": float(found.right(expected).mean()), "drop": pairs.drop, "drop_low": drop_low, "drop_high": drop_high}
@@ -130,7 +179,7 @@ def relative_errors(expected: Sequence[NDArray[np.float64]], found: Sequence[NDA
 def _agreeing(expected: Answers, found: Answers, errors: NDArray[np.float64], budget: Budget) -> NDArray[np.bool_]:
     if not expected.decides or found.outputs[0].shape != expected.outputs[0].shape:
         return errors <= budget.error
-    same: NDArray[np.bool_] = found.outputs[0].argmax(axis=1) == expected.outputs[0].argmax(axis=1)
+    same: NDArray[np.bool_] = np.equal(found.decisions(), expected.decisions()).all(axis=1)
     return (same & _has_decision(found.outputs[0], expected.outputs[0])) | (errors == 0)
 
 

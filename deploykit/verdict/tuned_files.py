@@ -62,7 +62,7 @@ def verdict_on(
 
 
 def _asked(expected: Answers, budget: Budget | None) -> str:
-    return (budget or Budget()).words(expected.labels is not None and expected.decides, expected.decides)
+    return (budget or Budget()).words(expected.labelled, expected.decides)
 
 
 def _answers(deployed: Deployed, original: Original, split: Split, has_classes: bool, device: str) -> tuple[Answers, Answers]:
@@ -83,6 +83,6 @@ def _answers(deployed: Deployed, original: Original, split: Split, has_classes: 
 
 
 def _decisions(expected: Answers, found: Answers, judged: Judged) -> Decisions | None:
-    if expected.labels is None or not expected.decides:
+    if not expected.labelled:
         return None
     return Decisions(judged.samples, judged.agreement, float(expected.right(expected).mean()), float(found.right(expected).mean()))

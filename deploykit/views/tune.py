@@ -77,6 +77,8 @@ def _facts(result: TuneResult) -> Iterator[tuple[str, str]]:
     yield "runs on", f"{chosen.engine}, {chosen.threads} threads, batch {chosen.batch}"
     yield "goal", result.goal
     yield "budget", result.budget
+    if result.test:
+        yield "interval", result.test
     yield "data", result.data
     yield "time", f"{result.seconds:.0f} s"
     if result.script is not None:

@@ -48,6 +48,7 @@ def test_a_machine_that_tells_nothing_is_asked_nothing(tmp_path, monkeypatch):
     assert energy.meter("cuda:1") is None
     worker = Worker()
     worker.engines.append(Engine())
+    worker.own.append([])
     assert worker.energy(0, 0.0) is None
     assert worker.engines[0].runs == 0
 
@@ -65,6 +66,7 @@ class Engine:
 def test_energy_is_that_of_one_run(monkeypatch):
     worker = Worker()
     worker.engines.append(Engine())
+    worker.own.append([])
     monkeypatch.setattr(energy, "meter", lambda device: lambda: 0.6)
     assert worker.energy(0, 0.0) == pytest.approx(0.2)  # of three runs, after one that does not count
     assert worker.engines[0].runs == 4

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from deploykit.profiler.benchmark import latency
+from deploykit.profiler.benchmark import latency, worker
 
 
 class Clock:
@@ -150,7 +150,7 @@ def entry(**changes):
             "cold_start": 3.5,
             "weights": 12,
             "settings": {"x": "y"},
-            "subject": SimpleNamespace(is_file=False),
+            "subject": SimpleNamespace(is_file=False, rows=None),
             **changes,
         }
     )
@@ -170,6 +170,23 @@ def test_the_figures_of_an_engine():
     assert found.samples == tuple(np.arange(1.0, 101.0))
     for arrays in ([], [np.zeros(())]):
         assert latency._latency(entry(), blocks, arrays, None).throughput == pytest.approx(1000 / 50.5)
+
+
+def test_an_engine_that_runs_on_fewer_rows_has_those_rows_alone(monkeypatch):
+    found = latency._latency(entry(subject=SimpleNamespace(is_file=False, rows=2)), [[50.0]], [np.zeros((4, 3))], None)
+    assert found.throughput == pytest.approx(1000 * 2 / 50)
+    seen = []
+    engine = SimpleNamespace(
+        device="cpu", threads=1, settings={}, run=lambda arrays: seen.append([len(array) for array in arrays]) or []
+    )
+    monkeypatch.setattr(worker, "start", lambda *_: (engine, None))
+    child = worker.Worker()
+    child.prepare("onnxruntime", [np.zeros((4, 3)), np.zeros((4, 1))])
+    for rows in (None, 3, 1):
+        child.start(SimpleNamespace(rows=rows), "cpu", 1)
+    assert seen == [[4, 4], [3, 3], [1, 1]]
+    child.time(1, 1)
+    assert seen[-1] == [3, 3]
 
 
 def test_of_many_run_times_every_so_many_are_kept(monkeypatch):

@@ -30,7 +30,7 @@ def clock(monkeypatch):
     found = Clock()
     monkeypatch.setattr("deploykit.tuner.bench.measure_latency", found)
     monkeypatch.setattr(
-        "deploykit.tuner.tuning.times.node_times",
+        "deploykit.tuner.layer_measures.times.node_times",
         lambda file, *_: SimpleNamespace(charged={"conv1": 1.0 if "int8" in file.stem else 2.0}),
     )
     return found

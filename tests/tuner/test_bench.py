@@ -19,10 +19,10 @@ from deploykit.tuner.bench import Bench, answers_of
 from deploykit.tuner.journal import Journal
 from deploykit.tuner.result import Candidate, Timing
 from deploykit.tuner.samples import Part, Parts
-from deploykit.verdict.same_decisions import Budget, Judged
+from deploykit.verdict.same_decisions import Budget, Judged, Rule
 
 BASELINE = Candidate("base", "onnxruntime", "fp32", 2, 3)
-OTHER = Candidate("other", "openvino", "int8", 1, 2, "int8-0", {"level": "basic"})
+OTHER = Candidate("other", "openvino", "int8", 1, 6, "int8-0", {"level": "basic"})
 
 
 class Doubling(Engine):
@@ -142,16 +142,16 @@ def test_all_are_timed_together_with_the_settings_of_each(made, monkeypatch):
     asked = []
     monkeypatch.setattr(benches, "measure_latency", clock(asked, other=2.0))
     found = made.bench.time(BASELINE, [OTHER], 7.5)
-    assert found == [Timing(10.0, 1.0, 1.0, 1.0), Timing(5.0, 2.0, 1.75, 2.5)]
+    assert found == [Timing(10.0, 1.0, 1.0, 1.0), Timing(5.0, 4.0, 3.5, 5.0)], "twice as fast for twice as many samples"
     ((subjects, arrays, options),) = asked
-    assert [(s.target, s.backend, s.label, s.threads, dict(s.options)) for s in subjects] == [
-        (str(made.folder / "model.onnx"), "onnxruntime", "base", 2, {}),
-        (str(made.folder / "work" / "int8-0.onnx"), "openvino", "other", 1, {"level": "basic"}),
+    assert [(s.target, s.backend, s.label, s.threads, dict(s.options), s.rows) for s in subjects] == [
+        (str(made.folder / "model.onnx"), "onnxruntime", "base", 2, {}, 3),
+        (str(made.folder / "work" / "int8-0.onnx"), "openvino", "other", 1, {"level": "basic"}, 6),
     ]
-    assert [array.shape for array in arrays] == [(3, 2)], "the baseline's batch"
+    assert [array.shape for array in arrays] == [(6, 2)], "the largest batch"
     assert options == {"device": "cpu", "threads": 2, "seconds": 7.5, "progress": made.bench._progress}
     assert [entry[:5] for entry in made.started] == [("openvino", "int8-0.onnx", "cpu", 1, {"level": "basic"})]
-    assert made.started[0][5].sizes == [2], "it was run once, on its own batch"
+    assert made.started[0][5].sizes == [6], "it was run once, on its own batch"
     assert made.started[0][5].closed
     assert made.bench.time(BASELINE, [OTHER], 7.5) == found
     assert len(asked) == 1, "what was timed is in the journal"
@@ -166,7 +166,7 @@ def test_what_cannot_run_has_a_ratio_of_0_and_the_others_are_timed(made, monkeyp
     asked = []
     monkeypatch.setattr(benches, "measure_latency", clock(asked, good=1.5, best=3.0))
     made.engines["openvino"] = lambda: Doubling(wrong=InputError("no", "not so"))
-    good, best = (Candidate(name, "onnxruntime", "int8", 1) for name in ("good", "best"))
+    good, best = (Candidate(name, "onnxruntime", "int8", 1, 3) for name in ("good", "best"))
     found = made.bench.time(BASELINE, [good, OTHER, best], 1.0)
     assert [(timing.median_ms, timing.ratio, timing.low, timing.high) for timing in found] == [
         (10.0, 1.0, 1.0, 1.0), (10 / 1.5, 1.5, 1.25, 2.0), (0.0, 0.0, 0.0, 0.0), (10 / 3, 3.0, 2.75, 3.5),
@@ -175,6 +175,51 @@ def test_what_cannot_run_has_a_ratio_of_0_and_the_others_are_timed(made, monkeyp
     made.engines["openvino"] = lambda: Doubling(wrong=ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         made.bench.time(BASELINE, [OTHER], 1.0)
+
+
+def test_samples_for_which_the_time_is_not_enough_are_left_out_and_as_many_after_a_kill(made, monkeypatch):
+    """A run of four takes two seconds, so a sample half a second; 64 and 640 seconds."""
+    monkeypatch.setattr(benches.time, "perf_counter", iter([10.0, 12.0]).__next__)
+    monkeypatch.setattr(benches, "SHARES", {"calibration": (0.03125, 3), "selection": (0.03125, 3), "proof": (0.03125, 3)})
+    made.bench.fit(64.0)
+    assert [len(part) for part in (made.bench.parts.calibration, made.bench.parts.selection, made.bench.parts.proof)] == [4, 4, 4]
+    assert made.started[0][5].sizes == [4, 4], "the first run does not count"
+    assert (made.bench.answering("proof"), made.bench.answering("selection")) == (2.0, 2.0)
+    np.testing.assert_array_equal(made.bench.parts.proof.inputs["x"], made.parts.proof.inputs["x"][:4])
+    again = Bench(made.folder / "model.onnx", made.folder / "work", made.parts, BASELINE, Budget(), made.journal, "cpu", Heard())
+    again.fit(640.0)
+    assert again.parts == made.parts, "everything has its time; how long a sample takes is known"
+    again.fit(1.0)
+    assert [len(part) for part in (again.parts.calibration, again.parts.selection, again.parts.proof)] == [3, 3, 3]
+    assert len(made.started) == 1
+
+
+def test_the_output_that_is_meant_is_compared_first(made, monkeypatch):
+    value = onnx.helper.make_tensor_value_info
+    nodes = [onnx.helper.make_node("Relu", ["x"], [name]) for name in ("doubled", "whole")]
+    graph = onnx.helper.make_graph(
+        nodes, "g", [value("x", 1, ["n", 2])], [value("doubled", 1, ["n", 2]), value("whole", 1, ["n", 1])]
+    )
+    file = made.folder / "two.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)]), file)
+    seen = []
+    monkeypatch.setattr(benches, "judge", lambda expected, *_: seen.append(expected) or Judged(1, 0.0, 1.0, 1.0, True, ""))
+    for name, first in (("whole", 1), ("doubled", 2), (None, 2), ("elsewhere", 2)):
+        rule = Rule("values", name=name)
+        bench = Bench(
+            file,
+            made.folder / "work",
+            made.parts,
+            BASELINE,
+            Budget(),
+            Journal(made.folder / "new", {"n": name}),
+            "cpu",
+            Heard(),
+            rule,
+        )
+        bench.judge(BASELINE, "proof")
+        assert seen[-1].rule == rule
+        assert [output.shape[1] for output in seen[-1].outputs] == [first, 3 - first]
 
 
 def test_answers_are_compared_with_those_of_the_given_file(made, monkeypatch):

@@ -109,6 +109,8 @@ def test_which_layers_are_taken_back():
     assert plans({"a": 1.0, "b": 1.0, "c": 1.0})[1] == [("int8 without 1 slow layers", ["c"]), ("int8, 1 of 3 layers", ["b", "c"])]
     assert plans({"a": 1.5, "b": 0.5, "c": 0.5})[1] == [("int8, 2 of 3 layers", ["c"])], "nothing loses"
     assert plans({"a": 9.0, "b": 9.0, "c": 9.0})[1] == [], "nothing wins"
+    assert plans({"a": 9.0, "b": 9.0, "c": 0.85})[1] == [], "2 % of 8 ms is too little to be worth a file"
+    assert plans({"a": 9.0, "b": 9.0, "c": 0.83})[1]
     assert int8._without_losers(task(model=onnx.ModelProto()), int8.Quantized(task(model=onnx.ModelProto()))) == []
 
 
@@ -126,6 +128,11 @@ def test_where_nothing_keeps_the_decisions_the_fastest_is_made_more_exact():
     assert names(follow(int8, task(), fast, more[1:2]))[3:5] == [more[:1], more[1:2]]
     ended = names(follow(int8, task(), fast, more[2:3]))
     assert ended[3:] == [more[:1], more[1:2], more[2:3], [f"{more[2]}, 2 threads", f"{more[2]}, 1 thread"]]
+    kept = names(follow(int8, task(), fast, [WHOLE[0]]))
+    assert kept[3:7] == [[name] for name in more], "also where a slower one may be chosen"
+    beaten = names(follow(int8, task(), fast | {more[2]: 1.15}, [WHOLE[0]]))
+    assert beaten[3:6] == [more[:1], more[1:2], more[2:3]]
+    assert beaten[6] == ["int8 onnxruntime, 2 threads", "int8 onnxruntime, 1 thread"], "but not for less than that one's speed"
     slow = names(follow(int8, task(), fast | {more[2]: 1.0}))
     assert slow[3:] == [more[:1], more[1:2], more[2:3]], "what is not faster is not made slower"
     steps = follow(int8, task(), fast)
@@ -247,6 +254,10 @@ def test_fp32_tries_engines_and_levels_and_then_fewer_threads_of_the_best():
         ("openvino", {}, 4), ("onnxruntime", {"level": "extended"}, 4), ("onnxruntime", {"level": "basic"}, 4),
     ]  # fmt: skip
     assert [(each.engine, each.threads) for each in steps[1]] == [("openvino", 2), ("openvino", 1)]
+    several = names(
+        follow(fp32, task(batches=(3, 1, 64)), {first[0]: 1.5, "fp32 openvino, 1 thread": 2.0}, [*first, "fp32 openvino, 1 thread"])
+    )
+    assert several[2:] == [["fp32 openvino, 1 thread, batch 1", "fp32 openvino, 1 thread, batch 64"]]
     own = ["fp32 onnxruntime, 2 threads", "fp32 onnxruntime, 1 thread"]
     assert names(follow(fp32, task(), {first[0]: 1.1}, first))[1] == own, "its interval holds 1"
     assert names(follow(fp32, task(), {first[0]: 1.5, first[2]: 1.2}, first[2:]))[1][0] == f"{first[2]}, 2 threads", (

@@ -26,6 +26,7 @@ class World:
     width: float = 0.02
     clock: float = 0.0
     step: float = 1.0
+    cost: float = 20.0
     asked: list = field(default_factory=list)
     made: list = field(default_factory=list)
 
@@ -52,6 +53,9 @@ class World:
                 else Timing(0, 0, 0, 0)
             )
         return found
+
+    def answering(self, part):
+        return self.cost
 
     def judge(self, candidate, part):
         self.asked.append((part, candidate.name))
@@ -131,6 +135,15 @@ def test_what_is_not_faster_is_never_asked_for_its_answers():
     found, _ = run(world, Fixed([int8("a"), int8("b")]))
     assert not [entry for entry in world.asked if entry[0] == "selection"]
     assert found.chosen == found.baseline
+
+
+def test_what_is_not_faster_is_asked_where_that_takes_a_hundredth_of_the_time_and_is_not_chosen():
+    world = World({"a": 0.5, "b": 0.4}, cost=5.0)
+    found, _ = run(world, Fixed([int8("a"), int8("b")]))
+    assert [entry for entry in world.asked if entry[0] == "selection"] == [("selection", "a")], "b would take 12.5 of 1000 s"
+    assert {e.candidate.name: (e.judged is not None, e.kept, e.reason) for e in found.candidates[1:]} == {
+        "a": (True, False, "not faster"), "b": (False, False, "not faster"),
+    }  # fmt: skip
 
 
 def test_the_seconds_end_the_search_and_are_said():

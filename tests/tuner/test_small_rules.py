@@ -15,11 +15,12 @@ from deploykit.errors import InputError, UnknownName
 from deploykit.network.request import Request
 from deploykit.progress import SILENT
 from deploykit.runtime.contract import ArrayInput, Output
-from deploykit.tuner import samples, script, search, tune, tuning
+from deploykit.tuner import marking, options, outcome, samples, script, search, settings, tune
 from deploykit.tuner.result import Candidate, Measured, Timing, TuneResult
 from deploykit.tuner.samples import Part, Parts
 from deploykit.tuner.search import Found
-from deploykit.verdict.same_decisions import Budget, Judged
+from deploykit.verdict import guarantee
+from deploykit.verdict.same_decisions import Budget, Judged, Rule
 
 BASE = Measured(Candidate("base", "onnxruntime", "fp32", 4), 400, Timing(10.0, 1.0, 1.0, 1.0), None, True, "as it is")
 JUDGED = Judged(100, 0.5, 0.98765432, 0.96, True, "fine", accuracy=0.9, drop=0.0123456, drop_low=-0.01, drop_high=0.02)
@@ -32,7 +33,7 @@ FAST = Measured(
     "fine",
     True,
 )
-OPTIONS = tuning.Options(
+OPTIONS = options.Options(
     "digits", Budget(), "latency", None, None, ("onnxruntime", "openvino"), ("fp32", "int8"), "cpu", 150.0, 0, None, SILENT
 )
 
@@ -66,7 +67,9 @@ def test_defaults():
     assert BASE.candidate.is_float
     assert not FAST.candidate.is_float
     found = TuneResult("t", Path("f"), "latency", "float32", BASE, BASE, ())
-    assert (found.layers, found.data, found.labelled, found.budget, found.notes, found.conditions) == ((), "", False, "", (), {})
+    assert (found.layers, found.data, found.labelled, found.budget, found.test, found.notes, found.conditions) == (
+        (), "", False, "", "", (), {},
+    )  # fmt: skip
     assert (found.seconds, found.script, found.speedup) == (0.0, None, BASE.timing)
     assert repr(found) == "<TuneResult t -> f: float32, base>"
 
@@ -83,11 +86,11 @@ def test_documents():
         False
     ] * 2
     found = TuneResult(
-        "t", Path("f"), "size", "faster", BASE, FAST, (BASE, FAST), (), "d", True, "b", ("n",), {"cpu": "x"}, 12.345, Path("s")
+        "t", Path("f"), "size", "faster", BASE, FAST, (BASE, FAST), (), "d", True, "b", "t", ("n",), {"cpu": "x"}, 12.345, Path("s")
     ).document()  # fmt: skip
     assert {key: value for key, value in found.items() if key not in ("baseline", "chosen", "candidates")} == {
         "target": "t", "file": "f", "goal": "size", "verdict": "faster", "speedup": {"ratio": 2.0, "low": 1.6, "high": 2.5},
-        "layers": [], "data": "d", "labelled": True, "budget": "b", "notes": ["n"], "conditions": {"cpu": "x"}, "seconds": 12.3,
+        "layers": [], "data": "d", "labelled": True, "budget": "b", "test": "t", "notes": ["n"], "conditions": {"cpu": "x"}, "seconds": 12.3,
         "script": "s",
     }  # fmt: skip
     assert (found["baseline"], found["chosen"]) == (BASE.document(), FAST.document())
@@ -96,31 +99,40 @@ def test_documents():
     assert (untimed["speedup"], untimed["script"]) == (None, None)
 
 
-def test_a_script_has_every_option_quoted(tmp_path):
-    path = script.write(
-        tmp_path / "m.tuned.onnx", "my net", {"data": "a b", "untrained": True, "arg": ["x=1", "y=$2"], "seconds": "5"}
-    )
-    assert path == tmp_path / "m.tuned.tune.sh"
+def test_a_script_has_every_option_quoted_and_goes_to_the_folder_of_today(tmp_path, monkeypatch):
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "a b")
+    given = {"data": "a b", "untrained": True, "arg": ["x=1", "y=$2"], "seconds": "5"}
+    path = script.write(Path("../out/m.tuned.onnx"), "my net", given)
+    assert path == Path("../out/m.tuned.tune.sh")
     assert path.read_text() == (
         "#!/bin/sh\n# Tunes again: on another machine, another file may be the fastest.\n"
+        """cd "$(dirname "$0")"/'../a b' || exit\n"""
         "deploykit tune 'my net' --data 'a b' --untrained --arg x=1 --arg 'y=$2' --seconds 5\n"
     )
     assert path.stat().st_mode & 0o111 == 0o111
+    incomplete = script.write(Path("m.onnx"), "net", {}, False).read_text().splitlines()
+    assert incomplete[2].startswith("# The values of the inputs were arrays in memory")
+    assert incomplete[3:] == ['cd "$(dirname "$0")"/. || exit', "deploykit tune net"]
 
 
 def test_the_options_that_say_the_same():
     request = Request.of(
         "lenet5", untrained=True, seed=3, arguments={"width": 2}, input_shapes=[(1, 32, 32)], input_dtypes=["float32"]
     )
-    found = tuning._options_again(request, replace(OPTIONS, seed=3, batch=4, threads=2, budget=Budget(0.0125, 0.9, 0.1)))
+    found = script.options_again(
+        request, replace(OPTIONS, seed=3, batch=4, threads=2, budget=Budget(0.0125, 0.9, 0.1)), Path("o.onnx")
+    )
     assert found == {
         "data": "digits", "untrained": True, "seed": 3, "arg": ["width=2"], "input-shape": ["1x32x32"], "input-dtype": ["float32"],
         "max-drop": "1.25", "min-agreement": 0.9, "max-error": 0.1, "goal": "latency", "batch": 4, "threads": 2,
         "engines": "onnxruntime,openvino", "precisions": "fp32,int8", "device": "cpu", "seconds": "150",
+        "out": Path("o.onnx"),
     }  # fmt: skip
-    short = tuning._options_again(Request.of("lenet5"), replace(OPTIONS, data=None))
+    short = script.options_again(Request.of("lenet5"), replace(OPTIONS, data=None), Path("o"))
     assert set(short) == {
-        "max-drop", "min-agreement", "max-error", "goal", "engines", "precisions", "device", "seconds"
+        "max-drop", "min-agreement", "max-error", "goal", "engines", "precisions", "device", "seconds", "out"
     }  # fmt: skip
 
 
@@ -133,46 +145,71 @@ def test_the_options_that_say_the_same():
     ],
 )  # fmt: skip
 def test_the_baseline_is_the_file_on_the_batch_that_is_asked_for(axes, changes, found):
-    baseline = tuning._baseline(model(*axes), replace(OPTIONS, threads=7, **changes))
+    baseline = settings.baseline(model(*axes), replace(OPTIONS, threads=7, **changes))
     assert baseline == Candidate("fp32 onnxruntime", "onnxruntime", "fp32", 7, found)
-    assert tuning._baseline(model(*axes), replace(OPTIONS, **changes)).threads == tuning.cores().usable
+    assert settings.baseline(model(*axes), replace(OPTIONS, **changes)).threads == settings.cores().usable
 
 
 def test_a_batch_that_the_file_does_not_take():
     with pytest.raises(InputError, match="the file takes batches of 4 alone, not 5; give --batch 4"):
-        tuning._baseline(model(4, 3), replace(OPTIONS, batch=5))
+        settings.baseline(model(4, 3), replace(OPTIONS, batch=5))
 
 
 @pytest.mark.parametrize(
-    ("threads", "own", "found"), [(3, 8, (3,)), (None, 8, (8, 4)), (None, 2, (2, 1)), (None, 1, (1,)), (None, 3, (3, 1))]
+    ("threads", "own", "found"),
+    [(3, 3, (3,)), (None, 8, (8, 4, 2, 1)), (None, 64, (64, 32, 16, 8)), (None, 2, (2, 1)), (None, 1, (1,)), (None, 3, (3, 1))],
 )
 def test_numbers_of_threads_to_choose_from(threads, own, found):
-    assert tuning._threads(replace(OPTIONS, threads=threads), replace(BASE.candidate, threads=own)) == found
+    assert settings.threads(replace(OPTIONS, threads=threads), replace(BASE.candidate, threads=own)) == found
 
 
 @pytest.mark.parametrize(("axes", "decides"), [(("n", 3), True), (("n",), False), (("n", 3, 4), False)])
 def test_what_decides_has_a_number_per_class(axes, decides):
-    assert tuning._decides(model(*axes)) is decides
+    assert outcome._decides(model(*axes), Rule()) is decides
+    assert outcome._decides(model(*axes), Rule("labels", name="elsewhere")) is decides
+    assert not outcome._decides(model(*axes), Rule("values"))
 
 
-def task(noise=False, labels=True):
+def test_the_output_that_is_meant_decides():
+    two = model("n", 3)
+    two.graph.output.insert(0, helper.make_tensor_value_info("first", 1, ["n", 3, 4]))
+    assert not outcome._decides(two, Rule())
+    assert outcome._decides(two, Rule(name="y"))
+
+
+def test_batches_to_choose_from():
+    def found(axes, **changes):
+        given = replace(OPTIONS, **changes)
+        return settings.batches(model(*axes), given, settings.baseline(model(*axes), given))
+
+    assert found(("n", 3)) == (1,)
+    assert found(("n", 3), goal="throughput") == (16, 1, 4, 64)
+    assert found(("n", 3), goal="throughput", batch=2) == (2,), "somebody chose"
+    assert found((4, 3), goal="throughput") == (4,)
+
+
+def task(noise=False, labels=True, given=None):
     parts = [Part({"x": np.zeros((count, 2), np.float32)}, np.zeros(count, np.int64) if labels else None) for count in (1, 2, 3000)]
     return SimpleNamespace(
-        notes=["first"], parts=Parts(*parts, "made up", noise), instructions=("avx2", "avx_vnni"), model=model("n", 3)
+        notes=["first"], parts=Parts(*parts, "made up", noise), instructions=("avx2", "avx_vnni"), model=model("n", 3), given=given
     )
 
 
 def test_notes_say_what_is_to_be_known():
-    assert tuning._notes(task(), Found(BASE, BASE, ())) == ["first"]
-    found = tuning._notes(task(noise=True), Found(BASE, BASE, (), JUDGED, replace(FAST, reason="too few"), True))
+    assert outcome._notes(task(), Found(BASE, BASE, ())) == ["first"]
+    found = outcome._notes(task(noise=True), Found(BASE, BASE, (), JUDGED, replace(FAST, reason="too few"), True))
     assert found == [
         "first",
         "calibrated and proven on random numbers, not on samples: on real ones the decisions may differ",
         "the time was over before everything was tried; --seconds gives more",
         "fast was faster and could not be proven to keep the decisions: too few",
     ]
+    assert outcome._notes(task(given=4000), Found(BASE, BASE, ())) == [
+        "first", "the proof has 3,000 of 4,000 samples, for which the time is enough; --seconds gives more",
+    ]  # fmt: skip
+    assert outcome._notes(task(given=3000), Found(BASE, BASE, ())) == ["first"]
     given = task()
-    tuning._notes(given, Found(BASE, BASE, (), cut=True))
+    outcome._notes(given, Found(BASE, BASE, (), cut=True))
     assert given.notes == ["first"], "what the task has noted stays as it is"
 
 
@@ -182,7 +219,7 @@ def test_notes_say_what_is_to_be_known():
 )
 def test_the_verdict_of_a_tuning(chosen, unproven, verdict):
     found = Found(BASE, chosen, (BASE, FAST), JUDGED, unproven)
-    result = tuning._result(Request.of("lenet5"), OPTIONS, task(), found, (), Path("out.onnx"), 12.5)
+    result = outcome.result(Request.of("lenet5"), OPTIONS, task(), found, (), Path("out.onnx"), 12.5, Rule())
     assert (result.verdict, result.target, result.file, result.goal, result.seconds) == (
         verdict,
         "lenet5",
@@ -195,11 +232,12 @@ def test_the_verdict_of_a_tuning(chosen, unproven, verdict):
     assert result.labelled
     assert result.data == "made up: 1 samples to calibrate, 2 to select, 3,000 to prove, with labels"
     assert result.budget == "the accuracy drops by at most 0.5 points, at 95 % confidence"
+    assert result.test == guarantee.DROP_TEST
     undecided = replace(found, candidates=(BASE, replace(FAST, judged=replace(JUDGED, drop=None))))
     words = "the decision stays on at least 99 % of all samples, at 95 % confidence"
-    assert tuning._result(Request.of("lenet5"), OPTIONS, task(), undecided, (), Path("o"), 1.0).budget == words
-    unlabelled = tuning._result(Request.of("lenet5"), OPTIONS, task(labels=False), found, (), Path("o"), 1.0)
-    assert (unlabelled.budget, unlabelled.labelled) == (words, False)
+    assert outcome.result(Request.of("lenet5"), OPTIONS, task(), undecided, (), Path("o"), 1.0, Rule()).budget == words
+    unlabelled = outcome.result(Request.of("lenet5"), OPTIONS, task(labels=False), found, (), Path("o"), 1.0, Rule())
+    assert (unlabelled.budget, unlabelled.labelled, unlabelled.test) == (words, False, guarantee.AGREEMENT_TEST)
     assert unlabelled.data.endswith("to prove, without labels")
     assert (
         Budget().words(False, False)
@@ -208,7 +246,7 @@ def test_the_verdict_of_a_tuning(chosen, unproven, verdict):
 
 
 def test_what_a_tuned_file_says_of_itself():
-    found = tuning._tuned_for(task(), Found(BASE, FAST, ()), "f" * 64, "cpu")
+    found = marking.tuned_for(task(), Found(BASE, FAST, ()), "f" * 64, "cpu")
     assert found.document() == {
         "engine": "openvino", "threads": 2, "precision": "int8", "batch": 3, "device": "cpu", "options": {"level": "basic"},
         "instructions": ["avx2", "avx_vnni"], "source": "f" * 64,
@@ -217,61 +255,61 @@ def test_what_a_tuned_file_says_of_itself():
             "agreement_low": 0.96, "drop": 0.01235, "drop_high": 0.02,
         },
     }  # fmt: skip
-    assert tuning._tuned_for(task(), Found(BASE, FAST, ()), "", "cuda:1").device == "cuda"
-    bare = tuning._tuned_for(task(), Found(BASE, Measured(BASE.candidate), ()), "", "cpu")
+    assert marking.tuned_for(task(), Found(BASE, FAST, ()), "", "cuda:1").device == "cuda"
+    bare = marking.tuned_for(task(), Found(BASE, Measured(BASE.candidate), ()), "", "cpu")
     assert bare.figures == {"name": "base"}
     undecided = replace(FAST, judged=replace(JUDGED, drop=None, drop_high=None))
-    assert "drop" not in tuning._tuned_for(task(), Found(BASE, undecided, ()), "", "cpu").figures
+    assert "drop" not in marking.tuned_for(task(), Found(BASE, undecided, ()), "", "cpu").figures
 
 
 @pytest.mark.parametrize(("axes", "shape"), [(("n", 3, "t"), (3, None)), ((4, 3), (3,)), (("n", 0), (None,)), (("n",), ())])
 def test_a_file_without_a_contract_gets_the_least_one(axes, shape):
-    found = tuning._bare_contract(model(*axes))
+    found = marking._bare_contract(model(*axes))
     assert (found.input, found.output) == (ArrayInput(shape, "float32"), Output())
 
 
 def test_a_file_of_several_inputs_or_of_a_scalar_gets_none():
-    assert tuning._bare_contract(model()) is None
+    assert marking._bare_contract(model()) is None
     two = model("n", 3)
     two.graph.input.append(helper.make_tensor_value_info("z", 1, ["n", 3]))
-    assert tuning._bare_contract(two) is None
+    assert marking._bare_contract(two) is None
     untyped = model("n", 3)
     untyped.graph.input[0].ClearField("type")
-    assert tuning._bare_contract(untyped) is None
+    assert marking._bare_contract(untyped) is None
 
 
 def test_engines_and_precisions_to_choose_from(monkeypatch):
     for installed, found in ((True, ("onnxruntime", "openvino")), (False, ("onnxruntime",))):
-        monkeypatch.setattr(tuning.openvino, "installed", lambda installed=installed: installed)
-        assert tuning._engines(None) == found
-        assert tuning._engines(["onnxruntime", "onnxruntime"]) == ("onnxruntime",)
-    monkeypatch.setattr(tuning.openvino, "installed", lambda: True)
-    assert tuning._engines(["openvino", "onnxruntime"]) == ("onnxruntime", "openvino")
+        monkeypatch.setattr(options.openvino, "installed", lambda installed=installed: installed)
+        assert options.engines(None) == found
+        assert options.engines(["onnxruntime", "onnxruntime"]) == ("onnxruntime",)
+    monkeypatch.setattr(options.openvino, "installed", lambda: True)
+    assert options.engines(["openvino", "onnxruntime"]) == ("onnxruntime", "openvino")
     with pytest.raises(InputError, match="no engine was chosen; choose from onnxruntime, openvino"):
-        tuning._engines([])
+        options.engines([])
     with pytest.raises(UnknownName, match="unknown engine 'torch'"):
-        tuning._engines(["torch"])
-    assert tuning._precisions(None) == ("fp32", "bf16", "fp16", "int8")
-    assert tuning._precisions(["int8", "fp32", "int8"]) == ("int8", "fp32")
+        options.engines(["torch"])
+    assert options.precisions(None) == ("fp32", "bf16", "fp16", "int8")
+    assert options.precisions(["int8", "fp32", "int8"]) == ("int8", "fp32")
     with pytest.raises(InputError, match="no precision was chosen; choose from fp32, bf16, fp16, int8"):
-        tuning._precisions([])
+        options.precisions([])
 
 
 @pytest.mark.parametrize(("value", "fits"), [(0, True), (0.5, True), (1, True), (1.0001, False), (-0.1, False)])
 def test_shares_are_from_0_to_1(value, fits):
     if fits:
-        assert tuning._share(value, "max_error") == value
+        assert options.share(value, "max_error") == value
     else:
         with pytest.raises(InputError, match="max_error"):
-            tuning._share(value, "max_error")
+            options.share(value, "max_error")
 
 
 def test_how_long_things_are_timed():
     """A go takes a twentieth of the time, at least a second; the last one three fifths of what is left."""
 
     class World:
-        def __init__(self):
-            self.asked, self.notes, self.clock = [], [], 10.0
+        def __init__(self, proving):
+            self.asked, self.notes, self.clock, self.proving = [], [], 10.0, proving
 
         def now(self):
             return self.clock
@@ -286,6 +324,9 @@ def test_how_long_things_are_timed():
         def judge(self, _candidate, _part):
             return replace(JUDGED, same=False)
 
+        def answering(self, part):
+            return {"selection": 1e9, "proof": self.proving}[part]
+
         def advance(self, _steps, note):
             self.notes.append(note)
 
@@ -293,8 +334,8 @@ def test_how_long_things_are_timed():
         def propose(self, _task):
             yield [search.Proposal(replace(FAST.candidate, name=name)) for name in "abcde"]
 
-    def searched(seconds):
-        world = World()
+    def searched(seconds, proving=0.0):
+        world = World(proving)
         given = SimpleNamespace(baseline=BASE.candidate, notes=[])
         return world, search.search(given, [Kind()], world, seconds, "latency", world)
 
@@ -309,6 +350,10 @@ def test_how_long_things_are_timed():
     assert [seconds for _, _, seconds in searched(23.0)[0].asked] == pytest.approx([1.15, 1.15, 5.4])
     world, found = searched(22.0)
     assert (found.cut, world.asked) == (True, []), "0.62 of 22 s is over after 10 s and the 4 s that a go costs"
+    world, _ = searched(200.0, proving=30.0)
+    assert world.asked[-1][2] == pytest.approx(0.6 * (200 - 10 - 4 - 60)), "two files are asked for the proof"
+    assert searched(200.0, proving=80.9)[0].asked, "88 % of the time without the proof"
+    assert not searched(200.0, proving=81.1)[0].asked
 
 
 def test_of_equally_fast_ones_the_smaller_is_first_and_of_equally_small_ones_the_faster():
@@ -376,6 +421,15 @@ def test_no_sample_is_lost():
     assert len(np.unique(everything)) == 2250
 
 
+def test_of_a_file_that_is_sorted_by_class_every_part_has_all_classes(monkeypatch):
+    for name in ("CALIBRATION", "SELECTION", "PROOF"):
+        monkeypatch.setattr(samples, name, 120)
+    found = samples._in_three(Part({"x": np.arange(1000)}, np.arange(1000) // 100), "", 0)
+    for part in (found.calibration, found.selection, found.proof):
+        assert len(part) == 120
+        assert set(part.labels) == set(range(10))
+
+
 def test_each_part_has_its_most_samples(monkeypatch):
     monkeypatch.setattr(samples, "CALIBRATION", 3)
     monkeypatch.setattr(samples, "SELECTION", 4)
@@ -392,10 +446,17 @@ def test_each_part_has_its_most_samples(monkeypatch):
     assert sizes() == (1, 1, 1)
 
 
-def test_noise_has_as_many_samples_as_are_needed_and_says_what_it_is():
-    found = samples._noise(model("n", 3), 0)
-    assert found.noise
-    assert found.source == "random numbers, not samples"
-    assert len(found.calibration) + len(found.selection) + len(found.proof) == 256
-    fixed = samples._noise(model(5, 3), 0)
-    assert len(fixed.calibration) + len(fixed.selection) + len(fixed.proof) == 260, "whole batches"
+def test_noise_has_as_many_samples_as_are_needed_and_says_what_it_is(monkeypatch):
+    def sizes(*axes):
+        found = samples._noise(model(*axes), 0)
+        assert found.noise
+        assert found.source == "random numbers, not samples"
+        return len(found.calibration), len(found.selection), len(found.proof)
+
+    assert sizes("n", 3) == (64, 128, 448), "if all of 448 agree, that proves 99 %"
+    assert guarantee.agreement_interval(448, 448)[0] > 0.99
+    assert sizes(5, 3) == (64, 128, 448), "whole batches, of which the last one is not used up"
+    monkeypatch.setattr(samples, "MOST_BYTES", 100 * 12)
+    assert sizes("n", 3) == (64, 100, 100)
+    monkeypatch.setattr(samples, "MOST_BYTES", 1)
+    assert sizes("n", 3) == (4, 4, 4)

@@ -5,8 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deploykit.runtime.contract import (
+    DetectionOutput,
+    EmbeddingOutput,
+    MultiLabelOutput,
+    Output,
+    RegressionOutput,
+    SegmentationOutput,
+)
 from deploykit.verdict import same_decisions as judging
-from deploykit.verdict.same_decisions import Answers, Budget, judge
+from deploykit.verdict.same_decisions import Answers, Budget, Rule, judge
 
 
 def logits(classes, count=10, margin=5.0):
@@ -70,6 +78,43 @@ def test_outputs_that_are_no_decisions_are_compared_by_their_error():
     refused = judge(Answers((expected,)), Answers((far,)), Budget(error=0.05))
     assert not refused.kept
     assert refused.agreement == pytest.approx(0.96)
+
+
+def test_numbers_of_a_regression_or_an_embedding_are_no_decisions():
+    """The largest of a few measured values means nothing: what counts is how far they are off."""
+    expected = np.random.default_rng(0).random((500, 4))
+    far = expected + 0.5 * (expected == expected.max(axis=1, keepdims=True))
+    assert judge(Answers((expected,)), Answers((far,)), Budget()).agreement == 1.0
+    values = judge(Answers((expected,), rule=Rule("values")), Answers((far,), rule=Rule("values")), Budget())
+    assert values.agreement < 0.5
+    assert not values.kept
+
+
+def test_every_label_of_a_multilabel_network_is_a_decision():
+    expected = np.random.default_rng(0).standard_normal((2000, 3))
+    other = expected.copy()
+    other[:100, 2] = -other[:100, 2]
+    rule = Rule("labels", (0.0, 0.0, 0.0))
+    assert judge(Answers((expected,), rule=rule), Answers((expected * 3,), rule=rule), Budget()).kept
+    found = judge(Answers((expected,), np.zeros(2000, np.int64), rule), Answers((other,), rule=rule), Budget())
+    assert (found.agreement, found.drop) == (0.95, None)
+    one = Answers((expected[:, :1],), rule=Rule("labels"))
+    assert one.decides, "one label alone is a decision, too"
+    assert not Answers((expected[:, :1],)).decides
+
+
+@pytest.mark.parametrize(
+    ("output", "rule"),
+    [
+        (None, Rule()), (Output(), Rule()), (Output("softmax", ("a", "b"), name="y"), Rule(name="y")),
+        (MultiLabelOutput(), Rule("labels", 0.0)), (MultiLabelOutput("none", threshold=0.25), Rule("labels", 0.25)),
+        (MultiLabelOutput(threshold=(0.5, 0.0, 1.0)), Rule("labels", (0.0, -np.inf, np.inf))),
+        (RegressionOutput(), Rule("values")), (EmbeddingOutput(), Rule("values")), (SegmentationOutput(), Rule("values")),
+        (DetectionOutput(boxes="b", scores="s"), Rule("values")),
+    ],
+)  # fmt: skip
+def test_the_task_says_what_is_a_decision(output, rule):
+    assert judging.rule_of(output) == rule
 
 
 def test_the_same_numbers_need_no_samples_to_prove_anything():

@@ -32,7 +32,7 @@ LAYERS = (
 )
 RESULT = TuneResult(
     "lenet5", Path("out.tuned.onnx"), "latency", "faster", BASE, FAST, (BASE, SLOW, LAME, FAST, UNSURE), LAYERS, "digits", True,
-    "at most 0.5 points", ("a note",), {"cpu": "x"}, 12.34, Path("out.tune.sh"),
+    "at most 0.5 points", "a test", ("a note",), {"cpu": "x"}, 12.34, Path("out.tune.sh"),
 )  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def test_a_faster_file():
     assert found.headline == "fast is 2.00x faster [1.60, 2.50] than the file as it is; fine"
     assert [tuple(fact) for fact in found.facts] == [
         ("file", "out.tuned.onnx (2.0 kB)"), ("runs on", "onnxruntime, 2 threads, batch 1"), ("goal", "latency"),
-        ("budget", "at most 0.5 points"), ("data", "digits"), ("time", "12 s"), ("again", "out.tune.sh"),
+        ("budget", "at most 0.5 points"), ("interval", "a test"), ("data", "digits"), ("time", "12 s"), ("again", "out.tune.sh"),
     ]  # fmt: skip
     assert found.notes == ("a note",)
     assert found.document == RESULT.document()

@@ -306,7 +306,7 @@ def _latency(entry: Timed, blocks: Sequence[Sequence[float]], arrays: Sequence[N
     settings, weights = _of_file(entry)
     samples = [value for block in blocks for value in block]
     median = statistics.percentile(samples, 0.5)
-    batch = int(arrays[0].shape[0]) if arrays and arrays[0].ndim else 1
+    batch = entry.subject.rows or (int(arrays[0].shape[0]) if arrays and arrays[0].ndim else 1)
     step = max(1, len(samples) // MAX_SAMPLES)
     return Latency(
         label=entry.label,

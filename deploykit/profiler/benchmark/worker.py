@@ -58,6 +58,7 @@ class Worker:
     def __init__(self) -> None:
         self.engines: list[Engine] = []
         self.arrays: list[NDArray[Any]] = []
+        self.own: list[list[NDArray[Any]]] = []  # by subject: those arrays, or its rows of them
         self.before = 0
 
     def prepare(self, backend: str, arrays: Sequence[NDArray[Any]]) -> None:
@@ -77,7 +78,8 @@ class Worker:
         began = time.perf_counter_ns()
         engine, weights = start(subject, device, threads)
         self.engines.append(engine)
-        outputs = engine.run(self.arrays)
+        self.own.append([array[: subject.rows] for array in self.arrays])
+        outputs = engine.run(self.own[-1])
         return {
             "device": engine.device,
             "threads": engine.threads,
@@ -89,15 +91,15 @@ class Worker:
 
     def energy(self, index: int, seconds: float) -> float | None:
         """Joules per run of one subject that runs for so many seconds, at least `MIN_RUNS` times; `None` without a meter."""
-        engine, runs = self.engines[index], 0
+        engine, arrays, runs = self.engines[index], self.own[index], 0
         since = energy.meter(engine.device)
         if since is None:
             return None
-        engine.run(self.arrays)
+        engine.run(arrays)
         since()
         until = time.monotonic() + seconds
         while runs < MIN_RUNS or time.monotonic() < until:
-            engine.run(self.arrays)
+            engine.run(arrays)
             runs += 1
         return since() / runs
 
@@ -106,7 +108,7 @@ class Worker:
 
         Fewer, but at least `MIN_RUNS`, where they take longer than `MAX_BLOCK_NS` together.
         """
-        run, arrays, clock = self.engines[index].run, self.arrays, time.perf_counter_ns
+        run, arrays, clock = self.engines[index].run, self.own[index], time.perf_counter_ns
         found: list[int] = []
         collecting = gc.isenabled()
         gc.disable()

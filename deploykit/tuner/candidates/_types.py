@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -28,9 +28,10 @@ Steps: TypeAlias = "Generator[list[Proposal], list[Measured], None]"
 class Task:
     """What is tuned: `file`, read as `model`, which `baseline` runs as it is.
 
-    `engines`: that may be chosen. `threads`: numbers of threads to choose from, the baseline's first. `device`: "cpu" or "cuda".
-    `instructions`: of this machine. `layer_times`: milliseconds by node of a file that was made, run as the baseline is.
-    `layer_errors`: by layer, what quantizing did to its output, relative to its size.
+    `engines`: that may be chosen. `threads`, `batches`: within a run, and samples per run, to choose from, the baseline's first.
+    `device`: "cpu" or "cuda". `instructions`: of this machine. `layer_times`: milliseconds by node of a file that was made, run as
+    the baseline is. `layer_errors`: by layer, what quantizing did to its output, relative to its size. `given`: the samples of the
+    proof before those were left out for which the time is not enough.
     """
 
     file: Path
@@ -44,11 +45,30 @@ class Task:
     device: str = "cpu"
     instructions: tuple[str, ...] = ()
     arm: bool = False
+    batches: tuple[int, ...] = ()
+    given: int | None = None
     notes: list[str] = field(default_factory=list)
 
     def like_baseline(self, name: str, **changes: object) -> Candidate:
         """The baseline with other values, under another name."""
         return replace(self.baseline, name=name, **changes)  # type: ignore[arg-type]
+
+
+def with_threads(task: Task, best: Candidate) -> list[Candidate]:
+    """The same with the other numbers of threads."""
+    fewer = [threads for threads in task.threads if threads != best.threads]
+    return [replace(best, name=f"{best.name}, {threads} thread{'s' * (threads > 1)}", threads=threads) for threads in fewer]
+
+
+def with_batches(task: Task, best: Candidate) -> list[Candidate]:
+    """The same with the other numbers of samples per run."""
+    return [replace(best, name=f"{best.name}, batch {batch}", batch=batch) for batch in task.batches if batch != best.batch]
+
+
+def fastest(measured: Sequence[Measured]) -> Measured | None:
+    """The fastest that may be chosen."""
+    kept = [entry for entry in measured if entry.kept and entry.timing is not None]
+    return max(kept, key=lambda entry: entry.timing.ratio if entry.timing else 0.0, default=None)
 
 
 class Kind(Protocol):

@@ -3,9 +3,9 @@
 1. Everything is quantized, on each engine.
 2. The time of each layer in both precisions, with its conversions, says which layers win nothing: those are taken back. Another
    file keeps only the layers that win most.
-3. Where none of these keeps the decisions, the fastest is calibrated in other ways; if that does not help, the layers with the
-   largest errors are taken back, one, two, four, and so on.
-4. What is best then is tried with fewer threads.
+3. Where the fastest of these does not keep the decisions, it is calibrated in other ways; if that does not help, the layers with
+   the largest errors are taken back, one, two, four, and so on, as long as it stays faster than what keeps the decisions.
+4. What is best then is tried with fewer threads, and for throughput with other batches.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ import onnx
 from deploykit.onnx_file import inputs as graph_inputs
 from deploykit.runtime.instructions import BYTES
 from deploykit.tuner import quantizing
-from deploykit.tuner.candidates._types import Proposal, Steps, Task
+from deploykit.tuner.candidates._types import Proposal, Steps, Task, fastest, with_batches, with_threads
 from deploykit.tuner.quantizing import Calibration, Scheme
 from deploykit.tuner.result import Measured
 
 PRECISION = "int8"
 OTHER_CALIBRATIONS: tuple[Calibration, ...] = ("percentile", "entropy")
 MOST_OF_GAIN = 0.8  # of the time that quantizing saves: the layers that save so much alone are a candidate
+LEAST_GAIN = 0.02  # of the whole time: fewer layers in int8 than save so much are not tried
 CALIBRATED_AT_ONCE = 8  # samples
+HISTOGRAMS = 4  # times that many samples are enough for percentiles and entropy, which look at every number of every layer
 
 
 def propose(task: Task) -> Steps:
@@ -42,13 +44,13 @@ def propose(task: Task) -> Steps:
     fast = [entry for entry in _by_speed(measured) if entry.timing and entry.timing.ratio > 1]
     if not fast:
         return
-    if not any(entry.kept for entry in fast):
-        measured += yield from _more_exact(task, made, fast[0])
-    best = next((entry.candidate for entry in _by_speed(measured) if entry.kept), None)
-    fewer = [threads for threads in task.threads if best is not None and threads != best.threads]
-    if best is not None and fewer:
-        named = ((replace(best, name=f"{best.name}, {n} thread{'s' * (n > 1)}", threads=n)) for n in fewer)
-        yield [Proposal(candidate, made.how(best.build)) for candidate in named]
+    if not fast[0].kept:
+        measured += yield from _more_exact(task, made, fast[0], measured)
+    for other in (with_threads, with_batches):
+        best = fastest(measured)
+        more = other(task, best.candidate) if best is not None else []
+        if more:
+            measured += yield [Proposal(candidate, made.how(candidate.build)) for candidate in more]
 
 
 @dataclass
@@ -83,7 +85,7 @@ class Quantized:
             part, file = self.task.parts.calibration, self.task.file
             size = fixed_batch(self.task.model) or CALIBRATED_AT_ONCE
             feeds = [part.rows(begin, begin + size) for begin in range(0, len(part) - size + 1, size)] or [_filled(part, size)]
-            ranges = quantizing.calibrate(file, feeds, calibration)
+            ranges = quantizing.calibrate(file, feeds if calibration == "minmax" else feeds[:HISTOGRAMS], calibration)
             self._whole[calibration] = quantizing.quantized(file, ranges, scheme_of(self.task))
         return self._whole[calibration]
 
@@ -116,9 +118,10 @@ def gains(model: onnx.ModelProto, fp32: Mapping[str, float], int8: Mapping[str, 
 def _without_losers(task: Task, made: Quantized) -> list[tuple[str, set[str]]]:
     """Sets of layers to take back, by their times in the file in which nothing is."""
     build = made.plan("minmax", set())
-    saved = gains(task.model, task.layer_times("fp32"), task.layer_times(build))
-    if not saved:
-        return []
+    before = task.layer_times("fp32")
+    saved = gains(task.model, before, task.layer_times(build))
+    if sum(milliseconds for milliseconds in saved.values() if milliseconds > 0) <= LEAST_GAIN * sum(before.values()):
+        return []  # it could not win
     losers = {layer for layer, milliseconds in saved.items() if milliseconds <= 0}
     winners = sorted((layer for layer in saved if layer not in losers), key=lambda layer: -saved[layer])
     total, kept, found = sum(saved[layer] for layer in winners), 0.0, []
@@ -132,27 +135,31 @@ def _without_losers(task: Task, made: Quantized) -> list[tuple[str, set[str]]]:
     return found
 
 
-def _more_exact(task: Task, made: Quantized, fastest: Measured) -> Generator[list[Proposal], list[Measured], list[Measured]]:
+def _more_exact(
+    task: Task, made: Quantized, first: Measured, measured: list[Measured]
+) -> Generator[list[Proposal], list[Measured], list[Measured]]:
     """Steps that give the fastest file another calibration, or fewer layers, until its decisions are those of the original."""
     found: list[Measured] = []
-    _, floats = made.plans[fastest.candidate.build]
+    kept = fastest(measured)
+    enough = max(1.0, kept.timing.ratio if kept is not None and kept.timing is not None else 1.0)
+    _, floats = made.plans[first.candidate.build]
     for calibration in OTHER_CALIBRATIONS:
         build = made.plan(calibration, floats)
-        candidate = replace(fastest.candidate, name=f"{fastest.candidate.name}, {calibration}", build=build)
+        candidate = replace(first.candidate, name=f"{first.candidate.name}, {calibration}", build=build)
         found += yield [Proposal(candidate, made.how(build))]
         if found and found[-1].kept:
             return found
-    errors = task.layer_errors(fastest.candidate.build)
+    errors = task.layer_errors(first.candidate.build)
     worst = sorted((layer for layer in made.layers if layer not in floats), key=lambda layer: -errors.get(layer, 0.0))
     count = 1
     while count < len(worst):
         build = made.plan("minmax", floats | set(worst[:count]))
-        name = f"{fastest.candidate.name}, {count} inexact in fp32"
-        measured = yield [Proposal(replace(fastest.candidate, name=name, build=build), made.how(build))]
-        found += measured
-        if any(entry.kept for entry in measured):
+        name = f"{first.candidate.name}, {count} inexact in fp32"
+        tried = yield [Proposal(replace(first.candidate, name=name, build=build), made.how(build))]
+        found += tried
+        if any(entry.kept for entry in tried):
             break
-        if all(entry.timing is None or entry.timing.ratio <= 1 for entry in measured):
+        if all(entry.timing is None or entry.timing.ratio <= enough for entry in tried):
             break
         count *= 2
     return found
