@@ -149,9 +149,17 @@ class Batcher:
         with self._changed:
             self._changed.notify()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether `submit` would refuse a request because too many wait."""
+        if len(self._line) < self._line.limit:
+            return False
+        with self._changed:
+            return not self._line.has_room(self._clock())
+
     def check_room(self) -> None:
         """Raise `Unavailable` where `submit` would because too many wait: before work is put into a request that is refused."""
-        if len(self._line) < self._line.limit:
+        if not self.is_full:
             return
         with self._changed:
             if not self._closed:
@@ -296,7 +304,7 @@ class Batcher:
 
 def _key(inputs: Mapping[str, Any]) -> Key:
     """The names, types and sizes without rows of a request's arrays: requests of one key can be joined along their first axis."""
-    return tuple((name, str(inputs[name].dtype), inputs[name].shape[1:]) for name in sorted(inputs))
+    return tuple((name, inputs[name].dtype, inputs[name].shape[1:]) for name in sorted(inputs))
 
 
 def _joined(batch: list[Waiting]) -> dict[str, Any]:

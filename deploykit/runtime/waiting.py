@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,19 @@ class Answer:
     rows: int
 
 
+class Pending(Future[Answer]):
+    """The answer to come. `on_cancel` is called when its caller has given it up."""
+
+    on_cancel: Callable[[], None] | None = None
+
+    def cancel(self) -> bool:
+        """As every future does."""
+        done = super().cancel()
+        if done and self.on_cancel is not None:
+            self.on_cancel()
+        return done
+
+
 @dataclass(eq=False)
 class Waiting:
     """One request: arrays by input name, `rows` of them; requests of one `key` may share a run, `None` runs alone.
@@ -34,7 +48,7 @@ class Waiting:
     key: Key | None
     arrived: float
     deadline: float | None = None
-    future: Future[Answer] = field(default_factory=Future)
+    future: Pending = field(default_factory=Pending)
 
     def is_late(self, now: float) -> bool:
         """Whether nobody waits for it any more because its time is over."""
@@ -64,6 +78,10 @@ class Line:
         self._waiting: list[Waiting] = []
         self._late: list[Waiting] = []
         self._cancelled = 0
+        # Who looks at every request again and again has no time for any: only when one of them may be dead.
+        self._some_gave_up = False
+        self._first_deadline = math.inf
+        self._full: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -71,21 +89,30 @@ class Line:
     def add(self, request: Waiting, now: float) -> None:
         """Put it at the end. Raises `Unavailable` where the line is full of requests that somebody waits for."""
         self.check_room(now)
+        request.future.on_cancel = self._note
+        if request.deadline is not None:
+            self._first_deadline = min(self._first_deadline, request.deadline)
         self._waiting.append(request)
+        if request.future.cancelled():  # before anybody was told
+            self._note()
+
+    def has_room(self, now: float) -> bool:
+        """Whether another request may wait."""
+        if len(self._waiting) >= self.limit:
+            self._drop_the_dead(now)
+        return len(self._waiting) < self.limit
 
     def check_room(self, now: float) -> None:
         """Raise `Unavailable` where `add` would."""
-        if len(self._waiting) >= self.limit:
-            self._drop_the_dead(now)
-        if len(self._waiting) >= self.limit:
+        if not self.has_room(now):
             raise Unavailable("full", f"{len(self._waiting)} requests wait already, which is the limit")
 
     def take(self, now: float, closing: bool = False) -> Taken:
         """The oldest request that may run now and what can go with it. `closing`: nobody comes any more, so nothing waits."""
         self._drop_the_dead(now)
         batch: list[Waiting] = []
-        for group in self._groups():
-            if closing or self._is_full(group) or now >= group[0].arrived + self.delay:
+        for group in self._in_turn(now, closing):
+            if closing or now >= group[0].arrived + self.delay or self._is_full(group):
                 batch = [request for request in group if request.future.set_running_or_notify_cancel()]
                 self._cancelled += len(group) - len(batch)
                 gone = set(map(id, group))
@@ -109,7 +136,13 @@ class Line:
         found, self._waiting = self._waiting, []
         return found
 
+    def _note(self) -> None:
+        self._some_gave_up = True
+
     def _drop_the_dead(self, now: float) -> None:
+        if not self._some_gave_up and now < self._first_deadline:
+            return
+        self._some_gave_up = False  # who gives up from here on is found now, or next time
         alive = []
         for request in self._waiting:
             if request.future.cancelled():
@@ -119,6 +152,25 @@ class Line:
             else:
                 alive.append(request)
         self._waiting = alive
+        self._first_deadline = min((request.deadline for request in alive if request.deadline is not None), default=math.inf)
+
+    def _in_turn(self, now: float, closing: bool) -> list[list[Waiting]]:
+        """The runs that may be next, in their order: where the oldest request need not wait, its run is the only one."""
+        if not self._waiting:
+            return []
+        first = self._waiting[0]
+        if not (closing or now >= first.arrived + self.delay):
+            return self._groups()
+        group: list[Waiting] = []
+        rows = 0
+        for request in self._waiting if first.key is not None else [first]:
+            if request.key != first.key:
+                continue
+            rows += request.rows
+            if group and rows > self.max_rows:
+                break
+            group.append(request)
+        return [group]
 
     def _groups(self) -> list[list[Waiting]]:
         """One run for each key, in the order of the oldest requests: what comes after one that does not fit waits behind it."""

@@ -100,6 +100,29 @@ def test_a_full_line_refuses_and_the_dead_take_no_place():
     first.future.cancel()
     line.add(request(), 0.0)
     assert len(line) == 2
+    assert not line.has_room(0.0)
+
+
+def test_places_come_back_with_each_deadline_and_for_who_gave_up_before_it_waited():
+    early, late, gone = request(deadline=1.0), request(deadline=2.0), request()
+    gone.future.cancel()
+    line = line_of(gone, late, early, limit=3)
+    assert [line.has_room(now) for now in (0.0, 0.5, 1.0, 1.5, 2.0)] == [True] * 5  # the place of who gave up
+    line.add(request(), 0.5)
+    line = line_of(late, early, limit=2)
+    assert [line.has_room(now) for now in (0.0, 0.5, 1.0)] == [False, False, True]
+    line.add(request(deadline=5.0), 1.0)
+    assert [line.has_room(now) for now in (1.5, 2.0)] == [False, True]
+    assert [late in taken.late and early in taken.late for taken in [line.take(2.0)]] == [True]
+
+
+def test_the_oldest_run_takes_what_is_its_own_and_what_came_behind_stays():
+    a1, b1, a2, a3 = request(2, "a"), request(1, "b"), request(3, "a"), request(1, "a")
+    line = line_of(a1, b1, a2, a3)
+    assert line.take(0.0).batch == [a1]  # the 2 and the 3 are too many, and the last does not overtake
+    assert line.take(0.0).batch == [b1]
+    assert line.take(0.0).batch == [a2, a3]
+    assert line.take(0.0).batch == []
 
 
 def test_a_deadline_is_due_before_the_delay_is_over():
