@@ -14,11 +14,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deploykit.errors import InputError
 from deploykit.serving import description, documents, images, inference
 from deploykit.serving.bodies import Budget, Limits, deflated
+from deploykit.serving.callers import header_of, while_connected
 from deploykit.serving.mailbox import Mailbox
 from deploykit.serving.models import Models, Served
 from deploykit.serving.refusals import RETRY_AFTER, Refusal, refusal_of
@@ -28,9 +29,8 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 log = logging.getLogger("deploykit.serving")
 
-PATIENCE = 0.02  # seconds of a request before anybody looks whether its caller is still there
 LARGE = 128 << 10  # bytes of a body from which on the event loop does not do the work itself
-HEADER_LENGTH = "inference-header-content-length"
+HEADER_LENGTH = b"inference-header-content-length"
 
 
 class Service:
@@ -97,14 +97,16 @@ class Service:
         try:
             served.batcher.check_room()
             with await self.budget.read(request) as body:
-                header = request.headers.get(HEADER_LENGTH)
+                header = header_of(request.scope["headers"], HEADER_LENGTH) or None
                 asked = await _worked(len(body.data), inference.read_request, body.data, header, served.signature)
                 timeout = min(asked.timeout or served.settings.timeout, served.settings.timeout)
                 mail = self._mail()
                 future = mail.wrap(self.models.submit(served, asked.inputs, timeout, mail.after_these))
-                answer = await _while_connected(request, future, timeout)
+                answer = await while_connected(request, future, timeout)
             size = sum(getattr(array, "nbytes", 0) for array in answer.outputs.values())
-            made = await _worked(size, _response, asked, answer.outputs, served, request.headers.get("accept-encoding", ""))
+            made = await _worked(
+                size, _response, asked, answer.outputs, served, header_of(request.scope["headers"], b"accept-encoding")
+            )
         except Exception as error:
             raise _counted(error, served) from error
         served.latencies.add(time.perf_counter() - began)
@@ -132,7 +134,7 @@ class Service:
                     asking = images.Asking(self.models, served, top, timeout)
                     work = asyncio.get_running_loop().run_in_executor(self.pool, asking.answers, given)
                     try:
-                        answers = await _while_connected(request, work, timeout)
+                        answers = await while_connected(request, work, timeout)
                     except BaseException:
                         asking.cancel()
                         raise
@@ -180,7 +182,34 @@ class Service:
         return self.models.get(request.path_params["model"], request.path_params.get("version"))
 
 
-def application(service: Service, more: list[Route] | None = None) -> Starlette:
+class Application(Starlette):
+    """Routes, of which the one that is asked most is found without those around it and without their layers."""
+
+    infer: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        named = inference_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
+        if named is None:
+            await super().__call__(scope, receive, send)
+            return
+        scope["path_params"] = {"model": named[0], "version": named[1]}
+        await self.infer(scope, receive, send)
+
+
+def inference_of(method: str, path: str) -> tuple[str, str | None] | None:
+    """The model and the version (`None`: the newest) that are asked for an inference; `None` for every other request."""
+    if method != "POST" or not path.endswith("/infer"):
+        return None
+    parts = path.split("/")
+    if parts[:3] != ["", "v2", "models"] or "" in parts[3:]:
+        return None
+    if len(parts) == 5:
+        return parts[3], None
+    return (parts[3], parts[5]) if len(parts) == 7 and parts[4] == "versions" else None
+
+
+def application(service: Service, more: list[Route] | None = None) -> Application:
     """The application, with `more` routes beside those of the protocol."""
     routes: list[Route] = []
 
@@ -205,7 +234,8 @@ def application(service: Service, more: list[Route] | None = None) -> Starlette:
         add(f"{prefix}/config", service.config)
         add(f"{prefix}/stats", service.statistics)
     handlers: Any = {HTTPException: _http_error}
-    app = Starlette(routes=routes, exception_handlers=handlers)
+    app = Application(routes=routes, exception_handlers=handlers)
+    app.infer = Endpoint(guarded(service.infer))
     app.router.redirect_slashes = False
     return app
 
@@ -238,6 +268,16 @@ def guarded(handler: Handler) -> Handler:
     return answer
 
 
+class Written(Response):
+    """A body with its headers as they are sent: what most requests get, so nothing is looked up or encoded for it."""
+
+    def __init__(self, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        self.status_code = 200
+        self.background = None
+        self.body = body
+        self.raw_headers = headers
+
+
 def said(document: object, status: int = 200) -> Response:
     """A response of JSON."""
     return Response(documents.write(document), status, media_type="application/json")
@@ -268,40 +308,20 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
 def _response(asked: inference.Inference, outputs: dict[str, Any], served: Served, accepted: str) -> Response:
     data, head = inference.write_response(asked, outputs, served.signature, served.name, served.version)
     data, encoding = deflated(data, accepted)
-    found = Response(data, media_type="application/json" if head is None else "application/octet-stream")
+    headers = [
+        (b"content-length", b"%d" % len(data)),
+        (b"content-type", b"application/json" if head is None else b"application/octet-stream"),
+    ]
     if head is not None:
-        found.headers["Inference-Header-Content-Length"] = str(head)
+        headers.append((HEADER_LENGTH, b"%d" % head))
     if encoding is not None:
-        found.headers["Content-Encoding"] = encoding
-    return found
+        headers.append((b"content-encoding", encoding.encode()))
+    return Written(data, headers)
 
 
 async def _worked(size: int, work: Callable[..., T], *args: Any) -> T:
     """`work(*args)`, in a thread where `size` bytes of it would hold up every other request."""
     return work(*args) if size < LARGE else await asyncio.to_thread(work, *args)
-
-
-async def _while_connected(request: Request, work: asyncio.Future[T], timeout: float) -> T:
-    """The result, unless the caller goes away first or `timeout` is over: then it is given up. Raises `Refusal`."""
-    gone: asyncio.Future[Any] | None = None
-    try:
-        # Most answers are there at once; to watch the connection costs more than all the rest of the waiting.
-        await asyncio.wait([work], timeout=min(timeout, PATIENCE))
-        if not work.done() and timeout > PATIENCE:
-            gone = asyncio.ensure_future(request.receive())
-            await asyncio.wait([work, gone], timeout=timeout - PATIENCE, return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            return work.result()
-        work.cancel()
-        if gone is not None and gone.done():
-            raise Refusal(499, "the caller went away", "cancelled")
-        raise Refusal(503, f"there was no answer within {timeout:g} seconds; try again later", "late")
-    except asyncio.CancelledError:
-        work.cancel()
-        raise
-    finally:
-        if gone is not None:
-            gone.cancel()
 
 
 def _counted(error: Exception, served: Served) -> Refusal:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import gzip
 import zlib
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
+from deploykit.serving.callers import header_of, is_whole
 from deploykit.serving.refusals import Refusal
 
 WORTH_IT = 1400  # bytes of a response below which nothing is gained by making it smaller
@@ -36,7 +36,8 @@ class Budget:
         """The whole body, inflated. Raises `Refusal` for one that is too large, too slow, wrongly encoded or cut off."""
         body = Body(self)
         try:
-            async with asyncio.timeout(self.limits.seconds):  # unlike wait_for, it makes no task
+            # Unlike wait_for, it makes no task; where nothing is waited for, it need not look at the clock either.
+            async with asyncio.timeout(None if is_whole(request) else self.limits.seconds):
                 await self._read_into(body, request)
         except TimeoutError:
             body.release()
@@ -47,16 +48,22 @@ class Budget:
         return body
 
     async def _read_into(self, body: Body, request: Request) -> None:
-        encoding = request.headers.get("content-encoding", "").strip().lower()
+        encoding = header_of(request.scope["headers"], b"content-encoding").strip().lower()
         if encoding not in ("", "identity", "gzip", "deflate"):
             raise Refusal(415, f"the content encoding {encoding!r:.40} is not known; gzip and deflate are")
-        length = request.headers.get("content-length", "")
+        length = header_of(request.scope["headers"], b"content-length")
         if length.isascii() and length.isdecimal() and (len(length) > 18 or int(length) > self.limits.body):
             raise self._too_large()
         parts: list[bytes] = []
-        async for chunk in _chunks(request):
-            body.grow(len(chunk))
-            parts.append(chunk)
+        more = True
+        while more:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise Refusal(499, "the caller went away", "cancelled")
+            part = message.get("body", b"")
+            body.grow(len(part))
+            parts.append(part)
+            more = message.get("more_body", False)
         data = b"".join(parts)
         if encoding in ("gzip", "deflate") and data:
             data = (
@@ -151,11 +158,3 @@ def deflated(data: bytes, accepted: str) -> tuple[bytes, str | None]:
 def _is_refused(part: str) -> bool:
     quality = part.replace(" ", "").lower().partition(";q=")[2]
     return quality.strip("0.") == "" and quality != ""
-
-
-async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in request.stream():
-            yield chunk
-    except ClientDisconnect:
-        raise Refusal(499, "the caller went away", "cancelled") from None

@@ -10,6 +10,7 @@ from deploykit.errors import InputError
 
 MAX_DEPTH = 100
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _ESCAPED = re.compile(rb"\\.", re.DOTALL)
 _TEXT = re.compile(rb'"[^"]*"')
 _OTHER = bytes(set(range(256)) - set(b'[]{}"'))
@@ -31,7 +32,7 @@ def parse(data: bytes | memoryview) -> dict[str, Any]:
 
 def write(document: object) -> bytes:
     """Compact UTF-8. Raises `ValueError` for NaN and infinities."""
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
+    return _ENCODER.encode(document).encode("utf-8", "backslashreplace")
 
 
 def is_deep(text: bytes) -> bool:

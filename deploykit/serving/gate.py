@@ -6,23 +6,26 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploykit.errors import InputError, first_line
-from deploykit.serving.app import Service, refused
+from deploykit.serving.app import Service, inference_of, refused
+from deploykit.serving.models import Served
 from deploykit.serving.refusals import Refusal
 
 # Whoever looks whether the server lives has no token; the page asks for one itself.
 OPEN = ("/v2/health/live", "/v2/health/ready", "/", "/page/page.js", "/page/style.css")
 MAX_TOKEN_FILE = 1 << 16
+Headers = Iterable[tuple[bytes, bytes]]
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
 )
+CLOSE = ((b"connection", b"close"),)
 
 
 class Tokens:
@@ -74,6 +77,24 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+
+        def send_more(message: Message) -> Awaitable[None]:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *HEADERS, *(CLOSE if self._service.stopping else ())]
+            return send(message)
+
+        if self._log is None:
+            await self._answer(scope, receive, send_more)
+        else:
+            await self._answer_and_log(scope, receive, send_more, self._log)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._may_pass(scope):
+            await self._app(scope, receive, send)
+        else:
+            await refused(Refusal(401, "a token is needed: send the header Authorization: Bearer TOKEN"))(scope, receive, send)
+
+    async def _answer_and_log(self, scope: Scope, receive: Receive, send: Send, log: Callable[[str], Any]) -> None:
         began, seen = time.perf_counter(), Seen()
 
         async def count_in() -> Message:
@@ -84,29 +105,45 @@ class Gate:
         async def count_out(message: Message) -> None:
             if message["type"] == "http.response.start":
                 seen.status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *HEADERS]
-                if self._service.stopping:
-                    message["headers"].append((b"connection", b"close"))
             else:
                 seen.written += len(message.get("body", b""))
             await send(message)
 
         try:
-            if self._may_pass(scope):
-                await self._app(scope, count_in, count_out)
-            else:
-                text = "a token is needed: send the header Authorization: Bearer TOKEN"
-                await refused(Refusal(401, text))(scope, count_in, count_out)
+            await self._answer(scope, count_in, count_out)
         finally:
-            if self._log is not None:
-                self._log(line(scope, seen, time.perf_counter() - began))
+            log(line(scope, seen, time.perf_counter() - began))
+
+    def model_of(self, method: bytes, path: bytes, headers: Headers) -> Served | None:
+        """The model that a request asks for an inference, as its head says; `None` for all that the application has to look at."""
+        named = inference_of(method.decode("latin-1"), path.decode("latin-1"))
+        if named is None or self._service.stopping or not self._has_token(headers):
+            return None
+        try:
+            return self._service.models.get(*named)
+        except Refusal:
+            return None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the server is about to end."""
+        return self._service.stopping
+
+    def was_refused(self, scope: Scope, refusal: Refusal) -> None:
+        """A line in the log for a request that did not come as far as here."""
+        if self._log is not None:
+            seen = Seen()
+            seen.status = refusal.status
+            self._log(line({**scope, "deploykit.error": refusal.text}, seen, 0.0))
 
     def _may_pass(self, scope: Scope) -> bool:
-        path = scope["path"]
-        if self._tokens is None or path in OPEN:
+        return scope["path"] in OPEN or self._has_token(scope["headers"])
+
+    def _has_token(self, headers: Headers) -> bool:
+        if self._tokens is None:
             return True
-        headers = [value for name, value in scope["headers"] if name == b"authorization"]
-        return len(headers) == 1 and self._tokens.accept(headers[0])
+        given = [value for name, value in headers if name == b"authorization"]
+        return len(given) == 1 and self._tokens.accept(given[0])
 
 
 class Seen:

@@ -43,7 +43,10 @@ class Settings:
 
 
 class Served:
-    """One version of a model, loaded and warm. `note`: why its rows do not share runs, where they do not."""
+    """One version of a model, loaded and warm. `note`: why its rows do not share runs, where they do not.
+
+    `inside`: requests that were read and are not answered yet, counted by whoever reads them.
+    """
 
     def __init__(self, name: str, version: int, path: Path, settings: Settings) -> None:
         self.name = name
@@ -51,6 +54,9 @@ class Served:
         self.path = path
         self.settings = settings
         self.refused: Counter[str] = Counter()
+        self.inside = 0
+        self._most_inside = settings.queue + settings.instances * settings.max_rows
+        self._full = Refusal(503, f"{settings.queue} requests wait already, which is the limit; try again later", "full")
         self.latencies = Latencies()
         self.loaded_at = time.time()
         self.last_inference = 0.0
@@ -83,6 +89,17 @@ class Served:
         """Whether its contract says how an image becomes its input."""
         contract = self.predictor.contract
         return contract is not None and isinstance(contract.input, ImageInput) and len(self.predictor.inputs) == 1
+
+    def no_room(self) -> Refusal | None:
+        """Why no further request can be taken at this moment, counted; `None` while it can.
+
+        Requests wait in the event loop too, before they come to the line and when they leave it: so many as may wait and may run
+        is all that may be inside.
+        """
+        if self.inside < self._most_inside and not self.batcher.is_full:
+            return None
+        self.refused[self._full.reason] += 1
+        return self._full
 
     def submit(self, inputs: Mapping[str, Any], timeout: float | None = None, later: Later | None = None) -> Future[Answer]:
         """A request, already checked, into the line. Raises what `Batcher.submit` raises."""

@@ -119,8 +119,8 @@ def serve(
         try:
             gate = Gate(application(service, pages.routes(service)), service, tokens, access_log)
             server = _Server(_config(gate, options), service, options.drain_delay)
-            with lasting_objects():
-                asyncio.run(server.run_on(sock, options, certificate, tokens, grpc_side, started))
+            with lasting_objects(), asyncio.Runner(loop_factory=fastest_loop()) as runner:
+                runner.run(server.run_on(sock, options, certificate, tokens, grpc_side, started))
         finally:
             service.close()
     finally:
@@ -137,6 +137,16 @@ def lasting_objects() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, which takes a fifth off what a request costs; `None`, asyncio's own, where there is none (Windows)."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    found: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return found
 
 
 def _path(given: str | os.PathLike[str] | None) -> Path | None:
@@ -261,6 +271,7 @@ class _Server(uvicorn.Server):
 def _config(app: Any, options: Options) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=_protocol(),
         log_config=None,
         log_level="error",
         access_log=False,
@@ -273,6 +284,15 @@ def _config(app: Any, options: Options) -> uvicorn.Config:
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=max(1, round(options.drain)),
     )
+
+
+def _protocol() -> Any:
+    """Our own, which refuses at once; uvicorn's, where what it parses with is not installed: then the application refuses."""
+    try:
+        from deploykit.serving.door import Door
+    except ImportError:
+        return "auto"
+    return Door
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import sys
 
 import pytest
 
-from deploykit.serving import bodies, gate, inference, models, server, triton
+from deploykit.serving import bodies, door, gate, inference, models, server, triton
 from deploykit.serving.packaging import package
 
 
@@ -64,6 +65,7 @@ def test_what_a_request_may_be():
 
 def test_the_process_is_configured_for_callers_of_its_own(monkeypatch):
     found = server._config(None, server.Options())
+    assert found.http is door.Door
     assert {name: getattr(found, name) for name in (
         "log_config", "log_level", "access_log", "lifespan", "ws", "server_header", "proxy_headers", "backlog", "limit_concurrency",
         "timeout_keep_alive", "timeout_graceful_shutdown",
@@ -73,6 +75,15 @@ def test_the_process_is_configured_for_callers_of_its_own(monkeypatch):
     }  # fmt: skip
     assert server._config(None, server.Options(drain=0.2)).timeout_graceful_shutdown == 1
     assert server._config(None, server.Options(drain=2.6)).timeout_graceful_shutdown == 3
+
+
+def test_the_loop_and_the_protocol_are_the_fastest_that_are_installed(monkeypatch):
+    made = server.fastest_loop()
+    assert made is None or "uvloop" in made.__module__
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert server.fastest_loop() is None
+    monkeypatch.setitem(sys.modules, "deploykit.serving.door", None)
+    assert server._config(None, server.Options()).http == "auto"
 
 
 def test_where_it_listens_as_an_address():

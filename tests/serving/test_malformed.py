@@ -14,9 +14,10 @@ from asking import binary, infer
 from damage import mutated
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.requests import Request
 
 from deploykit.errors import InputError
-from deploykit.serving import bodies, documents
+from deploykit.serving import documents
 from deploykit.serving.bodies import Limits
 from deploykit.serving.refusals import Refusal
 
@@ -205,12 +206,11 @@ def test_compression_that_is_none(client, encoding, body, status):
 
 
 def test_a_body_that_does_not_come_in_time(client, service, monkeypatch):
-    async def never(_request):
+    async def never():
         await asyncio.Event().wait()
-        yield b""
 
     monkeypatch.setattr(service.budget, "limits", Limits(seconds=0.0))
-    monkeypatch.setattr(bodies, "_chunks", never)
+    monkeypatch.setattr(Request, "receive", property(lambda _: never))
     is_refused(infer(client, "doubling", one()), [408])
     assert service.budget.held == 0
 
