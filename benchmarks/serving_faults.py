@@ -1,5 +1,7 @@
 """Try to break `deploykit serve`: signals, reloads, bodies without sense, shapes that change. Prints one line for each; exit 1 if one fails.
 
+A trial that is named is kept as a row of `benchmarks/results/serving_faults.md`, beside those of the others.
+
 python benchmarks/serving_faults.py                          # a little of each, a minute
 python benchmarks/serving_faults.py signals --times 50
 python benchmarks/serving_faults.py reloads --times 200
@@ -19,10 +21,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import numpy as np
+from _results import RESULTS, keep
 from serving_process import Load, Server
+
+from deploykit.reports import Column, Report, Table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "serving"))
 
@@ -175,17 +181,42 @@ TRIALS: dict[str, Callable[[int], tuple[bool, str]]] = {
 }  # fmt: skip
 
 
+def kept(trial: str, times: int, good: bool, seen: str) -> None:
+    """The row of this trial in place of its last one, in the table of all."""
+    row = {"trial": trial, "times": times, "holds": "yes" if good else "NO", "seen": seen, "date": date.today().isoformat()}
+    try:
+        before = json.loads((RESULTS / "serving_faults.json").read_text())["rows"]
+    except (OSError, ValueError, KeyError):
+        before = []
+    found = {each["trial"]: each for each in [*before, row]}
+    rows = [found[name] for name in TRIALS if name in found]
+    broken = [each["trial"] for each in rows if each["holds"] != "yes"]
+    report = Report(
+        title="deploykit serve under faults", document=rows, good=not broken,
+        headline=f"broken by: {', '.join(broken)}" if broken else f"all {len(rows)} trials hold",
+        facts=[("what each trial does", "; ".join(f"{name}: {doc.splitlines()[0]}" for name, trial in TRIALS.items() if (doc := trial.__doc__)))],
+        tables=[Table("", [
+            Column("trial", "trial"), Column("times", "times", "count"), Column("holds", "holds"), Column("seen", "seen", "prose"),
+            Column("date", "date"),
+        ], rows)],
+    )  # fmt: skip
+    keep("serving_faults", report)
+
+
 def main() -> int:
     """Run the trials that are asked for, or a little of each."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("trial", nargs="?", choices=sorted(TRIALS))
     parser.add_argument("--times", type=int)
     asked = parser.parse_args()
     failed = 0
     for name in [asked.trial] if asked.trial else TRIALS:
-        good, line = TRIALS[name](asked.times or LITTLE[name])
+        times = asked.times or LITTLE[name]
+        good, line = TRIALS[name](times)
         print(f"{'ok ' if good else 'NO '} {name}: {line}", flush=True)
         failed += not good
+        if asked.trial:
+            kept(name, times, good, line)
     return 1 if failed else 0
 
 
