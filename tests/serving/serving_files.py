@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import numpy as np
+import pytest
 from onnx import TensorProto, helper
 from small_models import DIGITS, LABELS, build, linear, with_contract
 
@@ -53,3 +56,15 @@ def doubling():
         {"w": np.array([[2, 0], [0, 2], [0, 0]], np.float32)},
     )
     return with_contract(model, Contract(ArrayInput((3,)), Output("none")))
+
+
+def own_certificate(folder):
+    """A certificate for this machine's loopback, signed by itself, and its key, as PEM files; skips the test where openssl cannot."""
+    certificate, key = folder / "c.pem", folder / "k.pem"
+    made = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost", "-addext",
+         "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate], capture_output=True, check=False,
+    )  # fmt: skip
+    if made.returncode:
+        pytest.skip("openssl cannot make a certificate here")
+    return certificate, key

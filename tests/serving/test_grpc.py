@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from serving_files import doubling
+from serving_files import doubling, own_certificate
 
 grpc = pytest.importorskip("grpc", reason="the extra grpc is not installed")
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -148,3 +148,31 @@ def test_sigterm_answers_what_was_accepted(tmp_path):
         for caller in callers:
             caller.join()
     assert set(found) <= {"answered", "UNAVAILABLE"}
+
+
+def test_tls(tmp_path):
+    certificate, key = own_certificate(tmp_path)
+    (tmp_path / "doubling.onnx").write_bytes(doubling().SerializeToString())
+    options = ["--grpc-port", "0", "--tls-certificate", str(certificate), "--tls-key", str(key), "--threads", "1"]
+
+    def ask(channel):
+        method = channel.unary_unary(
+            f"/{SERVICE}/ModelInfer",
+            request_serializer=lambda given: given.SerializeToString(),
+            response_deserializer=message("ModelInferResponse").FromString,
+        )
+        try:
+            return np.frombuffer(method(request(), timeout=10).raw_output_contents[0], "<f4").tolist()
+        except grpc.RpcError as error:
+            return error.code().name
+
+    with Server([tmp_path / "doubling.onnx"], *options) as server:
+        address = f"127.0.0.1:{server.grpc_port}"
+        with grpc.secure_channel(address, grpc.ssl_channel_credentials(certificate.read_bytes())) as channel:
+            assert ask(channel) == [2, 4]
+        with grpc.secure_channel(address, grpc.ssl_channel_credentials()) as channel:  # nobody it trusts has signed this one
+            assert ask(channel) == "UNAVAILABLE"
+        with grpc.insecure_channel(address) as channel:
+            assert ask(channel) == "UNAVAILABLE"
+    assert server.process.returncode == 0
+    assert not [line for line in server.lines if "Traceback" in line]

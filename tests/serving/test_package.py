@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,6 +117,39 @@ def test_kserve(tmp_path):
         assert yaml.safe_load(text) == found
     with pytest.raises(InputError, match="cannot read models from"):
         package(tmp_path / "My_Net.onnx", kind="kserve", out=tmp_path / "out", storage="models")
+
+
+def test_kserves_own_schema_has_every_field_of_the_manifest(tmp_path):
+    where = os.environ.get("KSERVE_CRD")
+    if not where:
+        pytest.skip("KSERVE_CRD does not name KServe's serving.kserve.io_inferenceservices.yaml")
+    jsonschema, yaml = pytest.importorskip("jsonschema"), pytest.importorskip("yaml")
+    definition = yaml.safe_load(Path(where).read_text())
+    version = next(each for each in definition["spec"]["versions"] if each["name"] == "v1beta1")
+    schema = version["schema"]["openAPIV3Schema"]
+    schema["properties"]["metadata"] = {"type": "object"}  # Kubernetes checks that itself
+    checker = jsonschema.Draft4Validator(closed(schema))
+    result = package(save(tmp_path / "net.onnx", digits()), kind="kserve", out=tmp_path / "out", storage="s3://bucket/models")
+    document = yaml.safe_load(result.manifests[0].read_text())
+    assert [error.message for error in checker.iter_errors(document)] == []
+    document["spec"]["predictor"]["model"]["nonsense"] = 1
+    assert ["nonsense" in error.message for error in checker.iter_errors(document)] == [True]
+
+
+def closed(schema):
+    """A schema in which an object has the fields that it names and no others: Kubernetes drops others without a word."""
+    if isinstance(schema, list):
+        return [closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: closed(value) for key, value in schema.items()}
+    if found.get("x-kubernetes-int-or-string"):
+        found.pop("type", None)
+    # A field may be called "properties" or "type" too: then it is no schema.
+    is_object = isinstance(schema.get("properties"), dict) and schema.get("type") == "object"
+    if is_object and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        found.setdefault("additionalProperties", False)
+    return found
 
 
 def read_yaml(text):

@@ -6,13 +6,12 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from serving_files import digits, doubling
+from serving_files import digits, doubling, own_certificate
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -155,13 +154,7 @@ def test_a_token_is_needed_where_there_is_one(folder, token_file):
 
 
 def test_tls(folder, tmp_path):
-    certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
-    made = subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost", "-addext",
-         "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate], capture_output=True, check=False,
-    )  # fmt: skip
-    if made.returncode:
-        pytest.skip("openssl cannot make a certificate here")
+    certificate, key = own_certificate(tmp_path)
     with Server([folder / "doubling"], "--tls-certificate", str(certificate), "--tls-key", str(key), "--threads", "1") as server:
         import http.client
         import ssl
