@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from deploykit.onnx_file import external_data
 from deploykit.verdict.deployed import Deployed
 
+MULTIPLYING = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 # Folding multiplies and divides once in float32, and the bias subtracts.
 TOLERANCE = 8.0 * float(np.finfo(np.float32).eps)
 
@@ -49,24 +51,39 @@ def scaled_modules(deployed: Deployed, module: nn.Module) -> frozenset[str]:
     The exporter multiplies what follows a layer or precedes it into its weight: the batch norm of a subclass or of
     `F.batch_norm`, the scale of a residual branch, the scale of an image. The layer's value then means what came of it later.
     """
-    own = {f"{path}.weight": child for path, child in module.named_modules() if isinstance(getattr(child, "weight", None), Tensor)}
+    weights = {path: each.weight for path, each in module.named_modules() if isinstance(getattr(each, "weight", None), Tensor)}
+    stored_as = {tensor.name: tensor for tensor in deployed.model.graph.initializer}
     found = set()
-    for tensor in deployed.model.graph.initializer:
-        child = own.get(tensor.name)
-        if (
-            child is None
-            or not isinstance(child.weight, Tensor)
-            or list(child.weight.shape) != list(tensor.dims)
-            or len(tensor.dims) < 2
-        ):
+    for path, name in _weights_of_modules(deployed, weights):
+        tensor, right = stored_as[name], weights[path].detach().double().numpy()
+        if right.ndim < 2 or sorted(right.shape) != sorted(tensor.dims):
             continue
-        stored, right = external_data.array(tensor, deployed.folder), child.weight.detach().numpy()
-        if stored is None or np.array_equal(stored, right):
-            continue
-        a, b = stored.astype(np.float64), right.astype(np.float64)
-        if one_factor_per_channel(a, b) or one_factor_per_channel(a.swapaxes(0, 1), b.swapaxes(0, 1)):
-            found.add(tensor.name.removesuffix(".weight"))
+        stored = external_data.array(tensor, deployed.folder)
+        if stored is not None and any(_is_scaled(stored.astype(np.float64), each) for each in (right, right.swapaxes(0, 1))):
+            found.add(path)
     return frozenset(found)
+
+
+def _weights_of_modules(deployed: Deployed, known: Collection[str]) -> Iterator[tuple[str, str]]:
+    """The path of a module, and the name of a stored tensor that may be its weight.
+
+    That is one called so, or the second operand of a node of the module: what multiplies a weight gives the product another name.
+    """
+    graph = deployed.model.graph
+    names = [tensor.name for tensor in graph.initializer]
+    yield from ((name.removesuffix(".weight"), name) for name in names if name.removesuffix(".weight") in known)
+    others = {name for name in names if name.removesuffix(".weight") not in known}
+    for node in graph.node:
+        path = node.name.split("/")[0].split("@")[0]
+        if path in known and node.op_type in MULTIPLYING and len(node.input) > 1 and node.input[1] in others:
+            yield path, node.input[1]
+
+
+def _is_scaled(stored: NDArray[Any], right: NDArray[Any]) -> bool:
+    """Whether `stored` is `right` but for a factor per row or per column, and not `right` itself."""
+    if stored.shape != right.shape or np.array_equal(stored, right):
+        return False
+    return one_factor_per_channel(stored, right) or one_factor_per_channel(stored.swapaxes(0, 1), right.swapaxes(0, 1))
 
 
 def one_factor_per_channel(found: NDArray[Any], right: NDArray[Any]) -> bool:

@@ -60,6 +60,9 @@ class Original(Protocol):
     def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
         """Its own answers; the values of its layers for the batches named."""
 
+    def shaken(self, observation: Observation) -> Observation | None:
+        """The same with the tolerance that magnified rounding asks for, see `Reference.shaken`; `None` where it asks for none."""
+
     def again(self, batch: Batch) -> list[NDArray[Any]]:
         """Its outputs in float32, asked once more: a network that draws random numbers gives others."""
 
@@ -114,6 +117,10 @@ class TorchOriginal:
         found = self._reference.observe(batches, with_layers)
         self.note = self._reference.note
         return found
+
+    def shaken(self, observation: Observation) -> Observation | None:
+        """By PyTorch in float32."""
+        return self._reference.shaken(observation)
 
     def again(self, batch: Batch) -> list[NDArray[Any]]:
         """PyTorch in float32."""
@@ -190,6 +197,11 @@ class OnnxOriginal:
         """The file without optimizations in place of float64, with all of them in place of float32."""
         plain, optimized = (self._ask(level, batches, with_layers) for level in ("disabled", "all"))
         return [Observation(batch, p, o, o) for batch, p, o in zip(batches, plain, optimized, strict=True)]
+
+    def shaken(self, observation: Observation) -> Observation | None:
+        """None: without float64 a jump cannot be told from rounding."""
+        del observation
+        return None
 
     def again(self, batch: Batch) -> list[NDArray[Any]]:
         """With all of onnxruntime's optimizations."""

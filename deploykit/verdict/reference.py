@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from deploykit.network import control_flow
 from deploykit.network import outputs as network_outputs
 from deploykit.network.running import run
 from deploykit.verdict.batches import Batch
-from deploykit.verdict.comparison import distance
+from deploykit.verdict.comparison import compare, distance
 from deploykit.verdict.long_sums import PlainSums
 from deploykit.verdict.precision import Precision
 from deploykit.verdict.rounding import rounded
@@ -26,7 +26,8 @@ from deploykit.verdict.widening import widened
 
 LONG_SUM = 256  # terms; a shorter sum loses no more in one order of its terms than in another
 FEW_VALUES = 64  # output values; so few may by luck all be nearer to float64 than float32 usually is
-PERTURBED_RUNS = 3
+SHAKEN_RUNS = 3
+JUMP = 1e-8  # relative to the scale of an output; float64 holds 16 digits, of which magnified rounding takes a few
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Observation:
     `float64`: what all other answers are measured from; the answers in float32 where the network cannot run in float64.
     `float32`: as the user runs it. `tolerance_reference`: the answers whose distance from `float64` decides how far the file may
     be off: `float32`, or the network rounded to float16 where the file is, or with long sums added up one after the other; where
-    there are few output values, each is the one of several float32 answers that is farthest from `float64`.
+    there are few output values, and where it is shaken, each value is the one of several float32 answers that is
+    farthest from `float64`.
     """
 
     batch: Batch
@@ -101,8 +103,7 @@ class Reference:
         1. In float32, as the user runs it; how long the sums are is noted on the way.
         2. The tolerance reference: float32 again with long sums added up one after the other, or rounded to float16.
         3. In float64; a network that cannot have it is measured from its float32 answers.
-        4. Where there are few output values, or no float64: in float32 for inputs that differ in their last bit, and of all
-           these the answer that is farthest, value by value, becomes the tolerance reference.
+        4. Where there are few output values, or no float64, each observation is shaken, as in `shaken`.
         """
         ask = partial(self._ask_all, batches, with_layers)
         with PlainSums(active=False) as sums:
@@ -117,11 +118,30 @@ class Reference:
             with rounded(self.module):
                 reference = ask(_round_to_float16)
         float64 = self._in_float64(ask)
+        found = [Observation(*row) for row in zip(batches, float64 or float32, float32, reference, strict=True)]
         few = sum(array.size for answers in float32 for array in answers.outputs) < FEW_VALUES
-        if self.precision == "fp32" and (few or float64 is None):
-            perturbed = [ask(partial(_perturb, seed)) for seed in range(PERTURBED_RUNS)]
-            reference = [_farthest(truth, own) for truth, *own in zip(float64 or float32, reference, *perturbed, strict=True)]
-        return [Observation(*row) for row in zip(batches, float64 or float32, float32, reference, strict=True)]
+        return [self._shaken(each) for each in found] if self.precision == "fp32" and (few or float64 is None) else found
+
+    def shaken(self, observation: Observation) -> Observation | None:
+        """The same observation, with the network asked in float32 for inputs that differ in their last bit too.
+
+        Of all these answers the one that is farthest from float64, value by value, is the tolerance reference. What so small a
+        change moves is nothing but rounding, which a network may magnify: a norm over equal numbers does by 1 / sqrt(eps).
+
+        `None` where it jumps instead, as a number that is rounded at .5 does: in float64 its answers follow the last bit of the
+        inputs by more than `JUMP`. And where that cannot be seen, without float64 or in float16.
+        """
+        if self.precision != "fp32" or self.no_float64:
+            return None
+        batch, layers = observation.batch, bool(observation.float32.layers)
+        moved = self._in_float64(lambda convert: [self.ask(_each(batch, lambda tensor: _perturb(0, convert(tensor))), layers)])
+        return None if moved is None or _jumps(observation.float64, moved[0]) else self._shaken(observation)
+
+    def _shaken(self, observation: Observation) -> Observation:
+        batch, layers = observation.batch, bool(observation.float32.layers)
+        several = [self.ask(_each(batch, partial(_perturb, seed)), layers) for seed in range(SHAKEN_RUNS)]
+        reference = _farthest(observation.float64, [observation.tolerance_reference, *several])
+        return replace(observation, tolerance_reference=reference)
 
     @property
     def note(self) -> str:
@@ -208,6 +228,13 @@ def _perturb(seed: int, tensor: Tensor) -> Tensor:
     """Each value moved by its last bit, up or down: what this changes in the answer is nothing but rounding."""
     signs = torch.randint(0, 2, tensor.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     return tensor * (1 + signs * torch.finfo(tensor.dtype).eps).to(tensor.dtype)
+
+
+def _jumps(truth: Answers, moved: Answers) -> bool:
+    """Whether an answer in float64, or the output of a module, follows the last bit of the inputs by more than `JUMP`."""
+    pairs = [*zip(truth.outputs, moved.outputs, strict=True)]
+    pairs += [(truth.layers[path], value) for path, value in moved.layers.items() if path in truth.layers]
+    return not all(compare(value, other, other).torch_error <= JUMP for value, other in pairs if value.dtype.kind == "f")
 
 
 def _farthest(truth: Answers, several: Sequence[Answers]) -> Answers:
