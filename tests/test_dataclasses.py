@@ -23,7 +23,7 @@ CHANGING = {
     "datasets/_plain_pickle.py _Dtype": "a pickle sets its state after it is made",
     "serving/bodies.py Limits": "a program that embeds the server may set its own",
     "serving/models.py Model": "versions are loaded and exchanged",
-    "serving/server.py Listening": "handed to whoever started the server, to do with as they like",
+    "serving/listening.py Listening": "handed to whoever started the server, to do with as they like",
     "tuner/candidates/int8.py Quantized": "files are planned one after the other",
 }
 

@@ -67,8 +67,9 @@ def command(
     what; stderr gets a line of JSON for every request, unless --quiet.
     """
     from deploykit.serving.description import contract
+    from deploykit.serving.listening import Listening
     from deploykit.serving.models import Models
-    from deploykit.serving.server import Listening, serve, write_line
+    from deploykit.serving.server import serve, write_line
     from deploykit.views.serving import report
 
     def started(listening: Listening, models: Models) -> None:

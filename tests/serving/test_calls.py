@@ -11,7 +11,7 @@ from serving_files import CPU, digits, two_by_two
 grpc = pytest.importorskip("grpc", reason="the extra grpc is not installed")
 
 from deploykit.errors import InputError  # noqa: E402
-from deploykit.serving import grpc_service  # noqa: E402
+from deploykit.serving import grpc_calls, grpc_inference, grpc_service  # noqa: E402
 from deploykit.serving.app import Service  # noqa: E402
 from deploykit.serving.bodies import Limits  # noqa: E402
 from deploykit.serving.gate import Tokens  # noqa: E402
@@ -57,7 +57,7 @@ def service(tmp_path_factory):
 
 @pytest.fixture
 def calls(service):
-    return grpc_service.Calls(service)
+    return grpc_calls.Calls(service)
 
 
 def request(rows=1, **more):
@@ -187,11 +187,11 @@ def test_how_many_classes_can_be_asked_for(calls, service, classes, fits):
     asked = made.outputs.add(name="sum").parameters["classification"]
     setattr(asked, "bool_param" if classes is True else "int64_param", classes)
     if fits:
-        found = grpc_service.read_request(made, service.models.get("pair"))
+        found = grpc_inference.read_request(made, service.models.get("pair"))
         assert [(wanted.name, wanted.binary, wanted.classes) for wanted in found.outputs] == [("sum", True, classes)]
     else:
         with pytest.raises(InputError, match="classification must be a whole number, not"):
-            grpc_service.read_request(made, service.models.get("pair"))
+            grpc_inference.read_request(made, service.models.get("pair"))
 
 
 def test_the_shortest_of_all_times_counts(calls, service, monkeypatch):

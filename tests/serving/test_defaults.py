@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from deploykit.serving import bodies, door, gate, inference, models, server, triton
+from deploykit.serving import bodies, door, gate, inference, listening, models, process, server, triton
 from deploykit.serving.packaging import package
 
 
@@ -19,7 +19,7 @@ from deploykit.serving.packaging import package
             "allow_rejected": False,
         }),
         (bodies.Limits(), {"body": 64 * 1024**2, "held": 512 * 1024**2, "seconds": 60.0}),
-        (server.Options(), {
+        (listening.Options(), {
             "host": "127.0.0.1", "port": 8000, "grpc_port": None, "drain": 30.0, "drain_delay": 0.0, "token_file": None,
             "tls_certificate": None, "tls_key": None, "allow_reload": False, "limits": None,
         }),
@@ -64,7 +64,7 @@ def test_what_a_request_may_be():
 
 
 def test_the_process_is_configured_for_callers_of_its_own(monkeypatch):
-    found = server._config(None, server.Options())
+    found = process.config_of(None, listening.Options())
     assert found.http is door.Door
     assert {name: getattr(found, name) for name in (
         "log_config", "log_level", "access_log", "lifespan", "ws", "server_header", "proxy_headers", "backlog", "limit_concurrency",
@@ -73,8 +73,8 @@ def test_the_process_is_configured_for_callers_of_its_own(monkeypatch):
         "log_config": None, "log_level": "error", "access_log": False, "lifespan": "off", "ws": "none", "server_header": False,
         "proxy_headers": False, "backlog": 1024, "limit_concurrency": 4096, "timeout_keep_alive": 60, "timeout_graceful_shutdown": 30,
     }  # fmt: skip
-    assert server._config(None, server.Options(drain=0.2)).timeout_graceful_shutdown == 1
-    assert server._config(None, server.Options(drain=2.6)).timeout_graceful_shutdown == 3
+    assert process.config_of(None, listening.Options(drain=0.2)).timeout_graceful_shutdown == 1
+    assert process.config_of(None, listening.Options(drain=2.6)).timeout_graceful_shutdown == 3
 
 
 def test_the_loop_and_the_protocol_are_the_fastest_that_are_installed(monkeypatch):
@@ -83,9 +83,9 @@ def test_the_loop_and_the_protocol_are_the_fastest_that_are_installed(monkeypatc
     monkeypatch.setitem(sys.modules, "uvloop", None)
     assert server.fastest_loop() is None
     monkeypatch.setitem(sys.modules, "deploykit.serving.door", None)
-    assert server._config(None, server.Options()).http == "auto"
+    assert process.config_of(None, listening.Options()).http == "auto"
 
 
 def test_where_it_listens_as_an_address():
-    assert server.Listening("::1", 8000, None, "https").address == "https://[::1]:8000"
-    assert server.Listening("127.0.0.1", 80, 9, "http").address == "http://127.0.0.1:80"
+    assert listening.Listening("::1", 8000, None, "https").address == "https://[::1]:8000"
+    assert listening.Listening("127.0.0.1", 80, 9, "http").address == "http://127.0.0.1:80"

@@ -11,7 +11,7 @@ import pytest
 from serving_files import doubling
 from uvicorn.server import ServerState
 
-from deploykit.serving import door, gate, server
+from deploykit.serving import door, gate, listening, process
 from deploykit.serving.app import Service, application
 from deploykit.serving.models import Models, Settings
 from deploykit.serving.repository import find
@@ -70,7 +70,7 @@ class Caller:
 @contextlib.asynccontextmanager
 async def calling(service, tokens=None, log=None):
     """A connection to a server of this loop; its doors are in `caller.doors`."""
-    config = server._config(gate.Gate(application(service), service, tokens, log), server.Options())
+    config = process.config_of(gate.Gate(application(service), service, tokens, log), listening.Options())
     config.load()
     state, doors = ServerState(), []
 
@@ -78,8 +78,8 @@ async def calling(service, tokens=None, log=None):
         doors.append(door.Door(config=config, server_state=state, app_state={}))
         return doors[-1]
 
-    listening = await asyncio.get_running_loop().create_server(made, "127.0.0.1", 0)
-    reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
+    opened = await asyncio.get_running_loop().create_server(made, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*opened.sockets[0].getsockname())
     caller = Caller(reader, writer)
     caller.doors = doors
     try:
@@ -88,8 +88,8 @@ async def calling(service, tokens=None, log=None):
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
-        listening.close()
-        await listening.wait_closed()
+        opened.close()
+        await opened.wait_closed()
         while state.connections:
             await asyncio.sleep(0.001)
 

@@ -1,0 +1,88 @@
+"""Where the server listens: its options, the socket that holds its port, its certificate."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploykit.errors import InputError, first_line
+from deploykit.serving.bodies import Limits
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where and how to listen. `drain_delay`: seconds in which it goes on after SIGTERM, no longer ready; `drain`: to finish in."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    grpc_port: int | None = None
+    drain: float = 30.0
+    drain_delay: float = 0.0
+    token_file: Path | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    allow_reload: bool = False
+    limits: Limits | None = None
+
+
+@dataclass
+class Listening:
+    """Where the server answers, for whoever started it."""
+
+    host: str
+    port: int
+    grpc_port: int | None
+    scheme: str
+
+    @property
+    def address(self) -> str:
+        """Such as http://127.0.0.1:8000."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that holds the port and does not listen yet: while models are loaded nobody is kept waiting. Raises `InputError`."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        sock = socket.socket(found[0], found[1], found[2])
+    except (OSError, UnicodeError, OverflowError) as error:
+        raise InputError(
+            f"cannot listen on {host!r:.80}: {first_line(error)}", "give an address of this machine with --host"
+        ) from error
+    try:
+        if os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the port of a server that was just killed is free
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.bind(found[4])
+    except (OSError, OverflowError) as error:
+        sock.close()
+        raise InputError(f"cannot listen on port {port} of {host}: {first_line(error)}", "choose another with --port") from error
+    return sock
+
+
+def certificate_of(options: Options) -> ssl.SSLContext | None:
+    """What TLS is spoken with; `None` where it is not. Raises `InputError` for files that cannot be used."""
+    if options.tls_certificate is None and options.tls_key is None:
+        return None
+    if options.tls_certificate is None or options.tls_key is None:
+        raise InputError("TLS needs a certificate and its key", "give both --tls-certificate and --tls-key")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(options.tls_certificate, options.tls_key)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the certificate cannot be used: {first_line(error)}", "give PEM files of a certificate and its key"
+        ) from error
+    return context
+
+
+def pem_of(options: Options) -> tuple[bytes, bytes] | None:
+    """Key and certificate as they lie in their files; `None` without TLS."""
+    if options.tls_key is None or options.tls_certificate is None:
+        return None
+    return options.tls_key.read_bytes(), options.tls_certificate.read_bytes()
