@@ -35,6 +35,6 @@ command -v nvidia-smi >/dev/null && step nvidia_smi 15 nvidia-smi
 step doctor 40 "$python" -m deploykit doctor
 step tests 150 "$python" -m pytest -q -p no:cacheprovider -m gpu tests/runtime tests/backends tests/profiler tests/verdict
 step gpu 150 "$python" benchmarks/gpu.py --network "$network" --device "$device" --rounds "$rounds" --batches "$batches" --out "$out"
-step tune 110 "$python" -m deploykit tune "$network" --untrained --data noise --device "$device" --engines onnxruntime --precisions fp32,fp16 \
+step tune 110 "$python" -m deploykit tune "$network" --untrained --data noise --device "$device" --engines onnxruntime --precisions fp32,tf32,fp16 \
     --seconds 60 --out "$out/resnet18.tuned.onnx" --format json
 exit "$failed"

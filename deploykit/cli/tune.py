@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option("--batch", type=click.IntRange(1, 1 << 16), help="Samples per run.  [default: 1; for throughput 16]")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads within a run.  [default: what is fastest]")
 @click.option("--engines", metavar="A,B", help="onnxruntime,openvino.  [default: all that are installed]")
-@click.option("--precisions", metavar="A,B", help="fp32,fp16,bf16,int8.  [default: all]")
+@click.option("--precisions", metavar="A,B", help="fp32,tf32,fp16,bf16,int8.  [default: all]")
 @device_option
 @click.option("--seconds", type=click.FloatRange(5), default=150, show_default=True, help="About how long it may take.")
 @click.option("--out", type=FILE, help="Where to write.  [default: STEM.tuned.onnx beside the file]")

@@ -5,7 +5,7 @@ The answers are the same whether it does or not: only the time differs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -22,12 +22,17 @@ MARK = b'"tuned":{'  # in the bytes of a file that has such a section
 
 @dataclass(frozen=True)
 class Followed:
-    """How the file is run. `opened`: its session. `run`: what answers in its place, elsewhere. `note`: what was not done."""
+    """How the file is run. `opened`: its session. `run`: what answers in its place, elsewhere. `note`: what was not done.
+
+    `bound`: buffers stay on the device, by IO binding; `graph`: and a recorded CUDA graph is replayed.
+    """
 
     opened: OpenSession
     engine: str = "onnxruntime"
     run: Callable[..., Any] | None = None
     note: str = ""
+    bound: bool = False
+    graph: bool = False
 
 
 def follow(
@@ -48,6 +53,8 @@ def follow(
     if opened.device != tuned.device:
         again = _reopened(data, name, folder, settings)
         return Followed(again, note=f"it was tuned for {tuned.device} and runs on {again.device}")
+    if tuned.device == "cuda":
+        return _on_cuda(tuned, opened, data, name, folder, settings, own_runner)
     notes = _missing(tuned)
     usable = cores().usable
     threads = settings.threads or (tuned.threads if tuned.threads <= usable else None)
@@ -62,6 +69,25 @@ def follow(
             notes.insert(0, f"it was tuned for OpenVINO, {problem}: it runs on onnxruntime, with the same answers")
     level = cast(Level, tuned.options.get("level", "all"))
     return Followed(_reopened(data, name, folder, replace(settings, threads=threads, level=level)), note="; ".join(notes))
+
+
+def _on_cuda(
+    tuned: Tuned, opened: OpenSession, data: bytes, name: str, folder: Path | None, settings: SessionSettings, own_runner: bool
+) -> Followed:
+    """With its settings of CUDA; without them where they cannot be had. The caller's own way of running is kept."""
+    of_runs = ("io_binding", "cuda_graph")
+    options = {name: value for name, value in tuned.options.items() if not (own_runner and name in of_runs)}
+    wanted = replace(settings, device=f"cuda:{opened.number}").with_options(options)
+    try:
+        bound, graph = any(option in options for option in of_runs), "cuda_graph" in options
+        return Followed(_reopened(data, name, folder, wanted), bound=bound, graph=graph)
+    except DeploykitError as error:
+        note = f"it was tuned with {_listed(options)}, which cannot be had here ({error.problem}): it runs without, with the same answers"
+        return Followed(_reopened(data, name, folder, settings), note=note)
+
+
+def _listed(options: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(options.items())) or "its settings"
 
 
 def _reopened(data: bytes, name: str, folder: Path | None, settings: SessionSettings) -> OpenSession:

@@ -108,10 +108,10 @@ class Predictor:
         self._max_pixels = max_pixels
         self._channels = channels
         self._prepare_run(opened.session)
-        if io_binding or cuda_graph:
+        if io_binding or cuda_graph or followed.bound:
             from deploykit.runtime.binding import BoundRunner
 
-            self._session_run = BoundRunner(opened.session, opened.device, opened.number, cuda_graph).run
+            self._session_run = BoundRunner(opened.session, opened.device, opened.number, cuda_graph or followed.graph).run
         elif followed.run is not None:
             self._session_run = followed.run
         self._tell(opened.cuda_lost)

@@ -13,7 +13,7 @@ import onnxruntime
 
 from deploykit.errors import InputError
 
-CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+CUDA, CPU, TENSORRT = "CUDAExecutionProvider", "CPUExecutionProvider", "TensorrtExecutionProvider"
 NO_CUDA = "the installed onnxruntime has no CUDA provider (it is not the package onnxruntime-gpu)"
 # Not linked against but opened by the CUDA provider at its first convolution; its own message asks for "cuDNN 9.*".
 _OPENED_LATER = {CUDA: ("libcudnn.so.9",)}
@@ -32,14 +32,27 @@ def name_of(device: str) -> str:
     return CPU if parse_device(device)[0] == "cpu" else CUDA
 
 
-def request(kind: str, number: int = 0, tf32: bool = False, cuda_graph: bool = False) -> list[Any]:
+def request(
+    kind: str, number: int = 0, tf32: bool = False, cuda_graph: bool = False, nhwc: bool = False, tensorrt: str = ""
+) -> list[Any]:
     """What `onnxruntime.InferenceSession` takes as `providers` to run on "cpu", or on the CUDA device `number`.
 
-    On CUDA float32 means float32, unless `tf32`; what CUDA has no kernel for runs on the CPU.
+    On CUDA float32 means float32, unless `tf32`; what CUDA has no kernel for runs on the CPU. `nhwc`: convolutions with the
+    channels last. `tensorrt`: "tf32" or "fp16" lets TensorRT compile what it can, in that precision; CUDA runs the rest.
     """
     if kind == "cpu":
         return [CPU]
-    return [(CUDA, {"device_id": number, "use_tf32": int(tf32), "enable_cuda_graph": int(cuda_graph)}), CPU]
+    cuda = {"device_id": number, "use_tf32": int(tf32), "enable_cuda_graph": int(cuda_graph)} | ({"prefer_nhwc": 1} if nhwc else {})
+    first = [(TENSORRT, {"device_id": number, "trt_fp16_enable": int(tensorrt == "fp16")})] if tensorrt else []
+    return [*first, (CUDA, cuda), CPU]
+
+
+def tensorrt_obstacle() -> str | None:
+    """Why a session on TensorRT would surely fail, or `None` if one is worth trying; the libraries are then loaded."""
+    if TENSORRT not in onnxruntime.get_available_providers():
+        return "the installed onnxruntime has no TensorRT provider"
+    missing = missing_libraries(TENSORRT)
+    return f"{' and '.join(missing)} cannot be loaded" if missing else None
 
 
 def cuda_obstacle(thorough: bool) -> str | None:

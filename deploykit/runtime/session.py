@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import onnxruntime
@@ -37,7 +38,8 @@ class SessionSettings:
     `threads`: within one run; `None` takes onnxruntime's choice, or the container's limit where that is lower.
     `spinning`: threads wait for the next run in a busy loop, for `SPIN_MICROSECONDS`; without, they sleep at once.
     `tf32`: let CUDA round float32 to 10 bits of mantissa in matrix products. `cuda_graph`: replay one recorded graph per
-    input shape (every node must be on CUDA). `level`: how much onnxruntime may rewrite the graph. `arena`: keep the memory
+    input shape (every node must be on CUDA). `nhwc`: let CUDA keep images with the channels last. `tensorrt`: "tf32" or "fp16" lets
+    TensorRT compile what it can. `level`: how much onnxruntime may rewrite the graph. `arena`: keep the memory
     of a run on the CPU for the next one (it grows by doubling). `profile`: the path, without its ending, of the file into
     which onnxruntime's profiler writes; `None` leaves it off.
     """
@@ -50,6 +52,20 @@ class SessionSettings:
     level: Level = "all"
     arena: bool = True
     profile: Path | None = None
+    nhwc: bool = False
+    tensorrt: Literal["", "tf32", "fp16"] = ""
+
+    def with_options(self, options: Mapping[str, str]) -> SessionSettings:
+        """The same with an engine's `options`, as a tuned file has them; `io_binding` is about runs and says nothing here."""
+        given = options.get("provider", "")
+        return replace(
+            self,
+            level=cast(Level, options.get("level", self.level)),
+            tf32=self.tf32 or options.get("tf32") == "on",
+            cuda_graph=self.cuda_graph or options.get("cuda_graph") == "on",
+            nhwc=self.nhwc or options.get("layout") == "nhwc",
+            tensorrt=cast(Any, given.removeprefix("tensorrt-")) if given else self.tensorrt,
+        )
 
 
 @dataclass(frozen=True)
@@ -92,7 +108,7 @@ def open_session(model: bytes, name: str, folder: Path | None, settings: Session
     _check_settings(settings)
     if kind == "cpu":
         return OpenSession(_loaded(model, name, folder, settings, providers.request("cpu")), "cpu")
-    obstacle = providers.cuda_obstacle(thorough=kind == "cuda")
+    obstacle = providers.cuda_obstacle(thorough=kind == "cuda") or (providers.tensorrt_obstacle() if settings.tensorrt else None)
     if obstacle is None:
         found = _open_on_cuda(model, name, folder, settings, number)
         if isinstance(found, OpenSession):
@@ -171,7 +187,7 @@ def make_session(
 
 def _open_on_cuda(model: bytes, name: str, folder: Path | None, settings: SessionSettings, number: int) -> OpenSession | str:
     """The session, or why there is none."""
-    wanted = providers.request("cuda", number, settings.tf32, settings.cuda_graph)
+    wanted = providers.request("cuda", number, settings.tf32, settings.cuda_graph, settings.nhwc, settings.tensorrt)
     from deploykit.runtime.quiet import held_stderr
 
     failure = ""
@@ -184,8 +200,11 @@ def _open_on_cuda(model: bytes, name: str, folder: Path | None, settings: Sessio
     if session is None:
         _loaded(model, name, folder, settings, providers.request("cpu"))  # raises if the model itself is at fault
         return failure
-    if session.get_providers()[0] != providers.CUDA:
-        return from_log(held.text) or "onnxruntime dropped its CUDA provider without a reason"
+    expected = providers.TENSORRT if settings.tensorrt else providers.CUDA
+    if session.get_providers()[0] != expected:
+        return (
+            from_log(held.text) or f"onnxruntime dropped its {expected.removesuffix('ExecutionProvider')} provider without a reason"
+        )
     return OpenSession(session, "cuda", cpu_nodes=nodes_on_cpu(session), number=number)
 
 

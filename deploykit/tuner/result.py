@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +12,7 @@ from deploykit.verdict.same_decisions import Judged
 
 Goal = Literal["latency", "throughput", "size"]
 _JUDGED = ("samples", "error", "agreement", "agreement_low", "accuracy", "drop", "drop_low", "drop_high")
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,10 @@ class Candidate:
     def is_float(self) -> bool:
         """Whether it computes what the given file says, up to the rounding of float32."""
         return self.precision == "fp32"
+
+    def but(self, name: str, **changes: Any) -> Candidate:
+        """The same with other values, under another name."""
+        return replace(self, name=name, **changes)
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,7 @@ def read(
     contract = onnx_file.get_contract(model)
     if contract is not None and contract.preprocessing_in_graph:
         raise InputError(f"{file} prepares images itself, of any size", "tune the file without it, and put it in front afterwards")
+    _require_batches(file, model)
     if given is not None:
         return _in_three(_fitting(model, given, str(file)), "the values given with --inputs", seed)
     if data is None:
@@ -107,6 +108,13 @@ def read(
     if data.lower().endswith(".npz"):
         return _in_three(_fitting(model, values.of_inputs(Path(data)) or {}, data), data, seed)
     return _of_dataset(file, model, contract, data)
+
+
+def _require_batches(file: Path, model: onnx.ModelProto) -> None:
+    """Raise `InputError` for an input that is not of samples: a run would have one of it, whatever the batch."""
+    for entry in graph_inputs.described(model.graph):
+        if not graph_inputs.required_axes(entry):
+            raise InputError(f"{file} takes {entry.name[:60]!r}, which has no axis for the batch", "tune a file with samples alone")
 
 
 def _own_dataset(contract: Contract | None) -> str | None:
@@ -153,6 +161,8 @@ def _noise(model: onnx.ModelProto, seed: int) -> Parts:
     count = sum(sizes)
     drawn = [fixed_inputs.values(fixed, seed + place) for place in range(-(-count // max(1, batch)))]
     arrays = {name: np.concatenate([entry[name] for entry in drawn]) for name in drawn[0]}
+    if len({len(array) for array in arrays.values()}) != 1:
+        raise InputError("the inputs of the file do not have one batch", "give samples as they occur: --data FILE.npz")
     ends = np.cumsum(sizes)[:-1]
     found = [
         Part({name: array[rows] for name, array in arrays.items()})

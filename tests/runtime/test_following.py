@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deploykit.errors import ContractError, ModelFileError
+from deploykit.errors import ContractError, DeviceUnavailable, ModelFileError
 from deploykit.runtime import Predictor, following, openvino
 from deploykit.runtime import contract as contracts
 from deploykit.runtime.contract import Tuned
@@ -118,6 +118,78 @@ def test_a_file_that_was_not_tuned_is_opened_once(opened):
     assert not opened
 
 
+@pytest.fixture
+def cuda(monkeypatch):
+    """A machine where CUDA seems to work; gives the settings that sessions were opened with. `lost`: options that it does not have."""
+    from deploykit.runtime import predictor, session
+
+    found, lost = [], set()
+
+    def play(data, name, folder, settings):
+        if settings.cuda_graph and "cuda_graph" in lost:
+            raise DeviceUnavailable("cuda", "a node has no kernel there")
+        real = session.open_session(data, name, folder, replace(settings, device="cpu", cuda_graph=False, tensorrt=""))
+        found.append(settings)
+        return replace(real, device="cuda", number=1)
+
+    monkeypatch.setattr(following, "open_session", play)
+    monkeypatch.setattr(predictor, "open_session", play)
+    monkeypatch.setattr("deploykit.runtime.binding.BoundRunner", Bound)
+    found.append(lost)
+    return found
+
+
+class Bound:
+    """In place of the real one, which needs the device."""
+
+    made = None
+
+    def __init__(self, session, device, number, graph):
+        Bound.made, self.session = (device, number, graph), session
+
+    def run(self, names, feeds):
+        return self.session.run(names, feeds)
+
+
+ON_CUDA = replace(TUNED, device="cuda", precision="tf32", options={"tf32": "on", "layout": "nhwc"})
+
+
+def test_the_settings_of_cuda_are_those_that_the_file_was_tuned_with(cuda):
+    Bound.made = None
+    with Predictor(model(ON_CUDA), "auto") as predictor:
+        np.testing.assert_array_equal(predictor.run(SAMPLES), 2 * SAMPLES)
+        assert (predictor.device, predictor.engine_note) == ("cuda", "")
+    assert (cuda[-1].device, cuda[-1].tf32, cuda[-1].nhwc, cuda[-1].cuda_graph) == ("cuda:1", True, True, False)
+    assert Bound.made is None
+    for options, graph in (({"io_binding": "on"}, False), ({"cuda_graph": "on"}, True)):
+        with Predictor(model(replace(ON_CUDA, options=options)), "cuda:1") as predictor:
+            np.testing.assert_array_equal(predictor.run(SAMPLES), 2 * SAMPLES)
+        assert Bound.made == ("cuda", 1, graph)
+        assert cuda[-1].cuda_graph is graph
+    with Predictor(model(replace(ON_CUDA, options={"cuda_graph": "on"})), "cuda", io_binding=True):
+        assert Bound.made == ("cuda", 1, False), "the caller's own way of running is kept"
+        assert not cuda[-1].cuda_graph
+
+
+def test_where_cuda_does_not_have_them_it_answers_the_same_and_says_so(cuda):
+    cuda[0].add("cuda_graph")
+    with Predictor(model(replace(ON_CUDA, options={"cuda_graph": "on", "tf32": "on"})), "cuda") as predictor:
+        np.testing.assert_array_equal(predictor.run(SAMPLES), 2 * SAMPLES)
+        assert predictor.engine_note == (
+            "it was tuned with cuda_graph on, tf32 on, which cannot be had here (device 'cuda' was asked for, but CUDA cannot be "
+            "used: a node has no kernel there): it runs without, with the same answers"
+        )
+    assert (cuda[-1].tf32, cuda[-1].cuda_graph) == (False, False)
+
+
+def test_a_file_for_cuda_runs_on_a_cpu_without_a_word_of_its_options():
+    with Predictor(model(replace(ON_CUDA, options={"cuda_graph": "on", "provider": "tensorrt-fp16"})), "cpu") as predictor:
+        np.testing.assert_array_equal(predictor.run(SAMPLES), 2 * SAMPLES)
+        assert predictor.engine_note == "it was tuned for cuda and runs on cpu"
+    with Predictor(model(replace(ON_CUDA, device="cpu")), "cpu") as predictor:
+        assert predictor.engine_note == "", "what says cpu and has options of CUDA is run as any file"
+
+
 def test_the_section_is_read_as_it_was_written_and_needs_no_newer_version():
     contract = contracts.Contract(contracts.ArrayInput((3,)), contracts.Output(), tuned=TUNED)
     assert contract.version == 1
@@ -131,7 +203,7 @@ def test_the_section_is_read_as_it_was_written_and_needs_no_newer_version():
     "change",
     [
         {"engine": "tensorrt"}, {"engine": ["x"]}, {"threads": 0}, {"threads": True}, {"threads": 1 << 40}, {"batch": -1},
-        {"device": "disk"}, {"options": {"level": "../x"}}, {"options": {"log": "basic"}}, {"options": []}, {"options": {"level": {}}},
+        {"device": "disk"}, {"options": {"level": "../x"}}, {"options": {"tf32": "yes"}}, {"options": {"provider": "x.so"}}, {"options": {"log": "basic"}}, {"options": []}, {"options": {"level": {}}},
         {"instructions": [1]}, {"instructions": "avx2"}, {"instructions": ["a"] * 100}, {"precision": 8}, {"source": "x" * 100},
         {"figures": []},
     ],

@@ -33,7 +33,7 @@ class Asked(list[Any]):
         self.append((options, providers))
         real = REAL(model, options, providers=[CPU])
         if providers != [CPU]:
-            real.get_providers = lambda: [CUDA, CPU]
+            real.get_providers = lambda: [getattr(self, "first", CUDA), CPU]
             real.get_provider_graph_assignment_info = lambda: []
         return real
 
@@ -133,6 +133,58 @@ def test_options_that_an_application_may_set(asked: Asked, digits_file: Path) ->
         {"device_id": 0, "use_tf32": 1, "enable_cuda_graph": 1},
         {"device_id": 0, "use_tf32": 1, "enable_cuda_graph": 0},
     ]
+
+
+@pytest.mark.parametrize(
+    ("options", "cuda", "tensorrt"),
+    [
+        ({"tf32": "on"}, {"use_tf32": 1}, None),
+        ({"cuda_graph": "on"}, {"enable_cuda_graph": 1}, None),
+        ({"layout": "nhwc"}, {"prefer_nhwc": 1}, None),
+        ({"io_binding": "on"}, {}, None),
+        ({"layout": "nhwc", "cuda_graph": "on", "tf32": "on"}, {"prefer_nhwc": 1, "enable_cuda_graph": 1, "use_tf32": 1}, None),
+        ({"provider": "tensorrt-tf32"}, {}, {"device_id": 1, "trt_fp16_enable": 0}),
+        ({"provider": "tensorrt-fp16"}, {}, {"device_id": 1, "trt_fp16_enable": 1}),
+    ],
+)
+def test_options_of_a_tuned_file_reach_the_providers(
+    asked: Asked, digits_file: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, str], cuda: dict[str, int], tensorrt: Any
+) -> None:
+    """And IO binding, which a CUDA graph needs, the way in which the engine runs."""
+    monkeypatch.setattr(providers, "tensorrt_obstacle", lambda: None)
+    monkeypatch.setattr(asked, "first", providers.TENSORRT if tensorrt else CUDA, raising=False)
+    with backends.start("onnxruntime", digits_file, device="cuda:1", threads=1, options=options) as engine:
+        bound = engine._bound  # type: ignore[attr-defined]
+        assert (bound is not None) is ("io_binding" in options or "cuda_graph" in options)
+        assert bound is None or (bound._device, bound._number, bound._graph) == ("cuda", 1, "cuda_graph" in options)
+        assert engine.settings["tf32"] == ("on" if "tf32" in options or tensorrt else "off")
+    wanted = [(CUDA, {"device_id": 1, "use_tf32": 0, "enable_cuda_graph": 0, **cuda}), CPU]
+    assert asked[0][1] == ([(providers.TENSORRT, tensorrt), *wanted] if tensorrt else wanted)
+
+
+def test_io_binding_of_an_engine_gives_the_same_answers(digits_file: Path) -> None:
+    x = np.random.default_rng(0).standard_normal(X.shape).astype(np.float32)
+    answers = []
+    for options in ({}, {"io_binding": "on"}):
+        with backends.start("onnxruntime", digits_file, threads=1, options=options) as engine:
+            answers += [engine.run([x])[0] for _ in range(3)]
+    for answer in answers[1:]:
+        np.testing.assert_array_equal(answer, answers[0])
+
+
+def test_tensorrt_is_asked_for_only_where_it_loads(asked: Asked, digits_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(said: str) -> None:
+        with pytest.raises(DeviceUnavailable, match=said):
+            backends.start("onnxruntime", digits_file, device="cuda", options={"provider": "tensorrt-tf32"})
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    refused("the installed onnxruntime has no TensorRT provider")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [providers.TENSORRT, CUDA, CPU])
+    monkeypatch.setattr(providers, "missing_libraries", lambda _: ("libnvinfer.so.10", "libnvonnxparser.so.10"))
+    refused("libnvinfer.so.10 and libnvonnxparser.so.10 cannot be loaded")
+    assert not asked
+    monkeypatch.setattr(providers, "missing_libraries", lambda _: ())
+    refused("onnxruntime dropped its Tensorrt provider without a reason")
 
 
 @pytest.mark.parametrize(("level", "expected"), [("disabled", 0), ("basic", 1), ("extended", 2), ("all", 99)])

@@ -11,8 +11,9 @@ import pytest
 from onnx import helper, numpy_helper
 
 from deploykit.errors import UnknownName
+from deploykit.runtime import providers
 from deploykit.tuner import candidates
-from deploykit.tuner.candidates import Task, bf16, fp16, fp32, int8, int8_nncf
+from deploykit.tuner.candidates import Task, bf16, fp16, fp32, int8, int8_nncf, tf32
 from deploykit.tuner.result import Candidate, Measured, Timing
 from deploykit.tuner.samples import Part, Parts
 
@@ -278,7 +279,17 @@ def test_fp32_tries_engines_and_levels_and_then_fewer_threads_of_the_best():
         (bf16, {"instructions": ("avx_vnni",)}, []),
         (bf16, {"instructions": ("bf16",), "engines": ("onnxruntime",)}, []),
         (bf16, {"instructions": ("bf16",), "device": "cuda"}, []),
-        (fp16, {"device": "cuda"}, [("fp16 onnxruntime", "onnxruntime", "fp16", "fp16", {})]),
+        (fp16, {"device": "cuda"}, [
+            ("fp16 onnxruntime", "onnxruntime", "fp16", "fp16", {}),
+            ("fp16 onnxruntime, CUDA graph", "onnxruntime", "fp16", "fp16", {"cuda_graph": "on"}),
+            ("fp16 onnxruntime, NHWC, CUDA graph", "onnxruntime", "fp16", "fp16", {"layout": "nhwc", "cuda_graph": "on"}),
+        ]),
+        (tf32, {"device": "cuda:1"}, [
+            ("tf32 onnxruntime", "onnxruntime", "tf32", "fp32", {"tf32": "on"}),
+            ("tf32 onnxruntime, CUDA graph", "onnxruntime", "tf32", "fp32", {"tf32": "on", "cuda_graph": "on"}),
+            ("tf32 onnxruntime, NHWC, CUDA graph", "onnxruntime", "tf32", "fp32", {"tf32": "on", "layout": "nhwc", "cuda_graph": "on"}),
+        ]),
+        (tf32, {}, []),
         (fp16, {"instructions": ("fphp",)}, [("fp16 openvino", "openvino", "fp16", "fp32", {"precision": "f16"})]),
         (fp16, {"instructions": ("fphp",), "engines": ("onnxruntime",)}, []),
         (fp16, {}, []),
@@ -299,8 +310,40 @@ def test_kinds_of_one_candidate(monkeypatch, kind, changes, found):
     assert all((each.threads, each.batch) == (4, 3) for step in steps for each in step)
 
 
+def test_tensorrt_is_a_candidate_where_its_provider_loads(monkeypatch):
+    monkeypatch.setattr(providers, "tensorrt_obstacle", lambda: None)
+    for kind, precision in ((tf32, "tf32"), (fp16, "fp16")):
+        (last,) = follow(kind, task(device="cuda"))[-1]
+        assert (last.name, last.precision, last.build) == (f"{precision} TensorRT", precision, "fp32")
+        assert dict(last.options) == {"provider": f"tensorrt-{precision}"}
+        assert follow(kind, task()) == [], "not on a CPU"
+
+
+def test_fp32_on_a_gpu_tries_its_settings():
+    steps = follow(fp32, task(device="cuda", engines=("onnxruntime",), threads=(4,)))
+    assert [(each.name, dict(each.options), each.precision) for each in steps[0]] == [
+        ("fp32 onnxruntime, IO binding", {"io_binding": "on"}, "fp32"),
+        ("fp32 onnxruntime, CUDA graph", {"cuda_graph": "on"}, "fp32"),
+        ("fp32 onnxruntime, NHWC", {"layout": "nhwc"}, "fp32"),
+        ("fp32 onnxruntime, NHWC, CUDA graph", {"layout": "nhwc", "cuda_graph": "on"}, "fp32"),
+    ]
+
+
+def test_every_option_of_a_candidate_may_stand_in_a_file():
+    """Else what was tuned could not be written."""
+    from deploykit.runtime.contract import Tuned
+
+    found = [c for kind in (fp32, fp16, tf32, bf16) for step in follow(kind, task(device="cuda")) for c in step]
+    found += [c for kind in (fp32, bf16) for step in follow(kind, task(instructions=("bf16",))) for c in step]
+    assert len(found) > 10
+    for each in found:
+        Tuned(each.engine, 1, each.precision, options=each.options)
+    for name in ("tensorrt-tf32", "tensorrt-fp16"):
+        Tuned("onnxruntime", 1, "tf32", options={"provider": name})
+
+
 def test_the_kinds_and_what_precisions_they_have():
-    assert candidates.names() == ("fp32", "bf16", "fp16", "int8", "int8-nncf")
-    assert candidates.precisions() == ("fp32", "bf16", "fp16", "int8")
+    assert candidates.names() == ("fp32", "bf16", "fp16", "int8", "int8-nncf", "tf32")
+    assert candidates.precisions() == ("fp32", "bf16", "fp16", "int8", "tf32")
     with pytest.raises(UnknownName, match="unknown kind of candidate 'int4'"):
         candidates.load("int4")

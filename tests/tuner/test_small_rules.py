@@ -289,9 +289,9 @@ def test_engines_and_precisions_to_choose_from(monkeypatch):
         options.engines([])
     with pytest.raises(UnknownName, match="unknown engine 'torch'"):
         options.engines(["torch"])
-    assert options.precisions(None) == ("fp32", "bf16", "fp16", "int8")
+    assert options.precisions(None) == ("fp32", "bf16", "fp16", "int8", "tf32")
     assert options.precisions(["int8", "fp32", "int8"]) == ("int8", "fp32")
-    with pytest.raises(InputError, match="no precision was chosen; choose from fp32, bf16, fp16, int8"):
+    with pytest.raises(InputError, match="no precision was chosen; choose from fp32, bf16, fp16, int8, tf32"):
         options.precisions([])
 
 

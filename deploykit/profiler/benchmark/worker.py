@@ -186,4 +186,7 @@ def main() -> None:
         warnings.filterwarnings("ignore", category=category, module=r"torch\.")
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    serve(sys.stdin.buffer, answers)
+    try:
+        serve(sys.stdin.buffer, answers)
+    except BrokenPipeError:  # the parent was interrupted and has gone: there is nobody to tell
+        os._exit(0)

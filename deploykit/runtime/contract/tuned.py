@@ -13,7 +13,15 @@ Engine = Literal["onnxruntime", "openvino"]
 ENGINES = ("onnxruntime", "openvino")
 MOST = 64  # options, instruction sets and figures
 # The options of engines, and their values: a file must not set any other switch of a library.
-OPTIONS = {"level": ("disabled", "basic", "extended", "all"), "precision": ("f32", "bf16", "f16")}
+OPTIONS = {
+    "level": ("disabled", "basic", "extended", "all"),
+    "precision": ("f32", "bf16", "f16"),
+    "io_binding": ("on",),
+    "cuda_graph": ("on",),
+    "tf32": ("on",),
+    "layout": ("nhwc",),
+    "provider": ("tensorrt-tf32", "tensorrt-fp16"),
+}
 
 
 @dataclass(frozen=True)

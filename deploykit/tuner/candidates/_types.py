@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -51,18 +51,18 @@ class Task:
 
     def like_baseline(self, name: str, **changes: object) -> Candidate:
         """The baseline with other values, under another name."""
-        return replace(self.baseline, name=name, **changes)  # type: ignore[arg-type]
+        return self.baseline.but(name, **changes)
 
 
 def with_threads(task: Task, best: Candidate) -> list[Candidate]:
     """The same with the other numbers of threads."""
     fewer = [threads for threads in task.threads if threads != best.threads]
-    return [replace(best, name=f"{best.name}, {threads} thread{'s' * (threads > 1)}", threads=threads) for threads in fewer]
+    return [best.but(f"{best.name}, {threads} thread{'s' * (threads > 1)}", threads=threads) for threads in fewer]
 
 
 def with_batches(task: Task, best: Candidate) -> list[Candidate]:
     """The same with the other numbers of samples per run."""
-    return [replace(best, name=f"{best.name}, batch {batch}", batch=batch) for batch in task.batches if batch != best.batch]
+    return [best.but(f"{best.name}, batch {batch}", batch=batch) for batch in task.batches if batch != best.batch]
 
 
 def fastest(measured: Sequence[Measured]) -> Measured | None:
