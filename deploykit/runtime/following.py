@@ -82,7 +82,8 @@ def _on_cuda(
         bound, graph = any(option in options for option in of_runs), "cuda_graph" in options
         return Followed(_reopened(data, name, folder, wanted), bound=bound, graph=graph)
     except DeploykitError as error:
-        note = f"it was tuned with {_listed(options)}, which cannot be had here ({error.problem}): it runs without, with the same answers"
+        missing = f"it was tuned with {_listed(options)}, which cannot be had here ({error.problem})"
+        note = f"{missing}: it runs without, with the same answers"
         return Followed(_reopened(data, name, folder, settings), note=note)
 
 
