@@ -8,6 +8,7 @@ of the original: conversions then stand at the borders only.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -281,7 +282,7 @@ def _quiet(file: Path) -> Iterator[None]:
     before = root.level
     root.setLevel(_LEVEL)
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), contextlib.redirect_stdout(io.StringIO()):  # of histograms it tells all on stdout
             yield
     except MemoryError:
         raise

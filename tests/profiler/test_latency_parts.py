@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
+import pickle
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from deploykit.profiler.benchmark import latency, worker
+from deploykit.profiler.benchmark import latency, process, worker
 
 
 class Clock:
@@ -187,6 +191,18 @@ def test_an_engine_that_runs_on_fewer_rows_has_those_rows_alone(monkeypatch):
     assert seen == [[4, 4], [3, 3], [1, 1]]
     child.time(1, 1)
     assert seen[-1] == [3, 3]
+
+
+def test_a_child_to_whom_nobody_listens_ends_without_a_word():
+    """As after Ctrl-C, which ends the parent alone."""
+    command = [sys.executable, *process.COMMAND]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(process.import_path())}
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    child.stdout.close()
+    child.stdin.write(pickle.dumps(("prepare", ("onnxruntime", []))))
+    child.stdin.close()
+    assert (child.wait(timeout=60), child.stderr.read()) == (0, b"")
+    child.stderr.close()
 
 
 def test_of_many_run_times_every_so_many_are_kept(monkeypatch):

@@ -106,11 +106,29 @@ def test_what_follows_a_layer_belongs_to_it(network):
 
 
 @pytest.mark.parametrize("method", ["percentile", "entropy"])
-def test_other_calibrations_give_ranges_too(network, method):
+def test_other_calibrations_give_ranges_too_and_say_nothing(network, method, capfd):
     file, model, _, feeds = network
     ranges = quantizing.calibrate(file, [feeds], method)
+    assert "".join(capfd.readouterr()) == "", "onnxruntime tells of its histograms on stdout"
     found = run(quantizing.taken_back(quantizing.quantized(file, ranges, Scheme(reduced=True)), model, set()), feeds)
     assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile"])
+def test_several_batches_are_calibrated_with_one_after_the_other(network, method):
+    file, _, _, feeds = network
+    halves = [{name: part for name in feeds for part in [array]} for array in np.array_split(next(iter(feeds.values())), 2)]
+    ends = []
+    for given in ([feeds], halves, halves[:1]):
+        ranges = quantizing.calibrate(file, given, method)
+        ends.append(
+            {name: tuple(float(np.max(end)) for end in (-range_.lowest, range_.highest)) for name, range_ in ranges.items()}
+        )
+    together, apart, half = ends
+    assert apart.keys() == together.keys()
+    for name in together:
+        np.testing.assert_allclose(apart[name], together[name], rtol=0.05, atol=0.02)
+    assert half != apart, "the second batch counts"
 
 
 @pytest.mark.parametrize("scheme", [Scheme(signed=True), Scheme(reduced=True), Scheme(per_channel=False)])
