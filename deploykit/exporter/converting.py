@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,23 +9,22 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deploykit import onnx_file
 from deploykit._version import __version__
 from deploykit.errors import ExportError
-from deploykit.exporter import dynamic_axes
+from deploykit.exporter import dynamic_axes, second_sizes
 from deploykit.exporter import errors as export_errors
 from deploykit.exporter import names as onnx_names
 from deploykit.network import capturing, running
 from deploykit.network import outputs as network_outputs
-from deploykit.network.batch_axes import BATCH, with_rows
+from deploykit.network.batch_axes import BATCH
 from deploykit.network.capturing import Captured
 from deploykit.network.target import Network
 from deploykit.onnx_file import external_data
 
 EXAMPLE_BATCH = 2  # a batch of 1 is taken for a constant by torch.export
-SIZES_LOOKED_AT = 64  # and four times the example's: for a second size that the guards allow
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,8 @@ def convert(
     try:
         with capturing.quiet(), torch.no_grad(), running.plain_attention():
             captured = capturing.capture(module, examples, axes)
-            require_second_size(captured, module, examples, axes, network.target)
+            second_sizes.require(captured, module, examples, axes, network.target)
+            captured = second_sizes.untied(captured, module, examples, axes, network.target)
             program = torch.onnx.export(
                 captured.program,
                 dynamo=True,
@@ -86,51 +84,6 @@ def convert(
         )
     dynamic_axes.require_dynamic(model, network.inputs, axes, network.target)
     return Converted(model, captured)
-
-
-def require_second_size(
-    captured: Captured, module: nn.Module, examples: Sequence[Tensor], axes: Sequence[Mapping[int, str]], target: str
-) -> None:
-    """Raise `ExportError` for an open axis that has one size only, by the guards of the trace."""
-    sizes = {name: tensor.shape[axis] for tensor, each in zip(examples, axes, strict=True) for axis, name in each.items()}
-    for name, size in sizes.items():
-        own = [guard for guard in captured.guards if guard.axes == (name,)]
-        others = (other for other in range(1, 4 * size + SIZES_LOOKED_AT) if other != size)
-        if own and not any(all(guard.holds({**sizes, name: other}) for guard in own) for other in others):
-            guard = next((guard for guard in own if not guard.holds({**sizes, name: size + 1})), own[0])
-            why = ", ".join(filter(None, (guard.text, capturing.line_of(guard, module, examples, axes))))
-            another = taken_size(module, examples, axes, name, size)
-            if another is None:
-                raise ExportError(
-                    f"{target} cannot be exported with a dynamic {name}: it takes {size} alone ({why})",
-                    "leave it out of --dynamic, or write the forward pass without int() and comparisons of sizes",
-                )
-            raise ExportError(
-                f"{target} cannot be exported with a dynamic {name}: the network takes {another} too, but torch traces its Python "
-                f"for one {name}, and the file would take {size} alone ({why})",
-                "leave it out of --dynamic, one file for each size; or write the forward pass without loops over a size, int() and "
-                "comparisons of sizes, and with x.shape[0] in place of len(x)",
-            )
-
-
-def taken_size(
-    module: nn.Module, examples: Sequence[Tensor], axes: Sequence[Mapping[int, str]], name: str, size: int
-) -> int | None:
-    """A second size of the axis `name`, beside `size`, that the network itself answers; `None` where it refused all it was asked.
-
-    Neighbours, doubles and squares: a network that makes a grid of a sequence takes squares alone. Not 1, which is broadcast.
-    """
-    root = math.isqrt(size)
-    for other in (size + 1, size - 1, 2 * size, (root + 1) ** 2, max(root - 1, 0) ** 2, 4 * size):
-        tensors = list(examples)
-        for place, each in enumerate(axes):
-            for axis in (axis for axis, called in each.items() if called == name):
-                tensors[place] = with_rows(tensors[place], axis, other)
-        if other > 1 and other != size:
-            with contextlib.suppress(Exception):  # whatever the network raises of a size that it refuses
-                running.run(module, tensors, "the network")
-                return other
-    return None
 
 
 def examples_of(network: Network, axes: Sequence[Mapping[int, str]]) -> list[Tensor]:

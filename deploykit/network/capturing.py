@@ -155,17 +155,34 @@ def _by_name(expression: Any, names: Mapping[sympy.Symbol, str]) -> Any:
 
 def _names(program: torch.export.ExportedProgram, axes: Axes) -> dict[sympy.Symbol, str]:
     """Torch's symbol of each open axis -> its name; also of a symbol that torch replaced by another one."""
-    placeholders = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     found: dict[sympy.Symbol, str] = {}
+    for label, size in _named_sizes(program, axes):
+        if isinstance(size, torch.SymInt):
+            for expression in (size.node.expr, size.node._expr):
+                if isinstance(expression, sympy.Symbol):
+                    found.setdefault(expression, label)
+    return found
+
+
+def _named_sizes(program: torch.export.ExportedProgram, axes: Axes) -> Iterator[tuple[str, Any]]:
+    """The name of each open axis, and its size in the trace: torch's symbol, or a number; `None` for an input that is gone."""
+    placeholders = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     for name, wanted in zip(program.graph_signature.user_inputs, axes, strict=False):
         value = placeholders[str(name)].meta.get("val") if str(name) in placeholders else None
         for axis, label in wanted.items():
-            size: Any = value.shape[axis] if isinstance(value, Tensor) and axis < value.ndim else None
-            if isinstance(size, torch.SymInt):
-                for expression in (size.node.expr, size.node._expr):
-                    if isinstance(expression, sympy.Symbol):
-                        found.setdefault(expression, label)
-    return found
+            yield label, value.shape[axis] if isinstance(value, Tensor) and axis < value.ndim else None
+
+
+def tied(captured: Captured, axes: Axes) -> tuple[str, ...]:
+    """The names of open axes whose size is that of another open axis in the trace, or is made of it, such as ``2*height``."""
+    owners: dict[sympy.Symbol, str] = {}
+    found: dict[str, None] = {}
+    for label, size in _named_sizes(captured.program, axes):
+        if isinstance(size, torch.SymInt):
+            expression = size.node.expr
+            if not isinstance(expression, sympy.Symbol) or owners.setdefault(expression, label) != label:
+                found[label] = None
+    return tuple(found)
 
 
 def _environment(program: torch.export.ExportedProgram) -> Any:
