@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # The engine of `make demo`: gpu where NVIDIA's driver is or where this environment has it already (there must never be both), else cpu.
 ENGINE ?= $(shell command -v nvidia-smi >/dev/null || ls -d $(VENV)/*/*/*/onnxruntime_gpu-* >/dev/null 2>&1 && echo gpu || echo cpu)
 
-.PHONY: demo test quick check docs constraints tritonclient clean
+.PHONY: demo test quick check docs constraints tritonclient kserveclient schemathesis clean
 
 demo: $(VENV)/.demo
 	$(BIN)/deploykit demo
@@ -37,16 +37,21 @@ constraints: $(VENV)/.dev
 	$(BIN)/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools \
 		| awk '/^onnxruntime-gpu==/ { other = $$0; sub("-gpu", "", other); print other } { print }' > constraints.txt
 
-# Triton's own clients, for the tests that ask the server with them: their versions of protobuf and ml_dtypes are not those of this project.
-tritonclient: .venv-tritonclient/.done
+# What the tests ask the server with, each in an environment of its own: Triton's and KServe's own clients, whose versions of protobuf and
+# ml_dtypes are not those of this project, and schemathesis, which makes requests out of the OpenAPI document.
+tritonclient kserveclient schemathesis: %: .venv-%/.done
 
-.venv-tritonclient/.done:
-	$(PYTHON) -m venv .venv-tritonclient
-	.venv-tritonclient/bin/python -m pip install --quiet --disable-pip-version-check "tritonclient[http,grpc]==2.73.0"
+.venv-tritonclient/.done: PACKAGE := tritonclient[http,grpc]==2.73.0
+.venv-kserveclient/.done: PACKAGE := kserve==0.21.0
+.venv-schemathesis/.done: PACKAGE := schemathesis==4.32.5
+
+.venv-tritonclient/.done .venv-kserveclient/.done .venv-schemathesis/.done:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check "$(PACKAGE)"
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-tritonclient build dist *.egg-info
+	rm -rf $(VENV) .venv-tritonclient .venv-kserveclient .venv-schemathesis build dist *.egg-info
 
 $(VENV)/bin/python:
 	$(PYTHON) -c "import sys; sys.exit('deploykit needs Python 3.11 or newer, this is ' + sys.version.split()[0] if sys.version_info < (3, 11) else 0)"

@@ -152,7 +152,10 @@ class Service:
         """`POST v2/repository/index`."""
         with await self.budget.read(request) as body:
             asked = documents.parse(body.data) if body.data.strip() else {}
-        return said(description.index(self.models, asked.get("ready") is True))
+        ready = asked.get("ready", False)
+        if not isinstance(ready, bool):
+            raise InputError(f"ready must be true or false, not {ready!r:.40}")
+        return said(description.index(self.models, ready))
 
     async def load(self, request: Request) -> Response:
         """`POST v2/repository/models/M/load`: the files as they are now; the old ones stay where that fails."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from deploykit._version import __version__
+from deploykit.serving.images import MAX_IMAGES
 from deploykit.serving.tensors import TYPES
 
 _TEXT = {"type": "string"}
@@ -56,6 +57,7 @@ def _schemas() -> dict[str, Any]:
     tensor = {"name": _TEXT, "datatype": {"enum": list(TYPES)}, "shape": {"type": "array", "items": {"type": "integer"}}}
     data = {"name": _TEXT, "datatype": {"enum": list(TYPES)}, "shape": _SHAPE, "data": {"type": "array"}, "parameters": _PARAMETERS}
     asked = {"name": _TEXT, "parameters": _PARAMETERS}
+    several = {"type": "array", "minItems": 1, "maxItems": MAX_IMAGES}
     candidate = {"label": _TEXT, "score": {"type": "number"}}
     answer = {
         "label": {"type": ["string", "null"]},
@@ -98,8 +100,8 @@ def _schemas() -> dict[str, Any]:
         ),
         "Images": {
             "oneOf": [
-                {"type": "object", "properties": {"images": {"type": "array", "items": _TEXT}}, "required": ["images"]},
-                {"type": "object", "properties": {"inputs": {"type": "array"}}, "required": ["inputs"]},
+                {"type": "object", "properties": {"images": {**several, "items": _TEXT}}, "required": ["images"]},
+                {"type": "object", "properties": {"inputs": several}, "required": ["inputs"]},
             ]
         },
         "Answers": _object(

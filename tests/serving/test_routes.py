@@ -76,6 +76,8 @@ def test_what_is_not_there_is_said_in_one_line_of_json(client, method, path, sta
 def test_the_repository(client, service, monkeypatch):
     index = client.post("/v2/repository/index", json={}).json()
     assert {"name": "digits", "version": "2", "state": "READY", "reason": ""} in index
+    wrong = client.post("/v2/repository/index", json={"ready": {}})
+    assert (wrong.status_code, wrong.json()["error"]) == (400, "ready must be true or false, not {}")
     assert client.post("/v2/repository/models/pair/unload").status_code == 200
     gone = client.post("/v2/models/pair/infer", json={})
     assert (gone.status_code, gone.json()["error"]) == (503, "the model 'pair' is not loaded")
