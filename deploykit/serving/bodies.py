@@ -36,9 +36,11 @@ class Budget:
         """The whole body, inflated. Raises `Refusal` for one that is too large, too slow, wrongly encoded or cut off."""
         body = Body(self)
         try:
-            # Unlike wait_for, it makes no task; where nothing is waited for, it need not look at the clock either.
-            async with asyncio.timeout(None if is_whole(request) else self.limits.seconds):
+            if is_whole(request):
                 await self._read_into(body, request)
+            else:
+                async with asyncio.timeout(self.limits.seconds):  # unlike wait_for, it makes no task
+                    await self._read_into(body, request)
         except TimeoutError:
             body.release()
             raise Refusal(408, f"the body was not there within {self.limits.seconds:g} seconds", "slow") from None

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from deploykit.serving import documents
 from deploykit.serving.callers import CONNECTION, header_of
 from deploykit.serving.gate import CLOSE, HEADERS
+from deploykit.serving.joined import Joined
 from deploykit.serving.models import Served
 from deploykit.serving.refusals import RETRY_AFTER, Refusal
 
@@ -37,6 +38,10 @@ class Door(HttpToolsProtocol):
         self._between = True  # nothing of the next request was read
         self._piece = b""  # what is being read, where a request begins with it
         self._again: tuple[bytes, int, Served] | None = None  # head and whole size of the request that was refused, and its model
+
+    def connection_made(self, transport: Any) -> None:
+        """A caller has connected."""
+        super().connection_made(Joined(transport))  # type: ignore[arg-type]
 
     @property
     def whole(self) -> bool:
@@ -92,6 +97,7 @@ class Door(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """It is outside again."""
         self._leave()
+        self.transport.flush()  # type: ignore[attr-defined]
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:

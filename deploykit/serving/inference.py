@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,9 +92,28 @@ def write_response(
         else:
             entry["data"] = to_json(array, datatype, wanted.name)
         said.append(entry)
-    document = {"model_name": model, "model_version": version, **({"id": request.id} if request.id else {}), "outputs": said}
-    head = documents.write(document)
+    if len(raw) == len(said) and not request.id:
+        told = tuple(
+            (entry["name"], entry["datatype"], tuple(entry["shape"]), len(part)) for entry, part in zip(said, raw, strict=True)
+        )
+        head = _head(model, version, told)
+    else:
+        head = documents.write(_document(model, version, request.id, said))
     return (b"".join([head, *raw]), len(head)) if raw else (head, None)
+
+
+@lru_cache(1024)
+def _head(model: str, version: str, outputs: tuple[tuple[str, str, tuple[int, ...], int], ...]) -> bytes:
+    """The JSON before raw outputs: the same for all requests of a size."""
+    said = [
+        {"name": name, "datatype": datatype, "shape": shape, "parameters": {"binary_data_size": size}}
+        for name, datatype, shape, size in outputs
+    ]
+    return documents.write(_document(model, version, "", said))
+
+
+def _document(model: str, version: str, request_id: str, outputs: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"model_name": model, "model_version": version, **({"id": request_id} if request_id else {}), "outputs": outputs}
 
 
 def best(array: NDArray[Any], wanted: Wanted, labels: tuple[str, ...] | None) -> NDArray[Any]:
