@@ -6,7 +6,6 @@ from pathlib import Path
 
 from deploykit import exporter, files, onnx_file
 from deploykit.errors import ContractError, InputError, word
-from deploykit.network import target as targets
 from deploykit.network.request import Request
 from deploykit.progress import Progress
 
@@ -15,6 +14,8 @@ def file_of(request: Request, progress: Progress) -> Path:
     """The ONNX file that is asked for, exported where that was not done before."""
     if request.is_file:
         return _source_of(Path(request.target))
+    from deploykit.network import target as targets  # an ONNX file is tuned without PyTorch
+
     network = targets.resolve(request)
     there = exporter.default_file(network)
     if network.checkpoint is not None and there.is_file() and _is_of(there, network.checkpoint):

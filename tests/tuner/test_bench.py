@@ -178,12 +178,12 @@ def test_what_cannot_run_has_a_ratio_of_0_and_the_others_are_timed(made, monkeyp
 
 
 def test_samples_for_which_the_time_is_not_enough_are_left_out_and_as_many_after_a_kill(made, monkeypatch):
-    """A run of four takes two seconds, so a sample half a second; 64 and 640 seconds."""
-    monkeypatch.setattr(benches.time, "perf_counter", iter([10.0, 12.0]).__next__)
+    """The shortest run of four takes two seconds, so a sample half a second; 64 and 640 seconds."""
+    monkeypatch.setattr(benches.time, "perf_counter", iter([10.0, 15.0, 20.0, 22.0, 30.0, 33.0]).__next__)
     monkeypatch.setattr(benches, "SHARES", {"calibration": (0.03125, 3), "selection": (0.03125, 3), "proof": (0.03125, 3)})
     made.bench.fit(64.0)
     assert [len(part) for part in (made.bench.parts.calibration, made.bench.parts.selection, made.bench.parts.proof)] == [4, 4, 4]
-    assert made.started[0][5].sizes == [4, 4], "the first run does not count"
+    assert made.started[0][5].sizes == [4, 4, 4, 4], "the first run does not count"
     assert (made.bench.answering("proof"), made.bench.answering("selection")) == (2.0, 2.0)
     np.testing.assert_array_equal(made.bench.parts.proof.inputs["x"], made.parts.proof.inputs["x"][:4])
     again = Bench(made.folder / "model.onnx", made.folder / "work", made.parts, BASELINE, Budget(), made.journal, "cpu", Heard())
