@@ -1,7 +1,8 @@
 """The search: which candidates are made and timed, in which order, until when; and which of them is proven and chosen.
 
-1. Each kind of candidate proposes, is told what was measured, and proposes again (see `candidates`). Candidates are timed beside
-   the baseline; only those that are faster are compared on the samples of the selection.
+1. Each kind of candidate proposes, is told what was measured, and proposes again (see `candidates`); all do so side by side, so
+   that a short search has seen something of each. Candidates are timed beside the baseline; only those that are faster are compared
+   on the samples of the selection, or those that take no time to ask.
 2. The best few are timed once more, with what is left of the time: the interval that decides is one that nobody chose by.
 3. Of these the best one alone is asked about the samples of the proof, once. If it fails, no other one is: the answer is float32.
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 from deploykit.errors import DeploykitError, InputError
 from deploykit.progress import Progress
 from deploykit.tuner.bench import Instruments
-from deploykit.tuner.candidates import Kind, Proposal, Task
+from deploykit.tuner.candidates import Kind, Proposal, Steps, Task
 from deploykit.tuner.result import Candidate, Goal, Measured, Timing
 from deploykit.verdict.same_decisions import Judged
 
@@ -53,8 +54,7 @@ class _Search:
         self.cut = False
 
     def run(self, kinds: Iterable[Kind]) -> Found:
-        for kind in kinds:
-            self._follow(kind)
+        self._explore(kinds)
         finalists = sorted((entry for entry in self.measured.values() if self._may_win(entry)), key=self._order)[:FINALISTS]
         finalists = self._timed_again(finalists)
         proof = unproven = None
@@ -76,29 +76,40 @@ class _Search:
             unproven = proven
         return Found(self.baseline, chosen, (self.baseline, *self.measured.values()), proof, unproven, self.cut)
 
-    def _follow(self, kind: Kind) -> None:
-        """One kind, until it has nothing more to propose or the time is over."""
-        steps = kind.propose(self.task)
+    def _explore(self, kinds: Iterable[Kind]) -> None:
+        """All kinds step by step, side by side, until none has more to propose or the time is over."""
+        active: dict[Steps, list[Measured] | None] = {kind.propose(self.task): None for kind in kinds}
+        while active and not self._stops():
+            proposed = {steps: self._next(steps, told) for steps, told in active.items()}
+            asked = {steps: proposals for steps, proposals in proposed.items() if proposals is not None}
+            self._measure([proposal for proposals in asked.values() for proposal in proposals])
+            names = {steps: [proposal.candidate.name for proposal in proposals] for steps, proposals in asked.items()}
+            active = {steps: [self.measured[name] for name in names[steps] if name in self.measured] for steps in asked}
+        for steps in active:
+            steps.close()
+
+    def _next(self, steps: Steps, told: list[Measured] | None) -> list[Proposal] | None:
+        """What a kind proposes next, `None` at its end. Why it cannot go on is a note."""
         try:
-            proposals = next(steps)
-            while True:
-                if self._is_late():
-                    self.cut = True
-                    steps.close()
-                    return
-                proposals = steps.send(self._measure(proposals))
+            return next(steps) if told is None else steps.send(told)
         except StopIteration:
-            return
+            return None
         except InputError as error:
             self.task.notes.append(str(error))
+            return None
 
-    def _measure(self, proposals: Sequence[Proposal]) -> list[Measured]:
-        ready = [
-            proposal.candidate for proposal in proposals if proposal.candidate.name not in self.measured and self._make(proposal)
-        ]
+    def _measure(self, proposals: Sequence[Proposal]) -> None:
+        """Make and time what was not yet; a few at once, as long as there is time."""
+        new = {proposal.candidate.name: proposal for proposal in proposals if proposal.candidate.name not in self.measured}
+        ready = [proposal.candidate for proposal in new.values() if not self._stops() and self._make(proposal)]
         for begin in range(0, len(ready), AT_ONCE):
-            self._time(ready[begin : begin + AT_ONCE])
-        return [self.measured[p.candidate.name] for p in proposals if p.candidate.name in self.measured]
+            if begin == 0 or not self._stops():
+                self._time(ready[begin : begin + AT_ONCE])
+
+    def _stops(self) -> bool:
+        """Whether it is too late to begin anything; said in the result."""
+        self.cut = self.cut or self._is_late()
+        return self.cut
 
     def _make(self, proposal: Proposal) -> bool:
         """Whether the candidate's file is there. Why it cannot be made is a note."""

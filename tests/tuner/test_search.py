@@ -163,6 +163,25 @@ def test_a_kind_is_told_what_was_measured_before_it_proposes_again():
     assert [[entry.candidate.name for entry in told] for told in kind.told] == [["a"], ["b"]]
 
 
+def test_kinds_propose_side_by_side():
+    """A short search has seen something of each; what they propose is timed together."""
+    world = World(dict.fromkeys("abcxyz", 1.5))
+    slow, fast = Fixed([int8("a")], [int8("b")], [int8("c")]), Fixed([int8("x")], [int8("y"), int8("z")])
+    run(world, slow, fast)
+    searched = [entry[1:] for entry in world.asked if entry[0] == "time"][:-1]
+    assert searched == [("a", "x"), ("b", "y", "z"), ("c",)]
+    assert [[entry.candidate.name for entry in told] for told in slow.told] == [["a"], ["b"], ["c"]]
+    assert [[entry.candidate.name for entry in told] for told in fast.told] == [["x"], ["y", "z"]]
+
+
+def test_a_late_search_makes_nothing_more():
+    world = World(dict.fromkeys("abcdefgh", 1.5), step=500.0)
+    found, _ = run(world, Fixed([int8(name) for name in "abcdef"], [int8("g")]), Fixed([int8("h")]))
+    assert next(entry[1:] for entry in world.asked if entry[0] == "time") == ("a", "b", "c", "d")
+    assert "g" not in world.made
+    assert found.cut
+
+
 def test_what_cannot_be_made_or_run_is_a_note_and_the_others_go_on():
     class Broken(Fixed):
         def propose(self, task):

@@ -39,8 +39,9 @@ def propose(task: Task) -> Steps:
     measured = yield _on_engines(task, made, "int8", set())
     if not measured:
         return
-    for title, floats in _without_losers(task, made):
-        measured += yield _on_engines(task, made, title, floats)
+    fewer = [proposal for title, floats in _without_losers(task, made) for proposal in _on_engines(task, made, title, floats)]
+    if fewer:
+        measured += yield fewer
     fast = [entry for entry in _by_speed(measured) if entry.timing and entry.timing.ratio > 1]
     if not fast:
         return
