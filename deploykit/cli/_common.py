@@ -93,6 +93,43 @@ def common_options(function: F) -> F:
     return cast(F, decorated)
 
 
+@dataclass(frozen=True)
+class Paper:
+    """Where a report goes: to `output` in place of stdout, and as a picture to `plot`."""
+
+    output: Path | None
+    plot: Path | None
+
+    def emit(self, common: Common, report: Report) -> None:
+        """Print or write it, and draw it where that was asked for."""
+        common.emit(report, self.output)
+        if self.plot is not None:
+            reports.draw(report, self.plot)
+
+
+def paper_options(drawn: str) -> Callable[[F], F]:
+    """Add `--output` and `--plot`, a picture of `drawn`; the command gets them as `paper`, checked before its long work."""
+
+    def decorate(function: F) -> F:
+        @wraps(function)
+        def wrapper(*args: Any, output: Path | None, plot: Path | None, **rest: Any) -> Any:
+            if output is not None:
+                from deploykit.files import writable_file
+
+                writable_file(output)
+            if plot is not None:
+                reports.check_picture(plot)
+            return function(*args, paper=Paper(output, plot), **rest)
+
+        decorated: Any = wrapper
+        plotting = click.option("--plot", type=FILE, metavar="FILE.png", help=f"Draw {drawn} as a picture, too.")
+        for option in (plotting, click.option("--output", type=FILE, help="Write the report to a file instead of stdout.")):
+            decorated = option(decorated)
+        return cast(F, decorated)
+
+    return decorate
+
+
 def complete_architecture(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[CompletionItem]:
     """The architectures that begin like this, with what each is; nothing is imported for it."""
     from deploykit import architectures

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from deploykit.cli._common import (
-    FILE,
     Common,
+    Paper,
     common_options,
     complete_backends,
     complete_target,
     device_option,
+    paper_options,
     target_options,
     threads_option,
 )
@@ -60,21 +60,13 @@ class Depth(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 
 @click.option("--latency/--no-latency", default=True, show_default=True, help="Measure times, or only count.")
 @device_option
 @threads_option
-@click.option("--output", type=FILE, help="Write the report to a file instead of stdout.")
-@click.option("--plot", type=FILE, metavar="FILE.png", help="Draw the layers and latencies as a picture, too.")
+@paper_options("the layers and latencies")
 @common_options
-def command(request: Request, common: Common, backends: str, output: Path | None, plot: Path | None, **options: Any) -> None:
+def command(request: Request, common: Common, backends: str, paper: Paper, **options: Any) -> None:
     """Report every layer of TARGET: shapes, parameters, operations and measured time, and which engine is faster."""
-    from deploykit import reports
     from deploykit.profiler import profile
     from deploykit.views.profile import report
 
-    if output is not None:
-        from deploykit.files import writable_file
-
-        writable_file(output)
-    if plot is not None:
-        reports.check_picture(plot)
     found = profile(
         request.target,
         **request.keywords(),
@@ -82,7 +74,4 @@ def command(request: Request, common: Common, backends: str, output: Path | None
         progress=common.progress(),
         **options,
     )
-    shown = report(found)
-    common.emit(shown, output)
-    if plot is not None:
-        reports.draw(shown, plot)
+    paper.emit(common, report(found))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from deploykit.cli._common import FILE, Common, common_options, complete_data, device_option, target_options
+from deploykit.cli._common import FILE, Common, Paper, common_options, complete_data, device_option, paper_options, target_options
 
 if TYPE_CHECKING:
     from deploykit.network.request import Request
@@ -40,33 +39,22 @@ if TYPE_CHECKING:
 @click.option(
     "--goal", type=click.Choice(["latency", "throughput", "size"]), default="latency", show_default=True, help="What is to be best."
 )
-@click.option("--batch", type=click.IntRange(1, 1 << 16), help="Samples per run.  [default: 1; for throughput 16]")
+@click.option("--batch", type=click.IntRange(1, 1 << 16), help="Samples per run.  [default: 1; for throughput what is fastest]")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads within a run.  [default: what is fastest]")
 @click.option("--engines", metavar="A,B", help="onnxruntime,openvino.  [default: all that are installed]")
 @click.option("--precisions", metavar="A,B", help="fp32,tf32,fp16,bf16,int8.  [default: all]")
 @device_option
 @click.option("--seconds", type=click.FloatRange(5), default=150, show_default=True, help="About how long it may take.")
 @click.option("--out", type=FILE, help="Where to write.  [default: STEM.tuned.onnx beside the file]")
-@click.option("--output", type=FILE, help="Write the report to a file instead of stdout.")
-@click.option("--plot", type=FILE, metavar="FILE.png", help="Draw time against accuracy as a picture, too.")
+@paper_options("time against accuracy")
 @common_options
-def command(request: Request, common: Common, output: Path | None, plot: Path | None, **options: Any) -> None:
+def command(request: Request, common: Common, paper: Paper, **options: Any) -> None:
     """Find the fastest file for this machine whose decisions are those of TARGET, prove it on samples that nobody chose by.
 
     Where nothing is faster and proven, the file that is written is the one that was given. Killed, it goes on when called again.
     """
-    from deploykit import reports
     from deploykit.tuner import tune
     from deploykit.views.tune import report
 
-    if output is not None:
-        from deploykit.files import writable_file
-
-        writable_file(output)
-    if plot is not None:
-        reports.check_picture(plot)
     found = tune(request.target, **request.keywords(), progress=common.progress(), **options)
-    shown = report(found)
-    common.emit(shown, output)
-    if plot is not None:
-        reports.draw(shown, plot)
+    paper.emit(common, report(found))
