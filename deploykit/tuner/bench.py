@@ -37,6 +37,9 @@ class Instruments(Protocol):
     def now(self) -> float:
         """Seconds since the tuning began, those before a kill included."""
 
+    def late(self, latest: float) -> bool:
+        """Whether it is later than that: after a kill, as it was when this was asked for the first time."""
+
     def make(self, build: str, how: Build) -> None:
         """Make the file of that name, unless it is there. Raises what `how` raises."""
 
@@ -61,22 +64,37 @@ class Bench:
         progress: Progress, rule: Rule = BEST, began: float | None = None,
     ) -> None:  # fmt: skip
         self._file, self._folder, self.parts, self._baseline, self._rule = file, folder, parts, baseline, rule
-        self._each = 0.0
+        self._each, self._looks = 0.0, 0
         self._budget, self._journal, self._device, self._progress = budget, journal, device, progress
-        self._began = (time.monotonic() if began is None else began) - journal.seconds
+        self._began = time.monotonic() if began is None else began
+        self._replayed: float | None = 0.0 if journal.resumed else None  # the time of the last answer from the journal
         self._expected: dict[str, Answers] = {}
 
     def now(self) -> float:
         """See `Instruments.now`."""
-        return time.monotonic() - self._began
+        return time.monotonic() - self._began if self._replayed is None else self._replayed
+
+    def late(self, latest: float) -> bool:
+        """See `Instruments.late`."""
+        self._looks += 1
+        return bool(self.remember(["late", str(self._looks)], lambda: self.now() > latest))
+
+    def remember(self, question: Sequence[str], find: Callable[[], Any]) -> Any:
+        """The answer from the journal; what is not there is found and kept. After a kill, the clock goes on with the first such."""
+        kept = self._journal.get(question)
+        if kept is not None:
+            if self._replayed is not None:
+                self._replayed = kept[1]
+            return kept[0]
+        if self._replayed is not None:
+            self._began, self._replayed = time.monotonic() - self._replayed, None
+        found = find()
+        self._journal.put(question, found, self.now())
+        return found
 
     def fit(self, seconds: float) -> None:
         """Leave out samples for which so many seconds are not enough, by how long the given file takes."""
-        found = self._journal.get(["each"])
-        if found is None:
-            found = self._seconds_per_sample()
-            self._journal.put(["each"], found, self.now())
-        self._each = found
+        self._each = found = float(self.remember(["each"], self._seconds_per_sample))
         kept: dict[str, Any] = {}
         for name, (share, least) in SHARES.items():
             part: Part = getattr(self.parts, name)
@@ -106,21 +124,12 @@ class Bench:
     def time(self, baseline: Candidate, candidates: Sequence[Candidate], seconds: float) -> list[Timing]:
         """See `Instruments.time`. What cannot run has a ratio of 0."""
         key = ["time", baseline.name, *(candidate.name for candidate in candidates)]
-        kept = self._journal.get(key)
-        if kept is None:
-            kept = [asdict(timing) for timing in self._timed(baseline, candidates, seconds)]
-            self._journal.put(key, kept, self.now())
+        kept = self.remember(key, lambda: [asdict(timing) for timing in self._timed(baseline, candidates, seconds)])
         return [Timing(**entry) for entry in kept]
 
     def judge(self, candidate: Candidate, part: str) -> Judged:
         """See `Instruments.judge`."""
-        key = ["judge", candidate.name, part]
-        kept = self._journal.get(key)
-        if kept is None:
-            self._progress.advance(0, note=f"answers of {candidate.name}")
-            kept = asdict(self._judged(candidate, part))
-            self._journal.put(key, kept, self.now())
-        return Judged(**kept)
+        return Judged(**self.remember(["judge", candidate.name, part], lambda: asdict(self._judged(candidate, part))))
 
     def _timed(self, baseline: Candidate, candidates: Sequence[Candidate], seconds: float) -> list[Timing]:
         running = [candidate for candidate in candidates if self._runs(candidate)]
@@ -155,6 +164,7 @@ class Bench:
         return backends.start(candidate.engine, file, device=self._device, threads=candidate.threads, options=candidate.options)
 
     def _judged(self, candidate: Candidate, part: str) -> Judged:
+        self._progress.advance(0, note=f"answers of {candidate.name}")
         samples: Part = getattr(self.parts, part)
         if part not in self._expected:
             self._expected[part] = self._answers(self._baseline, samples)

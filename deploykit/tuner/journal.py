@@ -1,6 +1,7 @@
 """What a tuning has found out so far, in a folder beside its result: a run that was killed goes on from there.
 
-The search is the same for the same answers, so it is run again from the beginning, and gets from here what it asked before.
+The search is the same for the same answers, so it is run again from the beginning, and gets from here what it asked before: also
+what time it was, so that it does not find itself late at what it has long done.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from deploykit import files
 from deploykit.errors import OutputError, first_line
 
 NAME = "journal.json"
-VERSION = 1
+VERSION = 2
 
 
 class Journal:
@@ -32,7 +33,7 @@ class Journal:
         if kept is None or kept.get("version") != VERSION or kept.get("run") != json.loads(json.dumps(self._run)):
             remove(folder)
             kept = {}
-        self._answers: dict[str, Any] = dict(kept.get("answers", {}))
+        self._answers: dict[str, list[Any]] = dict(kept.get("answers", {}))
         self.seconds: float = float(kept.get("seconds", 0.0))
         self.resumed = bool(self._answers)
         try:
@@ -42,13 +43,14 @@ class Journal:
         if not self.resumed:
             self._write()  # before any other file: it is what tells this folder from one of the user's
 
-    def get(self, question: Sequence[str]) -> Any:
-        """The answer that was kept, or `None`."""
-        return self._answers.get(json.dumps(list(question)))
+    def get(self, question: Sequence[str]) -> tuple[Any, float] | None:
+        """The answer that was kept, and how long the tuning had taken until then, or `None`."""
+        found = self._answers.get(json.dumps(list(question)))
+        return None if found is None else (found[0], float(found[1]))
 
     def put(self, question: Sequence[str], answer: Any, seconds: float) -> None:
         """Keep an answer; `seconds`: how long the tuning has taken until now. Raises `OutputError`."""
-        self._answers[json.dumps(list(question))] = answer
+        self._answers[json.dumps(list(question))] = [answer, seconds]
         self.seconds = seconds
         self._write()
 

@@ -108,7 +108,7 @@ class _Search:
 
     def _stops(self) -> bool:
         """Whether it is too late to begin anything; said in the result."""
-        self.cut = self.cut or self._is_late()
+        self.cut = self.cut or self.tools.late(self._latest())
         return self.cut
 
     def _make(self, proposal: Proposal) -> bool:
@@ -148,9 +148,9 @@ class _Search:
             return size < self.baseline.bytes and timing.high >= 1
         return timing.ratio > 1
 
-    def _is_late(self) -> bool:
-        latest = min(SEARCHED * self.seconds, (1 - AGAIN) * self.seconds - self._proving())
-        return self.tools.now() + OVERHEAD > latest
+    def _latest(self) -> float:
+        """When the last go may begin."""
+        return min(SEARCHED * self.seconds, (1 - AGAIN) * self.seconds - self._proving()) - OVERHEAD
 
     def _proving(self) -> float:
         """The seconds of the proof: the answers of the given file, and of one that is about as fast."""

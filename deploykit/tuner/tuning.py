@@ -124,8 +124,8 @@ def _tuned(request: Request, options: Options, began: float) -> TuneResult:
     bench.fit(options.seconds)
     task = Task(
         file, model, bench.parts, baseline, options.engines, settings.threads(options, baseline),
-        partial(layer_measures.layer_times, bench, journal, parts, baseline),
-        partial(layer_measures.layer_errors, bench, journal, model, parts),
+        partial(layer_measures.layer_times, bench, parts, baseline),
+        partial(layer_measures.layer_errors, bench, model, parts),
         options.device, instruction_sets(), is_arm(), settings.batches(model, options, baseline), len(parts.proof),
     )  # fmt: skip
     chosen_kinds = [kinds.load(name) for name in kinds.names() if kinds.load(name).PRECISION in options.precisions]

@@ -33,6 +33,9 @@ class World:
     def now(self):
         return self.clock
 
+    def late(self, latest):
+        return self.clock > latest
+
     def make(self, build, how):
         self.made.append(build)
         how()

@@ -314,6 +314,9 @@ def test_how_long_things_are_timed():
         def now(self):
             return self.clock
 
+        def late(self, latest):
+            return self.clock > latest
+
         def size(self, _build):
             return 100
 

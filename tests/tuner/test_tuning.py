@@ -102,6 +102,24 @@ def test_a_run_that_was_killed_goes_on_where_it_was(file, clock):
     assert file.with_name("model.tuned.onnx").read_bytes() == file.with_name("whole.onnx").read_bytes()
 
 
+def test_a_run_that_was_killed_near_its_end_ends_as_if_it_had_not_been(file, clock, monkeypatch):
+    """It begins at its beginning, and must not find itself too late there."""
+    now, clock.speeds = [1000.0], {"int8": 2.0}
+    monkeypatch.setattr("deploykit.tuner.bench.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("deploykit.tuner.tuning.time.monotonic", lambda: now[0])
+    clock.takes = lambda: now.__setitem__(0, now[0] + 100)
+    whole = tune(file, **QUICK, out=file.with_name("whole.onnx"))
+    assert any("the time was over" in note for note in whole.notes)
+    assert whole.verdict == "faster"
+    clock.broken_at, clock.calls = len(clock.calls) - 1, []
+    with pytest.raises(KeyboardInterrupt):
+        tune(file, **QUICK)
+    clock.broken_at, clock.calls = None, []
+    found = tune(file, **QUICK)
+    assert len(clock.calls) == 1, "the last timing alone"
+    assert (found.chosen, found.notes, found.verdict) == (whole.chosen, whole.notes, whole.verdict)
+
+
 def test_what_is_left_of_another_run_is_no_answer_to_this_one(file, clock):
     clock.speeds, clock.broken_at = {"int8": 2.0}, 2
     with pytest.raises(KeyboardInterrupt):
