@@ -23,6 +23,8 @@ VERSION = 2
 class Journal:
     """Answers by question, whole or not there. `run` tells this tuning from others: what is left of another one is removed.
 
+    `resumed`: whether there are answers of a run that was killed; `other`: whether there were some of another tuning.
+
     Raises `OutputError` for a folder that cannot be made, and for one with files in it that no tuning has begun.
     """
 
@@ -30,8 +32,10 @@ class Journal:
         self._folder, self._run = folder, dict(run)
         _require_own(folder)
         kept = _read(folder / NAME)
+        self.other = False
         if kept is None or kept.get("version") != VERSION or kept.get("run") != json.loads(json.dumps(self._run)):
             remove(folder)
+            self.other = bool(kept and kept.get("answers"))
             kept = {}
         self._answers: dict[str, list[Any]] = dict(kept.get("answers", {}))
         self.seconds: float = float(kept.get("seconds", 0.0))

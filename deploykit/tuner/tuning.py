@@ -120,6 +120,8 @@ def _tuned(request: Request, options: Options, began: float) -> TuneResult:
     journal = Journal(work, _fingerprint(file, parts, options))
     if journal.resumed:
         options.progress.say(f"going on after {journal.seconds:.0f} s of an earlier run")
+    elif journal.other:
+        options.progress.say("begun anew: what was left of a killed tuning is of other options, data or another machine")
     bench = Bench(file, work, parts, baseline, options.budget, journal, options.device, options.progress, rule, began)
     bench.fit(options.seconds)
     task = Task(

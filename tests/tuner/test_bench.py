@@ -276,7 +276,8 @@ def test_a_journal_is_of_one_run(tmp_path):
     assert again.seconds == 3.5
     (folder / "int8-0.onnx").write_bytes(b"")
     other = Journal(folder, {"seed": 1, "names": ("a",)})
-    assert (other.resumed, other.seconds, other.get(["time", "a"])) == (False, 0.0, None)
+    assert (other.resumed, other.other, other.seconds, other.get(["time", "a"])) == (False, True, 0.0, None)
+    assert not Journal(folder, {"seed": 1, "names": ("a",)}).other
     assert [path.name for path in folder.iterdir()] == ["journal.json"], "what was made for another run is gone"
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from deploykit import onnx_file
 from deploykit.errors import DependencyMissing, InputError, UnknownName
+from deploykit.progress import Silent
 from deploykit.runtime import Predictor, openvino
 from deploykit.tuner import tune
 
@@ -125,7 +126,14 @@ def test_what_is_left_of_another_run_is_no_answer_to_this_one(file, clock):
     with pytest.raises(KeyboardInterrupt):
         tune(file, **QUICK)
     clock.calls, clock.broken_at = [], None
-    tune(file, **QUICK | {"max_drop": 9})
+    said = []
+
+    class Heard(Silent):
+        def say(self, text):
+            said.append(text)
+
+    tune(file, **QUICK | {"max_drop": 9}, progress=Heard())
+    assert said == ["begun anew: what was left of a killed tuning is of other options, data or another machine"]
     assert clock.calls[0][0].startswith("fp32"), "asked from the beginning"
 
 
