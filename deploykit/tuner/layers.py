@@ -44,10 +44,11 @@ def choices(
     fp32: Mapping[str, float],
     int8: Mapping[str, float],
     inexact: Mapping[str, float],
+    floats: Mapping[str, str],
 ) -> tuple[LayerChoice, ...]:
     """A row per layer of `original`: what it was left in, in `chosen`, and why.
 
-    `int8`: the times of the nodes of the file in which nothing was taken back.
+    `int8`: the times of the nodes of the file in which nothing was taken back. `floats`: why layers were, as the search has it.
     """
     twins = {node.name: node for node in chosen.graph.node}
     back = {node.output[0] for node in chosen.graph.node if node.op_type == "DequantizeLinear"}
@@ -62,17 +63,17 @@ def choices(
         after = before - saved[name] if before is not None and int8 else None
         found.append(LayerChoice(
             name, nodes[name].op_type, before, after, inexact.get(name), "int8" if is_int8 else "fp32",
-            _reason(is_int8, before, after) if quantized else "the file that was chosen is not quantized",
+            _reason(is_int8, before, after, floats.get(name, "")) if quantized else "the file that was chosen is not quantized",
         ))  # fmt: skip
     return tuple(found)
 
 
-def _reason(is_int8: bool, before: float | None, after: float | None) -> str:
+def _reason(is_int8: bool, before: float | None, after: float | None, taken_back: str) -> str:
+    if not is_int8:
+        return taken_back or "the quantizer leaves it in float"
     if before is None or after is None:
         return ""
-    if is_int8:
-        return "faster in int8" if after < before else "stays between layers in int8"
-    return "slower in int8, with its conversions" if after >= before else "its error or its small gain is not worth it"
+    return "faster in int8" if after < before else "stays between layers in int8"
 
 
 def _by_layer(model: onnx.ModelProto, times: Mapping[str, float]) -> dict[str, float]:

@@ -20,7 +20,7 @@ class Candidate:
     """A file on an engine. `build`: which of the files that were made; "fp32" is the one that was given.
 
     `precision`: in which most of the arithmetic is done. `threads`: within one run. `batch`: samples per run. `options`: of the
-    engine, as `backends.start` takes them. `note`: what is special about it, in a few words.
+    engine, as `backends.start` takes them. `floats`: layers that were left in float32, and why.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Candidate:
     batch: int = 1
     build: str = "fp32"
     options: Mapping[str, str] = field(default_factory=dict)
-    note: str = ""
+    floats: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_float(self) -> bool:

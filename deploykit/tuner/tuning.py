@@ -154,8 +154,9 @@ def _layers(task: Task, bench: Bench, found: Found) -> tuple[LayerChoice, ...]:
     whole = next((entry.candidate.build for entry in found.candidates if entry.candidate.precision == "int8"), None)
     if whole is None:
         return ()
-    chosen = layers.read(bench.path(found.chosen.candidate.build))
-    return layers.choices(task.model, chosen, task.layer_times("fp32"), task.layer_times(whole), task.layer_errors(whole))
+    candidate = found.chosen.candidate
+    chosen, errors = layers.read(bench.path(candidate.build)), task.layer_errors(whole)
+    return layers.choices(task.model, chosen, task.layer_times("fp32"), task.layer_times(whole), errors, candidate.floats)
 
 
 def _fingerprint(file: Path, parts: Parts, options: Options) -> dict[str, Any]:

@@ -113,6 +113,17 @@ def test_which_layers_are_taken_back():
     assert int8._without_losers(task(model=onnx.ModelProto()), int8.Quantized(task(model=onnx.ModelProto()))) == []
 
 
+def test_a_candidate_says_which_layers_are_in_float_and_why():
+    whole, fewer, *_ = follow(int8, task(), {"int8 onnxruntime": 1.5}, ["int8 onnxruntime"])
+    assert [dict(each.floats) for each in whole] == [{}, {}]
+    slow, little = {"b": int8.SLOWER}, {"b": int8.SLOWER, "c": int8.LITTLE}
+    assert [dict(each.floats) for each in fewer] == [slow, slow, little, little]
+    names = ["int8 openvino, percentile", "int8 openvino, 1 inexact in fp32", "int8 openvino, 2 inexact in fp32"]
+    fast = dict.fromkeys((*WHOLE, *WITHOUT_B), 1.2) | {"int8 openvino": 1.5} | dict.fromkeys(names, 1.3)
+    found = {each.name: dict(each.floats) for step in follow(int8, task(), fast) for each in step}
+    assert [found[name] for name in names] == [{}, {"b": int8.INEXACT}, {"b": int8.INEXACT, "c": int8.INEXACT}]
+
+
 def test_where_nothing_keeps_the_decisions_the_fastest_is_made_more_exact():
     speeds = dict.fromkeys((*WHOLE, *WITHOUT_B), 1.2) | {"int8 openvino": 1.5}
     more = [

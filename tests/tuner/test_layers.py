@@ -94,12 +94,12 @@ INT8 = {"a": 1.0, "b": 3.5, "c": 2.0, "d": 0.5}
 
 def test_what_each_layer_was_left_in_and_why():
     original, chosen = chain([1.0] * 4), chain([1.0] * 4, quantized="ac")
-    found = layers.choices(original, chosen, FP32, INT8, {"a": 0.25, "b": 0.5})
+    found = layers.choices(original, chosen, FP32, INT8, {"a": 0.25, "b": 0.5}, {"b": "because"})
     assert found == (
         LayerChoice("a", "MatMul", 4.0, 1.0, 0.25, "int8", "faster in int8"),
-        LayerChoice("b", "MatMul", 3.0, 3.5, 0.5, "fp32", "slower in int8, with its conversions"),
+        LayerChoice("b", "MatMul", 3.0, 3.5, 0.5, "fp32", "because"),
         LayerChoice("c", "MatMul", 2.0, 2.0, None, "int8", "stays between layers in int8"),
-        LayerChoice("d", "MatMul", 1.0, 0.5, None, "fp32", "its error or its small gain is not worth it"),
+        LayerChoice("d", "MatMul", 1.0, 0.5, None, "fp32", "the quantizer leaves it in float"),
     )
     assert found[0].document() == {
         "path": "a", "type": "MatMul", "fp32_ms": 4.0, "int8_ms": 1.0, "error": 0.25, "precision": "int8", "reason": "faster in int8",
@@ -109,30 +109,30 @@ def test_what_each_layer_was_left_in_and_why():
 def test_what_was_not_measured_is_a_gap_and_a_file_without_conversions_is_not_quantized():
     fp32, int8 = {"a": 4.0, "b": 3.0}, {"a": 1.0, "b": 3.5}
     original, chosen = chain([1.0] * 2), chain([1.0] * 2, quantized="a")
-    assert [(each.fp32_ms, each.int8_ms, each.reason) for each in layers.choices(original, chosen, {}, int8, {})] == [
-        (None, None, "")
-    ] * 2
-    assert [(each.fp32_ms, each.int8_ms, each.reason) for each in layers.choices(original, chosen, fp32, {}, {})] == [
-        (4.0, None, ""), (3.0, None, ""),
+    assert [(each.fp32_ms, each.int8_ms, each.reason) for each in layers.choices(original, chosen, {}, int8, {}, {"b": "x"})] == [
+        (None, None, ""), (None, None, "x"),
     ]  # fmt: skip
-    plain = layers.choices(original, original, fp32, int8, {})
+    assert [(each.fp32_ms, each.int8_ms, each.reason) for each in layers.choices(original, chosen, fp32, {}, {}, {"b": "x"})] == [
+        (4.0, None, ""), (3.0, None, "x"),
+    ]  # fmt: skip
+    plain = layers.choices(original, original, fp32, int8, {}, {})
     assert [(each.precision, each.reason) for each in plain] == [("fp32", "the file that was chosen is not quantized")] * 2
     assert [(each.fp32_ms, each.int8_ms) for each in plain] == [(4.0, 1.0), (3.0, 3.5)]
     gone = onnx.ModelProto()
     gone.CopyFrom(chosen)
     gone.graph.node[2].name = "other"
-    assert layers.choices(original, gone, fp32, int8, {})[0].precision == "fp32", (
+    assert layers.choices(original, gone, fp32, int8, {}, {})[0].precision == "fp32", (
         "a layer of another name is not known to be in int8"
     )
 
 
 @pytest.mark.parametrize(
-    ("is_int8", "before", "after", "reason"),
+    ("is_int8", "before", "after", "taken_back", "reason"),
     [
-        (True, 2.0, 1.0, "faster in int8"), (True, 2.0, 2.0, "stays between layers in int8"), (True, None, 1.0, ""),
-        (False, 2.0, 2.0, "slower in int8, with its conversions"), (False, 2.0, 1.0, "its error or its small gain is not worth it"),
-        (False, 2.0, None, ""),
+        (True, 2.0, 1.0, "", "faster in int8"), (True, 2.0, 2.0, "x", "stays between layers in int8"), (True, None, 1.0, "", ""),
+        (True, 2.0, None, "", ""), (False, 2.0, 1.0, "x", "x"), (False, None, None, "x", "x"),
+        (False, 2.0, 1.0, "", "the quantizer leaves it in float"),
     ],
 )  # fmt: skip
-def test_reasons(is_int8, before, after, reason):
-    assert layers._reason(is_int8, before, after) == reason
+def test_why_a_layer_was_left_in_its_precision(is_int8, before, after, taken_back, reason):
+    assert layers._reason(is_int8, before, after, taken_back) == reason

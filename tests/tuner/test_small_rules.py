@@ -53,7 +53,7 @@ def test_defaults():
     parameters = inspect.signature(tune).parameters
     assert {name: each.default for name, each in parameters.items() if name != "target"} == defaults
     assert Budget() == Budget(drop=0.005, agreement=0.99, error=0.05)
-    assert Candidate("a", "b", "fp32", 1) == Candidate("a", "b", "fp32", 1, 1, "fp32", {}, "")
+    assert Candidate("a", "b", "fp32", 1) == Candidate("a", "b", "fp32", 1, 1, "fp32", {}, {})
     assert Measured(BASE.candidate) == Measured(BASE.candidate, 0, None, None, False, "", False)
     assert Found(BASE, BASE, ()) == Found(BASE, BASE, (), None, None, False)
     assert (samples.CALIBRATION, samples.SELECTION, samples.PROOF, samples.LEAST, samples.SHARES) == (

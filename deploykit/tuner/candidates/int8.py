@@ -26,6 +26,9 @@ from deploykit.tuner.result import Measured
 PRECISION = "int8"
 OTHER_CALIBRATIONS: tuple[Calibration, ...] = ("percentile", "entropy")
 MOST_OF_GAIN = 0.8  # of the time that quantizing saves: the layers that save so much alone are a candidate
+SLOWER = "slower in int8, with its conversions"
+LITTLE = "gains little in int8"
+INEXACT = "its error in int8 costs decisions"
 LEAST_GAIN = 0.02  # of the whole time: fewer layers in int8 than save so much are not tried
 CALIBRATED_AT_ONCE = 8  # samples
 HISTOGRAMS = 4  # times that many samples are enough for percentiles and entropy, which look at every number of every layer
@@ -36,7 +39,7 @@ def propose(task: Task) -> Steps:
     made = Quantized(task)
     if not made.layers or task.device != "cpu":
         return
-    measured = yield _on_engines(task, made, "int8", set())
+    measured = yield _on_engines(task, made, "int8", {})
     if not measured:
         return
     fewer = [proposal for title, floats in _without_losers(task, made) for proposal in _on_engines(task, made, title, floats)]
@@ -116,20 +119,21 @@ def gains(model: onnx.ModelProto, fp32: Mapping[str, float], int8: Mapping[str, 
     return saved
 
 
-def _without_losers(task: Task, made: Quantized) -> list[tuple[str, set[str]]]:
-    """Sets of layers to take back, by their times in the file in which nothing is."""
+def _without_losers(task: Task, made: Quantized) -> list[tuple[str, dict[str, str]]]:
+    """Layers to take back, and why, by their times in the file in which nothing is."""
     build = made.plan("minmax", set())
     before = task.layer_times("fp32")
     saved = gains(task.model, before, task.layer_times(build))
     if sum(milliseconds for milliseconds in saved.values() if milliseconds > 0) <= LEAST_GAIN * sum(before.values()):
         return []  # it could not win
-    losers = {layer for layer, milliseconds in saved.items() if milliseconds <= 0}
+    losers = {layer: SLOWER for layer, milliseconds in saved.items() if milliseconds <= 0}
     winners = sorted((layer for layer in saved if layer not in losers), key=lambda layer: -saved[layer])
     total, kept, found = sum(saved[layer] for layer in winners), 0.0, []
     for place, layer in enumerate(winners):
         kept += saved[layer]
         if kept >= MOST_OF_GAIN * total:
-            found.append((f"int8, {place + 1} of {len(saved)} layers", set(saved) - set(winners[: place + 1])))
+            little = dict.fromkeys(winners[place + 1 :], LITTLE)
+            found.append((f"int8, {place + 1} of {len(saved)} layers", {**losers, **little}))
             break
     if losers and winners:
         found.insert(0, (f"int8 without {len(losers)} slow layers", losers))
@@ -154,9 +158,10 @@ def _more_exact(
     worst = sorted((layer for layer in made.layers if layer not in floats), key=lambda layer: -errors.get(layer, 0.0))
     count = 1
     while count < len(worst):
-        build = made.plan("minmax", floats | set(worst[:count]))
+        inexact = {**first.candidate.floats, **dict.fromkeys(worst[:count], INEXACT)}
+        build = made.plan("minmax", set(inexact))
         name = f"{first.candidate.name}, {count} inexact in fp32"
-        tried = yield [Proposal(replace(first.candidate, name=name, build=build), made.how(build))]
+        tried = yield [Proposal(replace(first.candidate, name=name, build=build, floats=inexact), made.how(build))]
         found += tried
         if any(entry.kept for entry in tried):
             break
@@ -166,9 +171,9 @@ def _more_exact(
     return found
 
 
-def _on_engines(task: Task, made: Quantized, title: str, floats: set[str]) -> list[Proposal]:
-    build = made.plan("minmax", floats)
-    shared = {"precision": "int8", "build": build, "options": {}}
+def _on_engines(task: Task, made: Quantized, title: str, floats: Mapping[str, str]) -> list[Proposal]:
+    build = made.plan("minmax", set(floats))
+    shared = {"precision": "int8", "build": build, "options": {}, "floats": floats}
     return [Proposal(task.like_baseline(f"{title} {engine}", engine=engine, **shared), made.how(build)) for engine in task.engines]
 
 
