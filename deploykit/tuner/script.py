@@ -10,7 +10,7 @@ from typing import Any
 
 from deploykit import files
 from deploykit.network.request import Request
-from deploykit.tuner.options import Options
+from deploykit.tuner.options import Options, engines, precisions
 
 MISSING = "# The values of the inputs were arrays in memory, not a file: save them as .npz, and add --inputs FILE.npz.\n"
 
@@ -47,6 +47,11 @@ def options_again(request: Request, options: Options, out: Path) -> dict[str, An
     found |= {"inputs": request.inputs if isinstance(request.inputs, Path) else None}
     budget = options.budget
     found |= {"max-drop": f"{100 * budget.drop:g}", "min-agreement": budget.agreement, "max-error": budget.error}
-    found |= {"goal": options.goal, "batch": options.batch, "threads": options.threads, "engines": ",".join(options.engines)}
-    found |= {"precisions": ",".join(options.precisions), "device": options.device, "seconds": f"{options.seconds:g}", "out": out}
+    found |= {"goal": options.goal, "batch": options.batch, "threads": options.threads}
+    # All that are here are not named: on another machine there may be others.
+    if options.device == "cpu" and options.engines != engines(None):
+        found["engines"] = ",".join(options.engines)
+    if options.precisions != precisions(None):
+        found["precisions"] = ",".join(options.precisions)
+    found |= {"device": options.device, "seconds": f"{options.seconds:g}", "out": out}
     return {name: value for name, value in found.items() if value is not None and value != []}

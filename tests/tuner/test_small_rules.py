@@ -117,7 +117,8 @@ def test_a_script_has_every_option_quoted_and_goes_to_the_folder_of_today(tmp_pa
     assert incomplete[3:] == ['cd "$(dirname "$0")"/. || exit', "deploykit tune net"]
 
 
-def test_the_options_that_say_the_same():
+def test_the_options_that_say_the_same(monkeypatch):
+    monkeypatch.setattr(options.openvino, "installed", lambda: False)
     request = Request.of(
         "lenet5", untrained=True, seed=3, arguments={"width": 2}, input_shapes=[(1, 32, 32)], input_dtypes=["float32"]
     )
@@ -131,9 +132,14 @@ def test_the_options_that_say_the_same():
         "out": Path("o.onnx"),
     }  # fmt: skip
     short = script.options_again(Request.of("lenet5"), replace(OPTIONS, data=None), Path("o"))
-    assert set(short) == {
-        "max-drop", "min-agreement", "max-error", "goal", "engines", "precisions", "device", "seconds", "out"
-    }  # fmt: skip
+    everywhere = {"max-drop", "min-agreement", "max-error", "goal", "device", "seconds", "out"}
+    assert set(short) == {*everywhere, "engines", "precisions"}
+    all_that_are_here = replace(OPTIONS, data=None, engines=("onnxruntime",), precisions=options.precisions(None))
+    assert set(script.options_again(Request.of("lenet5"), all_that_are_here, Path("o"))) == everywhere, (
+        "elsewhere there may be others"
+    )
+    on_a_gpu = replace(all_that_are_here, device="cuda", engines=("openvino",))
+    assert set(script.options_again(Request.of("lenet5"), on_a_gpu, Path("o"))) == everywhere
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_the_script_beside_it_repeats_the_run(file, clock):
     found = tune(file, data="digits", **QUICK)
     line = found.script.read_text().splitlines()[-1]
     assert line.startswith(f"deploykit tune {file} --data digits --max-drop 10")
-    assert "--engines onnxruntime" in line
+    assert "--threads 1" in line
     assert found.script.stat().st_mode & 0o100
 
 
