@@ -8,6 +8,7 @@ from deploykit import exporter, files, onnx_file
 from deploykit.errors import ContractError, InputError, word
 from deploykit.network.request import Request
 from deploykit.progress import Progress
+from deploykit.runtime.contract import Tuned
 
 
 def file_of(request: Request, progress: Progress) -> Path:
@@ -27,10 +28,10 @@ def file_of(request: Request, progress: Progress) -> Path:
     return made.file
 
 
-def is_tuned(file: Path) -> bool:
-    """Whether the file says that it was tuned: it may be replaced by what is tuned from it."""
-    contract = onnx_file.get_contract(onnx_file.read(file))
-    return contract is not None and contract.tuned is not None
+def default_out(file: Path) -> Path:
+    """``<stem>.tuned.onnx`` beside it. A tuned file that is tuned itself stays: its float32 weights may be the only ones."""
+    again = file.with_name(f"{file.stem.removesuffix('.tuned')}.tuned.onnx")
+    return again if again != file else file.with_name(f"{file.stem}.tuned.onnx")
 
 
 def _source_of(file: Path) -> Path:
@@ -39,7 +40,7 @@ def _source_of(file: Path) -> Path:
         contract = onnx_file.get_contract(onnx_file.read(file))
     except ContractError:
         return file
-    if contract is None or contract.tuned is None or contract.tuned.precision in ("fp32", "bf16"):
+    if contract is None or contract.tuned is None or _is_float(contract.tuned):
         return file
     for other in sorted(file.absolute().parent.glob("*.onnx")):
         if files.sha256(other) == contract.tuned.source:
@@ -48,6 +49,11 @@ def _source_of(file: Path) -> Path:
         f"{file} was tuned from a file that is not beside it (sha256 {contract.tuned.source[:12]}...)",
         "put it there, or tune that one",
     )
+
+
+def _is_float(tuned: Tuned) -> bool:
+    """Whether the numbers in the file are float32, whatever an engine makes of them."""
+    return tuned.precision in ("fp32", "bf16", "tf32") or not {"precision", "provider"}.isdisjoint(tuned.options)
 
 
 def _is_of(file: Path, checkpoint: Path) -> bool:

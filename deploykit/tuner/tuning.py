@@ -71,8 +71,8 @@ def tune(
     hold at 95 % confidence. `goal`: "latency" of `batch` samples (1), "throughput" (of `batch` samples at once; of 16,
     and of what is best, where none is given), or "size" without being slower.
     `threads`: within one run; `None` lets it choose. `engines`, `precisions`: to choose from; `None` is all that are there.
-    `seconds`: about how long it may take. `out` defaults to ``<stem>.tuned.onnx`` beside the file. If nothing is faster, keeps the
-    decisions and can be proven to, the file that is written is the one that was given.
+    `seconds`: about how long it may take. `out` defaults to ``<stem>.tuned.onnx`` beside the file, which is never replaced. If
+    nothing is faster, keeps the decisions and can be proven to, the file that is written is the one that was given.
 
     A run that was killed goes on where it was, when it is asked for again. Raises what `export` raises, `InputError` for data that
     are missing or do not fit, `UnknownName`, `DependencyMissing` for an engine that is not installed, `DeviceUnavailable`,
@@ -104,8 +104,8 @@ def tune(
 
 def _tuned(request: Request, options: Options, began: float) -> TuneResult:
     file = sources.file_of(request, options.progress)
-    out = options.out or file.with_name(f"{file.stem.removesuffix('.tuned')}.tuned.onnx")
-    if out.resolve() == file.resolve() and not sources.is_tuned(file):
+    out = options.out or sources.default_out(file)
+    if out.resolve() == file.resolve():
         raise InputError(f"{out} is the file that is tuned", "choose another --out")
     files.writable_file(out)
     model, folder = onnx_file.read_whole(file)

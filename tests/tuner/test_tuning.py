@@ -14,7 +14,8 @@ from deploykit import onnx_file
 from deploykit.errors import DependencyMissing, InputError, UnknownName
 from deploykit.progress import Silent
 from deploykit.runtime import Predictor, openvino
-from deploykit.tuner import tune
+from deploykit.runtime.contract import Tuned
+from deploykit.tuner import sources, tune
 
 QUICK = {"engines": "onnxruntime", "threads": 1, "max_drop": 10}
 
@@ -210,7 +211,22 @@ def test_what_was_written_is_validated_by_its_decisions_profiled_and_tuned_again
     file.unlink()
     shutil.copy(tuned, file.with_name("other.tuned.onnx"))
     clock.speeds = {"int8": 2.0}
-    assert tune(file.with_name("other.tuned.onnx"), **QUICK).verdict == "faster", "what is float32 inside is tuned itself"
+    before = file.with_name("other.tuned.onnx").read_bytes()
+    again = tune(file.with_name("other.tuned.onnx"), **QUICK)
+    assert again.verdict == "faster", "what is float32 inside is tuned itself"
+    assert again.file.name == "other.tuned.tuned.onnx"
+    assert file.with_name("other.tuned.onnx").read_bytes() == before, "its weights may be the only ones"
+
+
+@pytest.mark.parametrize(
+    ("precision", "options", "is_float"),
+    [
+        ("fp32", {}, True), ("tf32", {"tf32": "on"}, True), ("bf16", {"precision": "bf16"}, True), ("fp16", {"precision": "f16"}, True),
+        ("fp16", {"provider": "tensorrt-fp16"}, True), ("fp16", {}, False), ("int8", {"level": "all"}, False),
+    ],
+)  # fmt: skip
+def test_what_is_float_inside_can_be_tuned_itself(precision, options, is_float):
+    assert sources._is_float(Tuned("onnxruntime", 1, precision, options=options)) is is_float
 
 
 def test_a_tuned_file_whose_origin_is_gone_says_so(file, clock):
