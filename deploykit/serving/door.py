@@ -7,6 +7,7 @@ and a request whose head is, byte by byte, the one that was refused before it on
 
 from __future__ import annotations
 
+import math
 from asyncio import TimerHandle
 from collections.abc import Callable
 from functools import lru_cache
@@ -35,6 +36,7 @@ class Door(HttpToolsProtocol):
         self._entered: Served | None = None  # that counts the request which is being answered
         self._refusal: Refusal | None = None  # of the request which is being read
         self._slow: TimerHandle | None = None
+        self._refused_at = -math.inf  # on the clock of the loop
         self._between = True  # nothing of the next request was read
         self._piece = b""  # what is being read, where a request begins with it
         self._again: tuple[bytes, int, Served] | None = None  # head and whole size of the request that was refused, and its model
@@ -53,6 +55,7 @@ class Door(HttpToolsProtocol):
         if self._again is not None and len(data) == self._again[1] and data.startswith(self._again[0]):
             model = self._again[2]
             if self._between and not self._is_pipelined() and not self._gate.stopping and (refusal := model.no_room()) is not None:
+                self._refused_at = self.loop.time()
                 self._write(refusal, True)
                 return
         self._piece = data if self._between else b""
@@ -108,6 +111,18 @@ class Door(HttpToolsProtocol):
             self.on_lost()
         super().connection_lost(exc)
 
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing came since the last answer: but a refusal that was written without ado has not wound this clock up again."""
+        idle = self.loop.time() - self._refused_at
+        if idle < self.timeout_keep_alive:
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive - idle, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """In its turn."""
+        self._gate.turns.begin(super()._start_asgi_task, cycle, app)
+
     def _is_pipelined(self) -> bool:
         """Whether answers of earlier requests have to be written first."""
         return self.cycle is not None and not self.cycle.response_complete
@@ -124,7 +139,9 @@ class Door(HttpToolsProtocol):
         if lasting and self._model is not None:
             self._again = self._alone(self._model)
         self._write(refusal, lasting)
-        if not lasting:
+        if lasting:
+            self.on_response_complete()
+        else:
             self.transport.close()
 
     def _alone(self, model: Served) -> tuple[bytes, int, Served] | None:
@@ -136,11 +153,8 @@ class Door(HttpToolsProtocol):
         return self._piece[:end], len(self._piece), model
 
     def _write(self, refusal: Refusal, lasting: bool) -> None:
-        first = [b"HTTP/1.1 503 Service Unavailable", *(b"%s: %s" % header for header in self.server_state.default_headers)]
-        self.transport.write(b"\r\n".join([*first, _rest(refusal.text, lasting)]))
+        self.transport.write(_answer(refusal.text, lasting, tuple(self.server_state.default_headers)))
         self._gate.was_refused(self.scope, refusal)
-        if lasting:
-            self.on_response_complete()
 
     def _done_with_refusal(self) -> None:
         self._refusal = None
@@ -150,14 +164,15 @@ class Door(HttpToolsProtocol):
 
 
 @lru_cache(64)
-def _rest(text: str, lasting: bool) -> bytes:
-    """All of an answer but its first line and the date."""
+def _answer(text: str, lasting: bool, more: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """The whole answer; `more`: headers of every answer, such as the date."""
     body = documents.write({"error": text})
     headers = [
+        *more,
         (b"content-length", b"%d" % len(body)),
         (b"content-type", b"application/json"),
         (b"retry-after", b"%d" % RETRY_AFTER),
         *HEADERS,
         *(() if lasting else CLOSE),
     ]
-    return b"\r\n".join([*(b"%s: %s" % header for header in headers), b"", body])
+    return b"\r\n".join([b"HTTP/1.1 503 Service Unavailable", *(b"%s: %s" % header for header in headers), b"", body])

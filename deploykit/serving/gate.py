@@ -16,6 +16,7 @@ from deploykit.errors import InputError, first_line
 from deploykit.serving.app import Service, inference_of, refused
 from deploykit.serving.models import Served
 from deploykit.serving.refusals import Refusal
+from deploykit.serving.turns import Turns
 
 # Whoever looks whether the server lives has no token; the page asks for one itself.
 OPEN = ("/v2/health/live", "/v2/health/ready", "/", "/page/page.js", "/page/style.css")
@@ -71,6 +72,7 @@ class Gate:
         self._service = service
         self._tokens = tokens
         self._log = log
+        self.turns = Turns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""

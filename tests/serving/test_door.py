@@ -288,3 +288,19 @@ def test_an_answer_that_comes_too_late_is_given_up(service, served, monkeypatch)
 
     asyncio.run(main())
     assert served.refused["late"] == 1
+
+
+def test_a_connection_is_idle_from_its_last_refusal_on(service, served):
+    async def main():
+        async with calling(service) as caller:
+            served.inside = FULL
+            is_refused(await caller.ask(request()))
+            is_refused(await caller.ask(request()))  # written without ado
+            mine = caller.doors[0]
+            mine.timeout_keep_alive_handler()
+            is_refused(await caller.ask(request()))
+            mine._refused_at -= mine.timeout_keep_alive
+            mine.timeout_keep_alive_handler()
+            assert await caller.reader.read() == b""
+
+    asyncio.run(main())
