@@ -19,7 +19,7 @@ from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.inputs import labelled_split
 from deploykit.verdict.originals import Original
 from deploykit.verdict.result import Check, Decisions, Verdict, Word
-from deploykit.verdict.same_decisions import Answers, Budget, Judged, judge
+from deploykit.verdict.same_decisions import Answers, Budget, Judged, Rule, judge, rule_of
 
 MOST_SAMPLES = 4000
 BATCH = 50  # samples at once
@@ -50,10 +50,16 @@ def verdict_on(
     if not all(check.passed for check in found_legal):
         return Verdict(file, original.name, "invalid", tuple(found_legal))
     labelled = labelled_split(original, data)
+    contract = onnx_file.get_contract(model)
+    rule = rule_of(None if contract is None else contract.output)
+    missing = None
     if labelled is None or original.rules is None:
         missing = "there are no samples on which decisions could be compared: give --data"
-        return Verdict(file, original.name, "not proven", (*found_legal, Check("same decisions", False, missing)))
-    expected, found = _answers(deployed, original, labelled[0].take(MOST_SAMPLES), labelled[1], device)
+    elif rule.name not in (None, model.graph.output[0].name):
+        missing = f"decisions are read from the output {rule.name!r:.60}, and the first one alone can be compared"
+    if missing is not None or labelled is None:
+        return Verdict(file, original.name, "not proven", (*found_legal, Check("same decisions", False, missing or "")))
+    expected, found = _answers(deployed, original, labelled[0].take(MOST_SAMPLES), labelled[1], device, rule)
     judged = judge(expected, found, budget or Budget())
     checks = (*found_legal, Check("same decisions", judged.kept, judged.reason))
     word: Word = "same decisions" if judged.kept else "not proven" if "it would need" in judged.reason else "different"
@@ -65,7 +71,9 @@ def _asked(expected: Answers, budget: Budget | None) -> str:
     return (budget or Budget()).words(expected.labelled, expected.decides)
 
 
-def _answers(deployed: Deployed, original: Original, split: Split, has_classes: bool, device: str) -> tuple[Answers, Answers]:
+def _answers(
+    deployed: Deployed, original: Original, split: Split, has_classes: bool, device: str, rule: Rule
+) -> tuple[Answers, Answers]:
     """Of the original and of the file, sample by sample; the last batch of a file that takes whole ones only is filled up."""
     session = deployed.answering(device)
     size, name = deployed.fixed_batch or BATCH, session.get_inputs()[0].name
@@ -79,7 +87,7 @@ def _answers(deployed: Deployed, original: Original, split: Split, has_classes: 
         theirs.append(sessions.run(session, {name: filled})[0][: len(inputs)])
     labels = split.targets.astype(np.int64) if has_classes else None
     expected, found = (np.concatenate(parts).astype(np.float64) for parts in (ours, theirs))
-    return Answers((expected,), labels), Answers((found,), labels)
+    return Answers((expected,), labels, rule), Answers((found,), labels, rule)
 
 
 def _decisions(expected: Answers, found: Answers, judged: Judged) -> Decisions | None:

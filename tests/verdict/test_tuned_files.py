@@ -51,6 +51,29 @@ def test_few_samples_prove_nothing_and_say_how_many_would(tuned, exported):
     assert "it would need about" in found.checks[-1].detail
 
 
+def test_what_is_a_decision_says_the_contract_of_the_file(tuned, exported):
+    """The numbers of a regression are compared as such; the largest of them means nothing."""
+    from dataclasses import replace
+
+    from deploykit.runtime.contract import Output, RegressionOutput
+
+    file = tuned(0.01)
+    model = onnx_file.read(file)
+    contract = onnx_file.get_contract(model)
+    onnx_file.set_contract(model, replace(contract, output=RegressionOutput()))
+    onnx_file.write(model, file)
+    found = validate(file, exported, data="digits")
+    assert found.decisions is None
+    assert "outputs stay within 5 % of their scale" in found.notes[0]
+    onnx_file.set_contract(model, replace(contract, output=Output("softmax", contract.output.labels, name="elsewhere")))
+    onnx_file.write(model, file)
+    found = validate(file, exported, data="digits")
+    assert (found.verdict, found.checks[-1].detail.split(",")[0]) == (
+        "not proven",
+        "decisions are read from the output 'elsewhere'",
+    )
+
+
 def test_decisions_that_are_lost_are_different(tuned, exported):
     found = validate(tuned(100.0), exported, data="digits")
     assert found.verdict == "different"
