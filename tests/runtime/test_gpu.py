@@ -85,6 +85,39 @@ def test_bound_buffers_and_recorded_graphs_give_the_same_numbers(
                 assert error(model.run(part), plain.run(part)) < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [
+        ({"io_binding": "on"}, 1e-5), ({"cuda_graph": "on"}, 1e-5), ({"layout": "nhwc"}, 1e-5), ({"tf32": "on"}, 1e-2),
+        ({"layout": "nhwc", "cuda_graph": "on"}, 1e-5), ({"provider": "tensorrt-tf32"}, 1e-2), ({"provider": "tensorrt-fp16"}, 5e-2),
+    ],
+)  # fmt: skip
+def test_the_settings_that_tune_tries_give_the_same_numbers(
+    resnet: tuple[Path, np.ndarray, np.ndarray], options: dict[str, str], most: float
+) -> None:
+    from deploykit import backends
+    from deploykit.runtime import providers
+
+    if "provider" in options and (obstacle := providers.tensorrt_obstacle()) is not None:
+        pytest.skip(f"no TensorRT: {obstacle}")
+    file, x, wanted = resnet
+    with backends.start("onnxruntime", file, device="cuda", options=options) as engine:
+        for _ in range(3):
+            assert error(np.asarray(engine.run([x])[0]), wanted) < most
+
+
+def test_what_was_tuned_on_a_gpu_is_run_as_it_was_tuned(resnet: tuple[Path, np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    from deploykit import tune
+
+    file, x, wanted = resnet
+    found = tune(file, data="noise", device="cuda", precisions="fp32", seconds=40, out=tmp_path / "tuned.onnx")
+    assert not any("cannot run" in entry.reason for entry in found.candidates), [entry.reason for entry in found.candidates]
+    with Predictor(found.file, device="cuda") as model:
+        assert (model.device, model.engine_note) == ("cuda", "")
+        for _ in range(3):
+            assert error(model.run(x), wanted) < 1e-5
+
+
 def test_threads_share_a_predictor_with_buffers(digits_file: Path) -> None:
     arrays = [np.random.default_rng(seed).normal(size=(2, 1, 8, 8)).astype(np.float32) for seed in range(20)]
     with Predictor(digits_file, device="cuda", io_binding=True) as model:
