@@ -14,7 +14,7 @@ import onnx
 from deploykit import backends, onnx_file
 from deploykit.backends import Engine
 from deploykit.errors import DeploykitError
-from deploykit.profiler.benchmark.latency import measure_latency
+from deploykit.profiler.benchmark.latency import MIN_ROUNDS_OVERTIME, measure_latency
 from deploykit.profiler.subjects import Subject
 from deploykit.progress import Progress
 from deploykit.tuner.journal import Journal
@@ -24,6 +24,7 @@ from deploykit.verdict.same_decisions import Answers, Budget, Judged, Rule, judg
 
 CHUNK = 32  # samples at once where answers are compared
 FIRST, RUNS = 8, 3  # samples, and runs on them, by which it is found out how long answers take
+RUNS_OF_A_GO = 4 * MIN_ROUNDS_OVERTIME  # at least: two blocks per round, of one run that counts and one before it
 # The most of the seconds that the given file may take to answer all samples of a part, and the least samples that stay.
 SHARES = {"calibration": (0.05, 16), "selection": (0.05, 16), "proof": (0.2, 32)}
 Build = Callable[[], onnx.ModelProto]
@@ -54,6 +55,9 @@ class Instruments(Protocol):
 
     def answering(self, part: str) -> float:
         """About how many seconds the given file takes to answer all samples of a part."""
+
+    def going(self, candidates: int) -> float:
+        """About how many seconds it takes at least to time so many candidates beside the baseline."""
 
 
 class Bench:
@@ -105,6 +109,10 @@ class Bench:
     def answering(self, part: str) -> float:
         """See `Instruments.answering`."""
         return self._each * len(getattr(self.parts, part))
+
+    def going(self, candidates: int) -> float:
+        """See `Instruments.going`; as if all were as fast as the given file."""
+        return RUNS_OF_A_GO * self._each * self._baseline.batch * (candidates + 1)
 
     def path(self, build: str) -> Path:
         """Where the file of that name lies."""

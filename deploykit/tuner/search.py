@@ -150,7 +150,9 @@ class _Search:
 
     def _latest(self) -> float:
         """When the last go may begin."""
-        return min(SEARCHED * self.seconds, (1 - AGAIN) * self.seconds - self._proving()) - OVERHEAD
+        again = max(AGAIN * self.seconds, self.tools.going(FINALISTS))
+        longer = max(0.0, self.tools.going(AT_ONCE) - TIMED * self.seconds)
+        return min(SEARCHED * self.seconds, self.seconds - again - self._proving()) - OVERHEAD - longer
 
     def _proving(self) -> float:
         """The seconds of the proof: the answers of the given file, and of one that is about as fast."""

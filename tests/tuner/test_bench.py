@@ -207,6 +207,7 @@ def test_samples_for_which_the_time_is_not_enough_are_left_out_and_as_many_after
     assert [len(part) for part in (made.bench.parts.calibration, made.bench.parts.selection, made.bench.parts.proof)] == [4, 4, 4]
     assert made.started[0][5].sizes == [4, 4, 4, 4], "the first run does not count"
     assert (made.bench.answering("proof"), made.bench.answering("selection")) == (2.0, 2.0)
+    assert made.bench.going(4) == 24 * 0.5 * 3 * 5, "six rounds of four runs, of three samples each, of five files"
     np.testing.assert_array_equal(made.bench.parts.proof.inputs["x"], made.parts.proof.inputs["x"][:4])
     again = Bench(made.folder / "model.onnx", made.folder / "work", made.parts, BASELINE, Budget(), made.journal, "cpu", Heard())
     again.fit(640.0)

@@ -27,6 +27,7 @@ class World:
     clock: float = 0.0
     step: float = 1.0
     cost: float = 20.0
+    go: float = 0.0
     asked: list = field(default_factory=list)
     made: list = field(default_factory=list)
 
@@ -59,6 +60,9 @@ class World:
 
     def answering(self, part):
         return self.cost
+
+    def going(self, candidates):
+        return self.go * (candidates + 1)
 
     def judge(self, candidate, part):
         self.asked.append((part, candidate.name))
@@ -175,6 +179,15 @@ def test_kinds_propose_side_by_side():
     assert searched == [("a", "x"), ("b", "y", "z"), ("c",)]
     assert [[entry.candidate.name for entry in told] for told in slow.told] == [["a"], ["b"], ["c"]]
     assert [[entry.candidate.name for entry in told] for told in fast.told] == [["x"], ["y", "z"]]
+
+
+def test_a_go_of_a_large_network_takes_its_time():
+    """Five files take 200 s more than a twentieth of 1000 s, and the four of the last go as much as they take."""
+    for go, latest in ((50.0, 620 - 4 - 200), (110.0, 1000 - 440 - 40 - 4 - 500)):
+        for clock, begun in ((latest - 1.0, True), (latest + 1.0, False)):
+            world = World({"a": 1.5}, go=go, clock=clock)
+            run(world, Fixed([int8("a")]))
+            assert bool(world.asked) is begun
 
 
 def test_a_late_search_makes_nothing_more():

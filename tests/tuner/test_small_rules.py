@@ -333,6 +333,9 @@ def test_how_long_things_are_timed():
         def judge(self, _candidate, _part):
             return replace(JUDGED, same=False)
 
+        def going(self, _candidates):
+            return 0.0
+
         def answering(self, part):
             return {"selection": 1e9, "proof": self.proving}[part]
 
