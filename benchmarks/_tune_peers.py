@@ -36,7 +36,7 @@ def peers(target: str, untrained: bool, file: Path, parts: Parts, folder: Path) 
     try:
         made = folder / "nncf.onnx"
         made.is_file() or nncf_default(file, parts, made)
-        found.append(Subject(str(made), "openvino", label="NNCF default on OpenVINO"))
+        found.append(Subject(str(made), "openvino", label="NNCF default on OpenVINO", options={"precision": "bf16"}))
     except Exception as error:
         missing.append(f"NNCF: {type(error).__name__}")
     return found, missing

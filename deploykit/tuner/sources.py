@@ -53,7 +53,8 @@ def _source_of(file: Path) -> Path:
 
 def _is_float(tuned: Tuned) -> bool:
     """Whether the numbers in the file are float32, whatever an engine makes of them."""
-    return tuned.precision in ("fp32", "bf16", "tf32") or not {"precision", "provider"}.isdisjoint(tuned.options)
+    by_engine = tuned.precision == "fp16" and not {"precision", "provider"}.isdisjoint(tuned.options)
+    return tuned.precision in ("fp32", "bf16", "tf32") or by_engine
 
 
 def _is_of(file: Path, checkpoint: Path) -> bool:

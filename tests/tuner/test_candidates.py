@@ -113,6 +113,11 @@ def test_which_layers_are_taken_back():
     assert int8._without_losers(task(model=onnx.ModelProto()), int8.Quantized(task(model=onnx.ModelProto()))) == []
 
 
+def test_what_is_not_in_int8_openvino_computes_in_bfloat16_where_it_can():
+    (first, second), *_ = follow(int8, task(instructions=("avx_vnni", "avx512_bf16")))
+    assert (dict(first.options), dict(second.options)) == ({}, {"precision": "bf16"})
+
+
 def test_a_candidate_says_which_layers_are_in_float_and_why():
     whole, fewer, *_ = follow(int8, task(), {"int8 onnxruntime": 1.5}, ["int8 onnxruntime"])
     assert [dict(each.floats) for each in whole] == [{}, {}]
@@ -303,6 +308,9 @@ def test_fp32_tries_engines_and_levels_and_then_fewer_threads_of_the_best():
         (fp16, {"instructions": ("fphp",), "engines": ("onnxruntime",)}, []),
         (fp16, {}, []),
         (int8_nncf, {"nncf": True}, [("int8 nncf openvino", "openvino", "int8", "int8-nncf", {})]),
+        (int8_nncf, {"nncf": True, "instructions": ("bf16",)}, [
+            ("int8 nncf openvino", "openvino", "int8", "int8-nncf", {"precision": "bf16"}),
+        ]),
         (int8_nncf, {"nncf": True, "model": network(1)}, [("int8 nncf openvino", "openvino", "int8", "int8-nncf", {})]),
         (int8_nncf, {"nncf": True, "model": network(2)}, []),
         (int8_nncf, {"nncf": True, "device": "cuda"}, []),

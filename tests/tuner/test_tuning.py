@@ -223,6 +223,7 @@ def test_what_was_written_is_validated_by_its_decisions_profiled_and_tuned_again
     [
         ("fp32", {}, True), ("tf32", {"tf32": "on"}, True), ("bf16", {"precision": "bf16"}, True), ("fp16", {"precision": "f16"}, True),
         ("fp16", {"provider": "tensorrt-fp16"}, True), ("fp16", {}, False), ("int8", {"level": "all"}, False),
+        ("int8", {"precision": "bf16"}, False),
     ],
 )  # fmt: skip
 def test_what_is_float_inside_can_be_tuned_itself(precision, options, is_float):

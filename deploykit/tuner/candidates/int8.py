@@ -17,7 +17,7 @@ from typing import Any
 import onnx
 
 from deploykit.onnx_file import inputs as graph_inputs
-from deploykit.runtime.instructions import BYTES
+from deploykit.runtime.instructions import BFLOAT16, BYTES
 from deploykit.tuner import quantizing
 from deploykit.tuner.candidates._types import Proposal, Steps, Task, fastest, with_batches, with_threads
 from deploykit.tuner.quantizing import Calibration, Scheme
@@ -173,8 +173,17 @@ def _more_exact(
 
 def _on_engines(task: Task, made: Quantized, title: str, floats: Mapping[str, str]) -> list[Proposal]:
     build = made.plan("minmax", set(floats))
-    shared = {"precision": "int8", "build": build, "options": {}, "floats": floats}
-    return [Proposal(task.like_baseline(f"{title} {engine}", engine=engine, **shared), made.how(build)) for engine in task.engines]
+    shared = {"precision": "int8", "build": build, "floats": floats}
+    found = [
+        task.like_baseline(f"{title} {engine}", engine=engine, options=options_of(task, engine), **shared)
+        for engine in task.engines
+    ]
+    return [Proposal(candidate, made.how(build)) for candidate in found]
+
+
+def options_of(task: Task, engine: str) -> dict[str, str]:
+    """What is not in int8, OpenVINO computes in bfloat16 where the machine has instructions for it, as it does of its own."""
+    return {"precision": "bf16"} if engine == "openvino" and BFLOAT16.intersection(task.instructions) else {}
 
 
 def _by_speed(measured: list[Measured]) -> list[Measured]:

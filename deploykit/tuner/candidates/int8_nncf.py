@@ -13,7 +13,7 @@ import onnx
 
 from deploykit.errors import InputError, first_line
 from deploykit.tuner.candidates._types import Proposal, Steps, Task
-from deploykit.tuner.candidates.int8 import fixed_batch
+from deploykit.tuner.candidates.int8 import fixed_batch, options_of
 
 PRECISION = "int8"
 BUILD = "int8-nncf"
@@ -28,7 +28,8 @@ def propose(task: Task) -> Steps:
         and find_spec("nncf") is not None
         and fixed_batch(task.model) in (None, 1)
     ):
-        candidate = task.like_baseline("int8 nncf openvino", engine="openvino", precision="int8", build=BUILD, options={})
+        options = options_of(task, "openvino")
+        candidate = task.like_baseline("int8 nncf openvino", engine="openvino", precision="int8", build=BUILD, options=options)
         yield [Proposal(candidate, lambda: quantized(task))]
 
 
