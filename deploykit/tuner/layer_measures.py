@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import onnx
 
 from deploykit.errors import DeploykitError
@@ -15,13 +17,15 @@ from deploykit.tuner.samples import Parts
 LAYER_SECONDS = 0.5  # of running a file with the runtime's profiler on
 
 
-def layer_times(bench: Bench, parts: Parts, baseline: Candidate, build: str) -> dict[str, float]:
-    """See `Task.layer_times`; nothing where the file cannot be profiled."""
+def layer_times(bench: Bench, parts: Parts, baseline: Candidate, file: Path, build: str) -> dict[str, float]:
+    """See `Task.layer_times`; nothing where the file cannot be profiled. `file`: the given one, with names for its nodes."""
 
     def measured() -> dict[str, float]:
         try:
             arrays = parts.calibration.cycled(baseline.batch)
-            return dict(times.node_times(bench.path(build), arrays, baseline.threads, LAYER_SECONDS).charged)
+            return dict(
+                times.node_times(file if build == "fp32" else bench.path(build), arrays, baseline.threads, LAYER_SECONDS).charged
+            )
         except DeploykitError:
             return {}
 

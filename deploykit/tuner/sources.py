@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
+
+import onnx
 
 from deploykit import exporter, files, onnx_file
 from deploykit.errors import ContractError, InputError, word
@@ -32,6 +35,20 @@ def default_out(file: Path) -> Path:
     """``<stem>.tuned.onnx`` beside it. A tuned file that is tuned itself stays: its float32 weights may be the only ones."""
     again = file.with_name(f"{file.stem.removesuffix('.tuned')}.tuned.onnx")
     return again if again != file else file.with_name(f"{file.stem}.tuned.onnx")
+
+
+def with_names(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model, or a copy in which every node has a name of its own: layers are taken back by their names."""
+    if all(node.name for node in model.graph.node):
+        return model
+    found = onnx.ModelProto()
+    found.CopyFrom(model)
+    taken = {node.name for node in model.graph.node}
+    for place, node in enumerate(found.graph.node):
+        if not node.name:
+            node.name = next(name for n in count() if (name := f"{node.op_type}_{place + n}") not in taken)
+            taken.add(node.name)
+    return found
 
 
 def _source_of(file: Path) -> Path:

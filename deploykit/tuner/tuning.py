@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+import onnx
+
 from deploykit import arguments as read
 from deploykit import files, onnx_file
 from deploykit._version import __version__
@@ -28,7 +30,7 @@ from deploykit.tuner.bench import Bench
 from deploykit.tuner.candidates import Task
 from deploykit.tuner.journal import Journal, remove
 from deploykit.tuner.options import Options
-from deploykit.tuner.result import Goal, LayerChoice, TuneResult
+from deploykit.tuner.result import Candidate, Goal, LayerChoice, TuneResult
 from deploykit.tuner.samples import Parts
 from deploykit.tuner.search import Found, search
 from deploykit.verdict.same_decisions import Budget, rule_of
@@ -117,19 +119,10 @@ def _tuned(request: Request, options: Options, began: float) -> TuneResult:
     contract = onnx_file.get_contract(model)
     rule = rule_of(None if contract is None else contract.output)
     work = out.with_name(f"{out.name}.work")
-    journal = Journal(work, _fingerprint(file, parts, options))
-    if journal.resumed:
-        options.progress.say(f"going on after {journal.seconds:.0f} s of an earlier run")
-    elif journal.other:
-        options.progress.say("begun anew: what was left of a killed tuning is of other options, data or another machine")
+    journal = _journal(work, _fingerprint(file, parts, options), options.progress)
     bench = Bench(file, work, parts, baseline, options.budget, journal, options.device, options.progress, rule, began)
     bench.fit(options.seconds)
-    task = Task(
-        file, model, bench.parts, baseline, options.engines, settings.threads(options, baseline),
-        partial(layer_measures.layer_times, bench, parts, baseline),
-        partial(layer_measures.layer_errors, bench, model, parts),
-        options.device, instruction_sets(), is_arm(), settings.batches(model, options, baseline), len(parts.proof),
-    )  # fmt: skip
+    task = _task(file, model, work, parts, baseline, options, bench)
     chosen_kinds = [kinds.load(name) for name in kinds.names() if kinds.load(name).PRECISION in options.precisions]
     found = search(task, chosen_kinds, bench, options.seconds, options.goal, options.progress)
     rows = _layers(task, bench, found)
@@ -139,6 +132,32 @@ def _tuned(request: Request, options: Options, began: float) -> TuneResult:
     written = _script(request, options, file, out)
     remove(work)
     return replace(result, script=written)
+
+
+def _journal(work: Path, run: dict[str, Any], progress: Progress) -> Journal:
+    """What is known of this tuning, which may be nothing; says whether it goes on."""
+    found = Journal(work, run)
+    if found.resumed:
+        progress.say(f"going on after {found.seconds:.0f} s of an earlier run")
+    elif found.other:
+        progress.say("begun anew: what was left of a killed tuning is of other options, data or another machine")
+    return found
+
+
+def _task(
+    file: Path, model: onnx.ModelProto, work: Path, parts: Parts, baseline: Candidate, options: Options, bench: Bench
+) -> Task:  # fmt: skip
+    """What kinds of candidates are told; of a file whose nodes have no names, a copy in which they do."""
+    named, readable = sources.with_names(model), file
+    if named is not model:
+        readable = work / "named.onnx"
+        onnx_file.write(named, readable)
+    return Task(
+        readable, named, bench.parts, baseline, options.engines, settings.threads(options, baseline),
+        partial(layer_measures.layer_times, bench, parts, baseline, readable),
+        partial(layer_measures.layer_errors, bench, named, parts),
+        options.device, instruction_sets(), is_arm(), settings.batches(model, options, baseline), len(parts.proof),
+    )  # fmt: skip
 
 
 def _script(request: Request, options: Options, file: Path, out: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -228,6 +229,34 @@ def test_what_was_written_is_validated_by_its_decisions_profiled_and_tuned_again
 )  # fmt: skip
 def test_what_is_float_inside_can_be_tuned_itself(precision, options, is_float):
     assert sources._is_float(Tuned("onnxruntime", 1, precision, options=options)) is is_float
+
+
+def test_nodes_without_names_are_quantized_and_the_given_file_stays_as_it_is(file, clock, monkeypatch):
+    model = onnx_file.read(file)
+    for node in model.graph.node:
+        node.ClearField("name")
+    onnx_file.write(model, file)
+    before, clock.speeds = file.read_bytes(), {"int8": 2.0}
+    monkeypatch.setattr("deploykit.tuner.layer_measures.times.node_times", lambda *_: SimpleNamespace(charged={}))
+    found = tune(file, **QUICK)
+    assert found.verdict == "faster"
+    assert "QuantizeLinear" in operators(found.file)
+    assert {layer.precision for layer in found.layers} == {"int8"}
+    names = [layer.path for layer in found.layers]
+    assert len(set(names)) == len(names) == 5
+    assert file.read_bytes() == before
+    assert not list(file.parent.glob("*.work"))
+
+
+def test_a_name_that_is_taken_is_not_given_twice():
+    value = onnx.helper.make_tensor_value_info
+    nodes = [onnx.helper.make_node("Relu", ["x"], ["a"], name="Relu_1"), onnx.helper.make_node("Relu", ["a"], ["y"])]
+    graph = onnx.helper.make_graph(nodes, "g", [value("x", 1, ["n"])], [value("y", 1, ["n"])])
+    model = onnx.helper.make_model(graph)
+    assert [node.name for node in sources.with_names(model).graph.node] == ["Relu_1", "Relu_2"]
+    assert model.graph.node[1].name == ""
+    named = sources.with_names(model)
+    assert sources.with_names(named) is named
 
 
 def test_a_tuned_file_whose_origin_is_gone_says_so(file, clock):
