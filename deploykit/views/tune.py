@@ -74,7 +74,8 @@ def _headline(result: TuneResult) -> str:
 def _facts(result: TuneResult) -> Iterator[tuple[str, str]]:
     chosen = result.chosen.candidate
     yield "file", f"{result.file} ({human_bytes(result.chosen.bytes)})"
-    yield "runs on", f"{chosen.engine}, {chosen.threads} threads, batch {chosen.batch}"
+    options = "".join(f", {name.replace('_', ' ')} {value}" for name, value in sorted(chosen.options.items()))
+    yield "runs on", f"{chosen.engine}, {chosen.threads} threads, batch {chosen.batch}{options}"
     yield "goal", result.goal
     yield "budget", result.budget
     if result.test:

@@ -54,6 +54,12 @@ def test_a_faster_file():
     )
 
 
+def test_the_options_of_its_engine_are_told():
+    candidate = replace(FAST.candidate, options={"layout": "nhwc", "cuda_graph": "on"})
+    facts = dict(tuple(fact) for fact in tune.report(replace(RESULT, chosen=replace(FAST, candidate=candidate))).facts)
+    assert facts["runs on"] == "onnxruntime, 2 threads, batch 1, cuda graph on, layout nhwc"
+
+
 def test_a_file_that_stays_as_it_is():
     found = tune.report(replace(RESULT, chosen=BASE, verdict="float32", script=None, layers=()))
     assert (found.title, found.good) == ("tuned lenet5: as it is", None)
