@@ -46,7 +46,7 @@ def summary(rows: Sequence[Row], loads: Iterable[str]) -> list[dict[str, Any]]:
                 counts = [max(1, sum(row[key] for key in ("answered", "refused", "unanswered"))) for row in some]
                 found.append({
                     "load": load, "server": server, "rate": _median(row["rate"] for row in some),
-                    **{key: _median(row[key] for row in some) for key in ("goodput", "median_ms", "p99_ms", "refusal_p99_ms", "client_cpu", "cpu_ms")},
+                    **{key: _median(row[key] for row in some) for key in ("goodput", "median_ms", "p99_ms", "refusal_p99_ms", "client_cpu", "cpu_ms", "others")},
                     "refused": _median(row["refused"] / count for row, count in zip(some, counts, strict=True)),
                     "unanswered": _median(row["unanswered"] / count for row, count in zip(some, counts, strict=True)),
                 })  # fmt: skip
@@ -100,6 +100,7 @@ def report(document: dict[str, Any], missing: Mapping[str, str], settings: Mappi
                 Column("median_ms", "median", "ms"), Column("p99_ms", "p99", "ms"), Column("refused", "refused", "percent"),
                 Column("refusal_p99_ms", "p99 of refusals", "ms"), Column("unanswered", "unanswered", "percent"),
                 Column("cpu_ms", "CPU of the server per answer", "ms"), Column("client_cpu", "client, cores", "number", minor=True),
+                Column("others", "other processes, cores", "number", minor=True),
             ], summary(rows, loads)),
             Table("Servers", [Column("server", "server"), Column("versions", "versions", "prose"), Column("settings", "settings", "prose")], versions),
         ],
