@@ -12,11 +12,7 @@ OURS = "deploykit"
 MOST_OVER_IN_PROCESS = 1.0  # ms, at concurrency 1
 LEAST_OF_PEAK = 0.9  # goodput at twice the capacity
 MOST_TO_REFUSE = 50.0  # ms, p99
-QUIET = 0.7  # load before the run: of two cores, nearly one and a half are free
-BUSY = (
-    "others computed on these cores before and during the run: take it for a rehearsal and measure again on a quiet machine; "
-    "latencies at low concurrency and everything near the capacity are those of the machine"
-)
+QUIET = 0.1  # cores that other processes may take during a load
 QUEUE, BATCH = 128, 32  # requests that may wait and rows of a run: the defaults of `deploykit serve`
 
 Row = Mapping[str, Any]
@@ -84,7 +80,7 @@ def report(document: dict[str, Any], missing: Mapping[str, str], settings: Mappi
         facts=[
             ("each figure", "median over the rounds, which are interleaved; only ratios within a round mean something"),
             ("load of the machine", f"{document['load']} (1 and 5 minutes, before the first round and after each)"),
-            *([("busy", BUSY)] if float(document["load"].split()[0]) > QUIET else []),
+            ("other processes", _others(rows)),
             ("cores", "all servers and the client share them; the client is raw sockets in a process of its own"),
             ("rate", "requests per second that were sent; 0.5, 0.9 and 2 times the server's own peak of the closed loops in that round"),
             ("latency", "open loop: from the moment at which the request was meant to begin, so waiting in the client counts"),
@@ -106,6 +102,18 @@ def report(document: dict[str, Any], missing: Mapping[str, str], settings: Mappi
         ],
         notes=["unanswered: no answer within 2 seconds after the last arrival", "goodput: answers with status 200 per second, within the window"],
     )  # fmt: skip
+
+
+def _others(rows: Sequence[Row]) -> str:
+    """What else computed while it was measured."""
+    known = [row["others"] for row in rows if row.get("others") is not None]
+    if not known:
+        return "not measured"
+    busy = sum(value > QUIET for value in known)
+    text = f"took {max(known):.2f} cores at most during a load"
+    if busy:
+        text += f", more than {QUIET:g} in {busy} of {len(known)} loads: near the capacity and at low concurrency those say little"
+    return text
 
 
 def _alone(rows: Sequence[Row], in_process: Sequence[Row]) -> list[dict[str, Any]]:

@@ -42,7 +42,7 @@ from typing import Any
 import _serving_servers as servers
 import numpy as np
 from _results import keep
-from _serving_limits import OURS, limits, report
+from _serving_limits import OURS, QUIET, limits, report
 
 HERE = Path(__file__).parent
 SHIPPED = HERE.parent / "trained" / "lenet5" / "model.onnx"
@@ -51,7 +51,6 @@ CONCURRENCIES = (1, 8, 32)
 SHARES = (0.5, 0.9, 2.0)
 MOST_CONNECTIONS = 512  # more than our line (128) and two runs (64) hold, so that the client does not do its work
 WARM_SECONDS = 1.0
-MOST_OTHERS = 0.1  # cores that other processes may take during a load
 ATTEMPTS = 5  # at a load, while others take more
 ONCE, TWICE = "in one round: ", "twice, then no more: "
 
@@ -131,7 +130,7 @@ def loaded(server: servers.Running, seconds: float, turn: int) -> list[dict[str,
     def under(load: str, rate: float | None, **more: Any) -> dict[str, Any]:
         for attempt in range(ATTEMPTS):
             row = once(load, rate, **more)
-            if row["others"] <= MOST_OTHERS:
+            if row["others"] <= QUIET:
                 break
             time.sleep(attempt)
         return {**row, "attempts": attempt + 1}

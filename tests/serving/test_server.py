@@ -164,3 +164,20 @@ def test_tls(folder, tmp_path):
         connection.request("POST", PATH, BODY)
         assert connection.getresponse().status == 200
         connection.close()
+
+
+def test_more_callers_than_there_is_room_for_get_an_answer_or_a_refusal_until_the_end(folder):
+    server = Server([folder / "doubling"], "--threads", "1", "--queue-size", "2", "--max-batch-size", "2")
+    with Load(server, PATH, BODY, callers=24) as load:
+        load.wait_for(300)
+        before = dict(load.statuses)
+        assert server.end(signal.SIGTERM) == 0
+    assert before[200] > 0
+    assert before[503] > 0
+    assert set(load.statuses) == {200, 503}
+    assert not load.lost
+    refused = [json.loads(line) for line in server.lines if '"status": 503' in line]
+    assert {line["error"] for line in refused} <= {
+        "2 requests wait already, which is the limit; try again later", "2 requests wait already, which is the limit",
+    }  # fmt: skip
+    assert not [line for line in server.lines if "Traceback" in line]
