@@ -26,7 +26,7 @@ CHUNK = 32  # samples at once where answers are compared
 FIRST, RUNS = 8, 3  # samples, and runs on them, by which it is found out how long answers take
 RUNS_OF_A_GO = 4 * MIN_ROUNDS_OVERTIME  # at least: two blocks per round, of one run that counts and one before it
 # The most of the seconds that the given file may take to answer all samples of a part, and the least samples that stay.
-SHARES = {"calibration": (0.05, 16), "selection": (0.05, 16), "proof": (0.2, 32)}
+SHARES = {"calibration": (0.05, 16), "selection": (0.05, 16), "proof": (0.15, 32)}
 Build = Callable[[], onnx.ModelProto]
 BEST = Rule()
 Outputs: TypeAlias = "tuple[np.ndarray[Any, np.dtype[np.float64]], ...]"

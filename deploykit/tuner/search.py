@@ -21,6 +21,7 @@ from deploykit.verdict.same_decisions import Judged
 
 AT_ONCE = 4  # candidates that are timed beside the baseline in one go
 SEARCHED = 0.62  # of the seconds: after that nothing new is begun
+LEAST_SEARCHED = 0.5  # of the seconds: until then something new may be begun, whatever the proof will take
 AGAIN = 0.12  # of the seconds, that are left for timing the best once more
 ASIDE = 0.01  # of the seconds: what is not faster is asked for its answers if that takes no longer, for the picture
 TIMED = 0.05  # of the seconds: how long one go may take
@@ -152,11 +153,12 @@ class _Search:
         """When the last go may begin."""
         again = max(AGAIN * self.seconds, self.tools.going(FINALISTS))
         longer = max(0.0, self.tools.going(AT_ONCE) - TIMED * self.seconds)
-        return min(SEARCHED * self.seconds, self.seconds - again - self._proving()) - OVERHEAD - longer
+        latest = min(SEARCHED * self.seconds, self.seconds - again - self._proving()) - longer
+        return max(LEAST_SEARCHED * self.seconds, latest) - OVERHEAD
 
     def _proving(self) -> float:
-        """The seconds of the proof: the answers of the given file, and of one that is about as fast."""
-        return 2 * self.tools.answering("proof")
+        """The seconds of the proof: the answers of the given file, and of one that is faster."""
+        return 1.5 * self.tools.answering("proof")
 
     def _may_win(self, entry: Measured) -> bool:
         return entry.kept and entry.timing is not None

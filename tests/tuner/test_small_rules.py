@@ -363,9 +363,12 @@ def test_how_long_things_are_timed():
     world, found = searched(22.0)
     assert (found.cut, world.asked) == (True, []), "0.62 of 22 s is over after 10 s and the 4 s that a go costs"
     world, _ = searched(200.0, proving=30.0)
-    assert world.asked[-1][2] == pytest.approx(0.6 * (200 - 10 - 4 - 60)), "two files are asked for the proof"
-    assert searched(200.0, proving=80.9)[0].asked, "88 % of the time without the proof"
-    assert not searched(200.0, proving=81.1)[0].asked
+    assert world.asked[-1][2] == pytest.approx(0.6 * (200 - 10 - 4 - 45)), (
+        "a file that is twice as fast is asked for the proof, too"
+    )
+    assert searched(27.0, proving=6.0)[0].asked, "88 % of the time without the proof are over after 14.76 s"
+    assert not searched(27.0, proving=7.0)[0].asked
+    assert searched(28.1, proving=99.0)[0].asked, "half of the time is always searched"
 
 
 def test_of_equally_fast_ones_the_smaller_is_first_and_of_equally_small_ones_the_faster():
