@@ -69,6 +69,34 @@ def broken(base: Sizes, guard: Guard) -> list[Sizes]:
     return found
 
 
+def broken_alone(base: Sizes, guard: Guard, others: Sequence[Guard], side: Sizes) -> Sizes | None:
+    """Sizes at which a guard does not hold and all `others` do: those nearest to `side`, with one axis or two of them changed.
+
+    `None` where there are none from 2 to `GRID`: sizes of 1 are broadcast.
+    """
+    asked = [(each, _quick(base, each)) for each in (guard, *others)]
+    if any(quick is None for _, quick in asked):
+        return None
+    breaks, *hold = [quick for _, quick in asked if quick is not None]
+
+    def fits(sizes: Sizes) -> bool:
+        alone = not breaks(sizes) and all(each(sizes) for each in hold)
+        return alone and not guard.holds(sizes) and all(each.holds(sizes) for each in others)
+
+    names = [name for name in side if any(name in each.axes for each, _ in asked)]
+    for count in (1, 2):
+        changes = [
+            dict(zip(moved, sizes, strict=True))
+            for moved in itertools.combinations(names, count)
+            for sizes in itertools.product(range(2, GRID + 1), repeat=count)
+        ]
+        changes.sort(key=lambda change: sum(abs(size - side[name]) for name, size in change.items()))
+        found = next(({**side, **change} for change in changes if fits({**side, **change})), None)
+        if found is not None:
+            return found
+    return None
+
+
 def beyond(base: Sizes, guard: Guard, side: Sizes) -> Sizes | None:
     """Sizes farther behind a guard than `side`, which `broken` found: the nearest at which its axis is at least twice as large.
 

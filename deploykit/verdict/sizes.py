@@ -20,6 +20,7 @@ from deploykit.verdict.guard_sides import Sizes
 
 MOST_GROWTH = 64  # largest number of elements beside those of the example
 MOST_PAIRS = 12  # pairs of guards that are broken at once
+MOST_ALONE = 8  # guards that are looked for where no other is broken
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def trials(base: Sizes, guards: Sequence[Guard] = ()) -> tuple[list[Trial], list
     single = list(found.values())
     for trial in _together(base, single):
         found.setdefault(trial.key, trial)
+    for trial in _alone(base, single, guards):
+        found.setdefault(trial.key, trial)
     for trial in single:
         farther = guard_sides.beyond(base, trial.guards[0], trial.sizes)
         if farther is not None and bearable(farther, base):
@@ -81,6 +84,23 @@ def trials(base: Sizes, guards: Sequence[Guard] = ()) -> tuple[list[Trial], list
             found.setdefault(tuple(sizes.values()), Trial(sizes))
     by_kind = sorted((trial for trial in found.values() if not trial.guards), key=lambda trial: math.prod(trial.key))
     return [*by_guard, *by_kind], untried
+
+
+def _alone(base: Sizes, single: Sequence[Trial], guards: Sequence[Guard]) -> Iterator[Trial]:
+    """Sizes at which one guard is broken and no other, for those whose nearest sizes break others too.
+
+    Behind another guard the network may never ask: ``h > w and h < 8`` is not seen on the way from a high image to a flat one.
+    """
+    looked_at = 0
+    for trial in single:
+        guard = trial.guards[0]
+        others = [other for other in guards if other.text != guard.text and other.holds(base)]
+        if 1 in trial.key or looked_at == MOST_ALONE or all(other.holds(trial.sizes) for other in others):
+            continue
+        looked_at += 1
+        sizes = guard_sides.broken_alone(base, guard, others, trial.sizes)
+        if sizes is not None and bearable(sizes, base):
+            yield Trial(sizes, (guard,))
 
 
 def _together(base: Sizes, single: Sequence[Trial]) -> Iterator[Trial]:

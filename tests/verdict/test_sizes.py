@@ -132,3 +132,20 @@ def _area():
 def test_doubling_finds_the_first_distance_at_which_a_guard_breaks(first):
     assert guard_sides._doubled(10, 1000, lambda distance: distance >= first) == first
     assert guard_sides._doubled(10, first - 1, lambda distance: distance >= first) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("height < width", "13 < batch * width"), ("Eq(Mod(height, 8), 0)", "height + width > 25"), ("height < width", "height > 11")],
+)
+def test_a_guard_is_also_broken_where_no_other_is(one, other):
+    """Behind another guard the network may never ask for it."""
+    guards = [guard(one), guard(other)]
+    found = [trial.sizes for trial in trials(BASE, guards)[0] if trial.guards]
+    assert any(guards[0].holds(sizes) and not guards[1].holds(sizes) for sizes in found)
+
+
+def test_guards_that_break_together_alone_are_not_looked_for_for_ever():
+    guards = [guard("height < 20"), guard("height < 21")]
+    assert guard_sides.broken_alone(BASE, guards[1], guards[:1], {**BASE, "height": 21}) is None
+    assert [trial.sizes["height"] for trial in trials(BASE, guards)[0] if trial.guards][:2] == [20, 21]
