@@ -92,10 +92,10 @@ def _alone(base: Sizes, single: Sequence[Trial], guards: Sequence[Guard]) -> Ite
     Behind another guard the network may never ask: ``h > w and h < 8`` is not seen on the way from a high image to a flat one.
     """
     looked_at = 0
-    for trial in single:
+    for trial in sorted(single, key=lambda trial: 1 in trial.key):  # torch notes a size of one for every axis
         guard = trial.guards[0]
         others = [other for other in guards if other.text != guard.text and other.holds(base)]
-        if 1 in trial.key or looked_at == MOST_ALONE or all(other.holds(trial.sizes) for other in others):
+        if looked_at == MOST_ALONE or all(other.holds(trial.sizes) for other in others):
             continue
         looked_at += 1
         sizes = guard_sides.broken_alone(base, guard, others, trial.sizes)
