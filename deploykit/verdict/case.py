@@ -16,7 +16,7 @@ from deploykit.errors import InputError, ModelFileError, counted
 from deploykit.onnx_file import sessions
 from deploykit.verdict import evidence, moved_names
 from deploykit.verdict.batches import Batch
-from deploykit.verdict.comparison import SIGMOID_SCALE, Difference, compare, distance, floor_of
+from deploykit.verdict.comparison import SIGMOID_SCALE, TOLERANCE_FACTOR, Difference, compare, distance, floor_of
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.layers import LayerDifference, compare_layers, first_divergent
 from deploykit.verdict.originals import Original
@@ -124,8 +124,12 @@ class Case:
         level: sessions.Level = "all",
         device: str | None = None,
         observations: Sequence[Observation] | None = None,
+        at_least_usual: bool = False,
     ) -> OutputComparison:
-        """Every output, compared on every comparable batch, or on `observations` alone."""
+        """Every output, compared on every comparable batch, or on `observations` alone.
+
+        `at_least_usual`: errors are relative to no less than the scale of the output on usual inputs.
+        """
         deployed = deployed or self.deployed
         device = device or self.device
         is_own = deployed is self.deployed and level == "all"
@@ -145,7 +149,8 @@ class Case:
             for place, label in enumerate(labels):
                 if misfit := _misfit(label, values[place], expected[place]):
                     return OutputComparison(Check("outputs", False, f"{name}: {misfit}"), batch=o.batch)
-                least = SIGMOID_SCALE if label in deployed.sigmoids else 0.0
+                least = self._typical_scales[place] if at_least_usual else 0.0
+                least = max(least, SIGMOID_SCALE) if label in deployed.sigmoids else least
                 difference = self._difference(o, place, values[place], least)
                 found.append((f"{label} on {name}", difference, o.batch))
                 tolerances[label] = min(tolerances.get(label, np.inf), difference.tolerance)
@@ -184,10 +189,10 @@ class Case:
                 self._shaken[id(o)] = o, None
         return self._shaken[id(o)][1]
 
-    def differs_on(self, batch: Batch) -> Parting | None:
+    def differs_on(self, batch: Batch, at_least_usual: bool = False) -> Parting | None:
         """How the file's answers differ on one more batch, if they do. Raises `InputError` where the network refuses.
 
-        Answers that are nearer than the narrowest tolerance to float32 need no float64.
+        Answers that are nearer than the narrowest tolerance to float32 need no float64. `at_least_usual`: see `outputs`.
         """
         expected = self.original.again(batch)
         if any(map(_has_nan, expected)):
@@ -198,10 +203,24 @@ class Case:
             return Parting(error.problem)
         if len(values) == len(expected) and all(map(self._near, expected, values)):
             return None
-        compared = self.outputs(observations=self.original.observe([batch], ()))
+        compared = self.outputs(observations=self.original.observe([batch], ()), at_least_usual=at_least_usual)
         if compared.errors is not None and not np.isfinite(compared.errors.tolerance):
             raise InputError(f"the network itself overflows on {batch.name}")
         return None if compared.check.passed else Parting(compared.check.detail, any(map(_has_nan, values)))
+
+    def differs_steadily_on(self, batch: Batch) -> Parting | None:
+        """As `differs_on`, for inputs far from usual; raises `InputError` also where rounding alone may move the answers as far.
+
+        That is where they jump with the last bit of the inputs, or follow it by more than `MOST_MAGNIFIED`. What is lost of answers
+        that are far smaller than usual counts by the usual ones: exporters write log1p(x) as log(1 + x).
+        """
+        found = self.differs_on(batch, at_least_usual=True)
+        if found is None:
+            return None
+        shaken = self.original.shaken(self.original.observe([batch], ())[0])
+        if shaken is None or not _is_steady(shaken):
+            raise InputError(f"rounding alone moves the network's answers on {batch.name}")
+        return found
 
     @property
     def _session(self) -> onnxruntime.InferenceSession:
@@ -245,6 +264,12 @@ class Case:
             answer = "an output of the network itself is not finite on any usual input"
             return OutputComparison(Check("outputs", False, answer), errors, tolerance, told=False)
         return OutputComparison(Check("outputs", worst.within, detail), errors, tolerance, batch=batch)
+
+
+def _is_steady(shaken: Observation) -> bool:
+    """Whether no output of the network moves by more than rounding may be magnified to."""
+    pairs = zip(shaken.float64.outputs, shaken.tolerance_reference.outputs, strict=True)
+    return all(compare(truth, own, own).torch_error <= MOST_MAGNIFIED / TOLERANCE_FACTOR for truth, own in pairs)
 
 
 def _may_be_rounding(difference: Difference) -> bool:

@@ -241,7 +241,9 @@ def _odd_values(original: Original, case: Case) -> tuple[list[Check], Batch | No
     masked, wrong_mask = uniform.check(original.inputs, usual, case.differs_on)
     constants = rare_values.compared_with(case.deployed)
     is_float = all(array.dtype.kind == "f" for array in plain[-1].float32.outputs)
-    rare, wrong_value = rare_values.check(original.inputs, usual, case.differs_on, constants, with_nan=is_float)
+    few = min((o.batch for o in plain), key=lambda batch: sum(tensor.numel() for tensor in batch.tensors))
+    compare = rare_values.Compare(case.differs_on, case.differs_steadily_on)
+    rare, wrong_value = rare_values.check(original.inputs, usual, compare, constants, few=few, with_nan=is_float)
     return list(filter(None, [masked, rare])), wrong_mask or wrong_value
 
 

@@ -1,14 +1,15 @@
-"""Is the file right at values that made-up inputs hardly hold: every row of a table, whole numbers of all sizes, NaN?
+"""Is the file right at values that made-up inputs hardly hold?
 
-Each input is given them in turn, beside usual values of the others. Where the network refuses them, or answers with NaN itself,
-they are no evidence.
+Every row of a table, whole numbers of all sizes, halves, NaN, infinities, numbers far smaller and far larger than usual, and those
+that the file itself compares something with. Each input is given them in turn, beside usual values of the others. Where the network
+refuses them, or answers with NaN itself, they are no evidence.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ NAME = "rare values"
 MOST_BATCHES = 32  # that are asked to reach every row of a table
 WHOLE = (0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 17, 31, 64, 100, 255, 1000)
 NEGATIVE = (-1, -2, -7)
+HALVES = (0.5, -0.5, 1.5, 2.5, -1.5, -2.5, 0.0, -0.0, 1.0, -1.0, 2.0, 3.0, -3.0, 7.0)
+SMALLER, LARGER = (1e-2, 1e-4), (30.0, 1e3, 1e5)  # times the usual
 STEP = 13  # from one number to the next, so that neighbours differ in kind; prime, so that all are met
 MOST_CONSTANTS = 32
 COMPARING = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Mod", "Clip", "Min", "Max")
@@ -34,23 +37,49 @@ COMPARING = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Mod",
 Compared = Callable[[Batch], Parting | None]
 
 
+@dataclass(frozen=True)
+class Compare:
+    """How the file is held against the network on a batch. `exactly`: as everywhere. `steadily`: a batch is no evidence where the
+    network answers otherwise to the last bit of its inputs, as it may do far from what it was made for.
+    """
+
+    exactly: Compared
+    steadily: Compared
+
+
+@dataclass(frozen=True)
+class Series:
+    """Values for one input, one after the other; the rest is left out where the network refuses one. `far`: from usual numbers."""
+
+    tries: Iterable[tuple[str, Tensor]]
+    usual: Batch
+    far: bool = False
+
+
 def check(
-    specs: Sequence[InputSpec], usual: Batch, compared: Compared, constants: Sequence[int] = (), *, with_nan: bool = True
+    specs: Sequence[InputSpec],
+    usual: Batch,
+    compare: Compare,
+    constants: Sequence[float] = (),
+    *,
+    few: Batch | None = None,
+    with_nan: bool = True,
 ) -> tuple[Check | None, Batch | None]:
     """The answer, and the batch on which the file is wrong; `None` where nothing rare could be asked.
 
-    `usual`: values for all inputs. `compared` tells how the file differs on a batch, if it does; it raises
-    `InputError` where the network refuses the batch or answers NaN. `constants`: whole numbers to ask about, see `compared_with`.
+    `usual`: values for all inputs. `few`: such with fewer rows, for what needs no more. `compare` tells how the file differs on a
+    batch, if it does; it raises `InputError` where the network refuses the batch or answers NaN. `constants`: numbers to ask
+    about, see `compared_with`.
     `with_nan`: whether NaN is asked about; where it sorts is nobody's word, so that outputs of whole numbers may differ.
     """
     agreed = 0
     for place, spec in enumerate(specs):
-        for tries in _tries(spec, usual.tensors[place], constants, with_nan):
-            for what, tensor in tries:
-                tensors = (*usual.tensors[:place], tensor, *usual.tensors[place + 1 :])
-                batch = replace(usual, name=f"{what} in {spec.name}", tensors=tensors)
+        for series in _all_series(spec, place, usual, few or usual, constants, with_nan):
+            for what, tensor in series.tries:
+                tensors = (*series.usual.tensors[:place], tensor, *series.usual.tensors[place + 1 :])
+                batch = replace(series.usual, name=f"{what} in {spec.name}", tensors=tensors)
                 try:
-                    how = compared(batch)
+                    how = (compare.steadily if series.far else compare.exactly)(batch)
                 except InputError:
                     break
                 if how:
@@ -59,42 +88,53 @@ def check(
     return (Check(NAME, True, f"{agreed} batches agree") if agreed else None), None
 
 
-def compared_with(deployed: Deployed) -> tuple[int, ...]:
-    """Whole numbers that a file compares something with, one less and one more."""
+def compared_with(deployed: Deployed) -> tuple[float, ...]:
+    """Numbers that a file compares something with; of whole ones also one less and one more."""
     stored = file_constants.small(deployed)
-    found: dict[int, None] = {}
+    found: dict[float, None] = {}
     for node in walk.nodes(deployed.model):
         for name in node.input if node.op_type in COMPARING else ():
-            for value in _whole(stored.get(name)):
-                found |= dict.fromkeys(each for each in (value - 1, value, value + 1) if abs(each) < 1 << 31)
+            for value in _numbers(stored.get(name)):
+                found |= dict.fromkeys((value - 1, value, value + 1) if value == int(value) else (value,))
     return tuple(found)[:MOST_CONSTANTS]
 
 
-def _whole(array: NDArray[Any] | None) -> list[int]:
-    """The whole numbers of a constant, also of those that are stored as float."""
+def _numbers(array: NDArray[Any] | None) -> list[float]:
+    """The finite numbers of a constant, below the largest whole number that an input of 32 bits holds."""
     if array is None or array.dtype.kind not in "iuf":
         return []
-    return [int(number) for number in array.flatten().tolist() if math.isfinite(number) and number == int(number)]
+    return [float(number) for number in array.flatten().tolist() if math.isfinite(number) and abs(number) < 1 << 31]
 
 
-def _tries(spec: InputSpec, usual: Tensor, constants: Sequence[int], with_nan: bool) -> Iterator[Iterator[tuple[str, Tensor]]]:
+def _all_series(
+    spec: InputSpec, place: int, usual: Batch, few: Batch, constants: Sequence[float], with_nan: bool
+) -> Iterator[Series]:
     """Series of values for one input; a series ends where the network refuses."""
+    tensor = usual.tensors[place]
     if spec.dtype.is_floating_point:
-        if with_nan and usual.numel() > 1:
-            yield iter([("NaN", _with_nan(usual))])
+        small = few.tensors[place]
+        if with_nan and small.numel() > 1:
+            yield Series([("NaN", _with_one(small, torch.nan))], few)
+            yield Series([("infinity", _with_one(small, torch.inf)), ("-infinity", _with_one(small, -torch.inf))], few, far=True)
+        if not spec.mask:
+            numbers = [*constants, *HALVES]
+            yield Series([("halves and whole numbers", each) for each in _in_turn(small, numbers)], few)
+            yield Series(((f"numbers {factor:g} times as large", small * factor) for factor in SMALLER), few, far=True)
+            yield Series(((f"numbers {factor:g} times as large", small * factor) for factor in LARGER), few, far=True)
     elif spec.below > 2 and spec.dtype in (torch.int64, torch.int32):
-        yield _every_row(spec, usual)
+        yield Series(_every_row(spec, tensor), usual)
     elif spec.dtype in (torch.int64, torch.int32, torch.int16, torch.int8) and not spec.telling:
         largest = torch.iinfo(spec.dtype).max
-        numbers = [number for number in (*WHOLE, *constants) if 0 <= number <= largest]
-        below_zero = [number for number in (*NEGATIVE, *constants) if number < 0]
-        yield (("whole numbers", tensor) for tensor in _in_turn(usual, numbers))
-        yield (("whole numbers below zero", tensor) for tensor in _in_turn(usual, [*below_zero, *numbers[:2]]))
+        whole = [int(number) for number in constants if number == int(number)]
+        numbers = [number for number in (*WHOLE, *whole) if 0 <= number <= largest]
+        below_zero = [number for number in (*NEGATIVE, *whole) if number < 0]
+        yield Series((("whole numbers", each) for each in _in_turn(tensor, numbers)), usual)
+        yield Series((("whole numbers below zero", each) for each in _in_turn(tensor, [*below_zero, *numbers[:2]])), usual)
 
 
-def _with_nan(usual: Tensor) -> Tensor:
+def _with_one(usual: Tensor, value: float) -> Tensor:
     found = usual.clone()
-    found.view(-1)[found.numel() // 2] = torch.nan
+    found.view(-1)[found.numel() // 2] = value
     return found
 
 
@@ -106,7 +146,7 @@ def _every_row(spec: InputSpec, usual: Tensor) -> Iterator[tuple[str, Tensor]]:
             yield "every row of the table", (torch.arange(start, start + size) % spec.below).reshape(usual.shape).to(usual.dtype)
 
 
-def _in_turn(usual: Tensor, numbers: Sequence[int]) -> Iterator[Tensor]:
+def _in_turn(usual: Tensor, numbers: Sequence[float]) -> Iterator[Tensor]:
     """Tensors of the usual shape in which every number stands somewhere, at most `MOST_BATCHES`."""
     size = max(1, usual.numel())
     step = STEP if len(numbers) % STEP else 1

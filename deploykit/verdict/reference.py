@@ -120,7 +120,9 @@ class Reference:
         float64 = self._in_float64(ask)
         found = [Observation(*row) for row in zip(batches, float64 or float32, float32, reference, strict=True)]
         few = sum(array.size for answers in float32 for array in answers.outputs) < FEW_VALUES
-        return [self._shaken(each) for each in found] if self.precision == "fp32" and (few or float64 is None) else found
+        if self.precision != "fp32" or not (few or float64 is None):
+            return found
+        return [self._shaken(each) if float64 is None else self.shaken(each) or each for each in found]
 
     def shaken(self, observation: Observation) -> Observation | None:
         """The same observation, with the network asked in float32 for inputs that differ in their last bit too.

@@ -20,17 +20,22 @@ def usual(*specs):
     return Batch("noise", tuple(spec.random(2, torch.Generator().manual_seed(0)) for spec in specs))
 
 
-def asked(*specs, wrong=lambda *tensors: False, refuses=lambda *tensors: False, **options):
-    """The check, and all that was asked, where a file is wrong or a network refuses as told."""
+def asked(*specs, wrong=lambda *tensors: False, refuses=lambda *tensors: False, unsteady=lambda *tensors: False, **options):
+    """The check, and all that was asked, where a file is wrong or a network refuses, or magnifies rounding, as told."""
     seen = []
 
-    def compared(batch):
+    def exactly(batch):
         if refuses(*batch.tensors):
             raise InputError("no")
         seen.append(batch)
         return Parting("far") if wrong(*batch.tensors) else None
 
-    return rare_values.check(specs, usual(*specs), compared, **options), seen
+    def steadily(batch):
+        if unsteady(*batch.tensors):
+            raise InputError("rounding alone")
+        return exactly(batch)
+
+    return rare_values.check(specs, usual(*specs), rare_values.Compare(exactly, steadily), **options), seen
 
 
 def test_every_row_of_a_table_is_asked_for_once_at_least():
@@ -72,7 +77,41 @@ def test_nan_is_asked_about_in_one_element_and_not_where_outputs_are_whole_numbe
     assert not check.passed
     assert int(batch.tensors[0].isnan().sum()) == 1
     assert len(seen) == 1
-    assert asked(NUMBERS, with_nan=False) == ((None, None), [])
+    (check, _), seen = asked(NUMBERS, with_nan=False)
+    assert check.passed
+    assert all(each.tensors[0].isfinite().all() for each in seen)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda x: (x == 2.5).any(), "halves and whole numbers"),
+        (lambda x: (x == 123.25).any(), "halves and whole numbers"),
+        (lambda x: ((x == 0) & x.signbit()).any(), "halves and whole numbers"),
+        (lambda x: (x == torch.inf).any(), "infinity"),
+        (lambda x: (x == -torch.inf).any(), "-infinity"),
+        (lambda x: x.abs().max() < 1e-3, "numbers 0.0001 times as large"),
+        (lambda x: x.isfinite().all() and x.abs().max() > 5e2, "numbers 1000 times as large"),
+    ],
+)
+def test_numbers_far_from_usual_ones_and_those_that_the_file_knows_are_asked_about(wrong, told):
+    (check, _), _ = asked(NUMBERS, wrong=wrong, constants=(123.25,))
+    assert not check.passed
+    assert f"{told} in x: far" in check.detail
+
+
+def test_far_numbers_are_no_evidence_where_rounding_alone_moves_the_network():
+    (check, _), seen = asked(NUMBERS, wrong=lambda x: x.abs().max() > 5e2, unsteady=lambda x: x.abs().max() > 50)
+    assert check.passed
+    assert all(not each.tensors[0].abs().max() > 50 or each.tensors[0].isnan().any() for each in seen)
+
+
+def test_fewer_rows_do_for_numbers_and_a_mask_stays_one():
+    few = Batch("noise, batch 1", (torch.randn(1, 4),))
+    _, seen = asked(NUMBERS, few=few)
+    assert {tuple(each.tensors[0].shape) for each in seen} == {(1, 4)}
+    _, seen = asked(InputSpec("mask", (4,), mask=True))
+    assert len(seen) == 3
 
 
 def test_the_other_inputs_stay_as_they_are():
@@ -82,7 +121,7 @@ def test_the_other_inputs_stay_as_they_are():
     for batch in seen:
         assert (
             sum(
-                not torch.equal(a.nan_to_num(), b.nan_to_num()) or a.isnan().any()
+                not torch.equal(a.nan_to_num(), b.nan_to_num()) or not a.isfinite().all()
                 for a, b in zip(batch.tensors, plain.tensors, strict=True)
             )
             <= 1
@@ -106,7 +145,7 @@ def test_the_numbers_that_a_file_compares_with():
     assert rare_values.compared_with(file_of([helper.make_node("Identity", ["n"], ["m"])])) == ()
 
 
-def test_the_numbers_of_other_spellings_are_asked_about_and_broken_ones_are_not():
+def test_the_numbers_of_other_spellings_are_asked_about_and_broken_ones():
     nodes = [
         helper.make_node("Cast", ["limit"], ["narrow"], to=TensorProto.INT32),
         helper.make_node("Equal", ["n", "narrow"], ["old"]),
@@ -119,7 +158,7 @@ def test_the_numbers_of_other_spellings_are_asked_about_and_broken_ones_are_not(
     ]
     stored = [helper.make_tensor("limit", TensorProto.INT64, [2], [65, 18])]
     found = rare_values.compared_with(file_of(nodes, stored))
-    assert found == (64, 65, 66, 17, 18, 19, 6, 7, 8, 39, 40, 41)
+    assert found == (64, 65, 66, 17, 18, 19, 6, 7, 8, 39, 40, 41, 0.5)
 
 
 @pytest.mark.parametrize("count", [rare_values.STEP, 2 * rare_values.STEP, 2 * rare_values.STEP + 1, 5])
