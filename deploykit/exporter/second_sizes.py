@@ -35,9 +35,18 @@ def require(
             raise ExportError(
                 f"{target} cannot be exported with a dynamic {name}: the network takes {another} too, but torch traces its Python "
                 f"for one {name}, and the file would take {size} alone ({why})",
-                "leave it out of --dynamic, one file for each size; or write the forward pass without loops over a size, int() and "
-                "comparisons of sizes, and with x.shape[0] in place of len(x)",
+                _another_way(module),
             )
+
+
+def _another_way(module: nn.Module) -> str:
+    """What to do where the trace holds one size of several."""
+    if any(isinstance(child, nn.RNN) for child in module.modules()):
+        return "torch writes an nn.RNN out step by step: leave the length out of --dynamic, or take an nn.GRU or nn.LSTM"
+    return (
+        "leave it out of --dynamic, one file for each size; or write the forward pass without loops over a size, int() and "
+        "comparisons of sizes, and with x.shape[0] in place of len(x)"
+    )
 
 
 def untied(

@@ -139,10 +139,12 @@ def of_module(
 
     From `values`, arrays by input, or the module's own `example_inputs` (tensors, by name or in order), with `shapes` and `dtypes`
     over them; without examples from `shapes`, and last from `fallback`: the inputs of a file that was exported from it, whose
-    sizes also go over those of the examples. A network that wants its tensors by keyword, or inside of lists and dicts, has its
-    `forward` bound to take them one after another; see `calling`. Raises `InputError` where nothing is known, or where they do
-    not fit together.
+    sizes also go over those of the module's own examples, not over those of `values`. A network that wants its tensors by keyword,
+    or inside of lists and dicts, has its `forward` bound to take them one after another; see `calling`. Raises `InputError` where
+    nothing is known, or where they do not fit together.
     """
+    if values and not any(array.size for array in values.values()):
+        raise InputError(f"the given values of {', '.join(values)[:80]} are empty", "give one sample at least")
     known = _from_examples(module, values, target)
     fallback = _in_order(module, fallback)
     if not known:
@@ -150,10 +152,7 @@ def of_module(
     if not known and shapes:
         known = _from_shapes(module, shapes, dtypes, target)
     if not known or (not shapes and [spec.name for spec in known] == [spec.name for spec in fallback]):
-        known = tuple(
-            replace(spec, shape=other.shape, batch_axis=other.batch_axis)
-            for spec, other in zip(known or fallback, fallback, strict=True)
-        )
+        known = tuple(_like(spec, other, values is not None) for spec, other in zip(known or fallback, fallback, strict=True))
         _bind_by_name(module, known, target)
     if not known:
         raise InputError(
@@ -161,6 +160,14 @@ def of_module(
             f"give --input-shape 3x224x224 (without the batch), or {EXAMPLES}",
         )
     return _bounded(module, changed(known, shapes, dtypes, target))
+
+
+def _like(spec: InputSpec, other: InputSpec, keeps_size: bool) -> InputSpec:
+    """An input with the batch axis of `other`, and with its sizes or those of its own example."""
+    if not keeps_size or spec.example is None:
+        return replace(spec, shape=other.shape, batch_axis=other.batch_axis)
+    shape = tuple(size for axis, size in enumerate(spec.example.shape) if axis != other.batch_axis)
+    return replace(spec, shape=shape, batch_axis=other.batch_axis)
 
 
 def examples_or_zeros(specs: Sequence[InputSpec]) -> list[Tensor]:

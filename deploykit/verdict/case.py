@@ -135,6 +135,8 @@ class Case:
         is_own = deployed is self.deployed and level == "all"
         session = deployed.answering(device) if is_own else deployed.session(level, device)
         names, labels = [v.name for v in session.get_inputs()], [v.name for v in session.get_outputs()]
+        if exchanged := _exchanged(labels, self.original.output_names):
+            return OutputComparison(Check("outputs", False, exchanged))
         found: list[tuple[str, Difference, Batch]] = []
         tolerances: dict[str, float] = {}
         for o in self.comparable if observations is None else observations:
@@ -280,6 +282,17 @@ def _may_be_rounding(difference: Difference) -> bool:
 def _is_excused(difference: Difference) -> bool:
     """Whether a difference is within what a shaken network shows, and that little enough to be rounding, not another branch."""
     return difference.within and difference.tolerance <= MOST_MAGNIFIED
+
+
+def _exchanged(labels: Sequence[str], own: Sequence[str]) -> str:
+    """Where the file has the network's own names of outputs in another order, empty where it has not.
+
+    An application asks for outputs by name or by place, and would get another one.
+    """
+    if set(labels) != set(own) or list(labels) == list(own):
+        return ""
+    place = next(place for place, (label, name) in enumerate(zip(labels, own, strict=True)) if label != name)
+    return f"output {place} is called {labels[place]!r}, the network gives {own[place]!r} there"
 
 
 def _misfit(label: str, found: NDArray[Any], expected: NDArray[Any]) -> str:

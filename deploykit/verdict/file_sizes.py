@@ -82,11 +82,13 @@ def asked_by(deployed: Deployed) -> Asked:
     """What one file asks of sizes, also in the bodies of If, Loop and Scan, and in its functions."""
     model, found = deployed.model, Asked()
     nodes = list(walk.nodes(model))
-    if not any(node.op_type in ("Shape", "Size", "Resize", "Upsample") for node in nodes):
+    if not any(node.op_type in ("Shape", "Size", "Resize", "Upsample", "Slice") for node in nodes):
         return found
     constants = file_constants.small(deployed)
-    sizes = _sizes(model, nodes)
+    sizes = sizes_in(deployed)
     for node in nodes:
+        if node.op_type == "Slice":  # of a tensor: a sequence that is cut at a length
+            found.compared |= {number for name in node.input[1:3] for number in _whole(constants.get(name)) if number > 1}
         if node.op_type == "Resize" and len(node.input) > 2:
             for scale in _scales(constants.get(node.input[2])):
                 found.scales[scale, node.input[0]] = True
@@ -113,9 +115,10 @@ def parted(scale: float, near: int) -> list[int]:
     return list(dict.fromkeys([*found[:2], *sorted(found, key=lambda size: abs(size - near))[:2]]))
 
 
-def _sizes(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> set[str]:
+def sizes_in(deployed: Deployed) -> set[str]:
     """The values that are sizes or made of sizes alone and constants, by name."""
-    functions = {(function.domain, function.name): function for function in model.functions}
+    functions = {(function.domain, function.name): function for function in deployed.model.functions}
+    nodes = list(walk.nodes(deployed.model))
     found: set[str] = set()
     for _ in range(PASSES):
         before = len(found)
@@ -154,9 +157,9 @@ def _note(node: onnx.NodeProto, sizes: set[str], constants: Mapping[str, NDArray
                 found.scales[scale, scaled] = False
 
 
-def _whole(array: NDArray[Any]) -> Iterator[int]:
+def _whole(array: NDArray[Any] | None) -> Iterator[int]:
     """The numbers of a constant as whole ones: both neighbours of a broken one."""
-    if array.dtype.kind in "iuf":
+    if array is not None and array.dtype.kind in "iuf":
         for number in array.flatten().tolist():
             if math.isfinite(number) and abs(number) <= FARTHEST:
                 yield from {math.floor(number), math.ceil(number)}
@@ -184,7 +187,7 @@ def _numbers(asked: Asked, base: Sizes) -> tuple[dict[int, str], int]:
         for size in (number * other, (number + 1) * other, number // other, -(-number // other)):
             found.setdefault(size, f"the file compares a size with {number}, after the factor {other}")
     for number, other in itertools.product(sorted(asked.compared), sorted(asked.offsets - {0})):
-        for size in (number + other, abs(number - other), other):
+        for size in (number + other, number + other + 1, abs(number - other), other):
             found.setdefault(size, f"the file compares a size with {number}, moved by {other}")
     legal = {size: reason for size, reason in found.items() if 1 <= size <= FARTHEST}
     return dict(list(legal.items())[:MOST_SIZES]), max(0, len(legal) - MOST_SIZES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -14,7 +14,19 @@ from deploykit.errors import InputError, counted
 from deploykit.network.capturing import Guard
 from deploykit.network.target import Network
 from deploykit.onnx_file import sessions
-from deploykit.verdict import batches, blame, contracts, evidence, hints, legal, open_sizes, preprocessing, rare_values, uniform
+from deploykit.verdict import (
+    batches,
+    blame,
+    contracts,
+    evidence,
+    hints,
+    legal,
+    open_sizes,
+    preprocessing,
+    rare_values,
+    uniform,
+    value_limits,
+)
 from deploykit.verdict.batches import BATCHES, Batch
 from deploykit.verdict.case import Case, OutputComparison
 from deploykit.verdict.decisions import decide, kind_of
@@ -243,7 +255,9 @@ def _odd_values(original: Original, case: Case) -> tuple[list[Check], Batch | No
     is_float = all(array.dtype.kind == "f" for array in plain[-1].float32.outputs)
     few = min((o.batch for o in plain), key=lambda batch: sum(tensor.numel() for tensor in batch.tensors))
     compare = rare_values.Compare(case.differs_on, case.differs_steadily_on)
-    rare, wrong_value = rare_values.check(original.inputs, usual, compare, constants, few=few, with_nan=is_float)
+    limits = value_limits.limits(case.deployed)
+    limits = replace(limits, nan=limits.nan and is_float)
+    rare, wrong_value = rare_values.check(original.inputs, usual, compare, constants, few=few, limits=limits)
     return list(filter(None, [masked, rare])), wrong_mask or wrong_value
 
 

@@ -93,6 +93,19 @@ def _std(tensor: Tensor, axes: tuple[int, ...], terms: int, given: dict[str, Any
     return _var(tensor, axes, terms, given).sqrt()
 
 
+def _norm(tensor: Tensor, axes: tuple[int, ...], terms: int, given: dict[str, Any]) -> Tensor:
+    del terms
+    order, keep = float(given.get("ord", 2)), given.get("keepdim", False)
+    if order not in (1.0, 2.0):
+        return torch.linalg.vector_norm(tensor, order, axes, keep)
+    return _plain_sum(tensor.abs(), axes, keep) if order == 1.0 else _plain_sum(tensor * tensor, axes, keep).sqrt()
+
+
+def _cumsum(tensor: Tensor, axes: tuple[int, ...], terms: int, given: dict[str, Any]) -> Tensor:
+    del terms, given
+    return torch.from_numpy(np.add.accumulate(tensor.numpy(), axis=axes[0], dtype=np.float32))
+
+
 def _decomposed(func: Any) -> Any:
     from torch._decomp import get_decompositions  # loads hundreds of modules, which few networks need
 
@@ -104,5 +117,6 @@ _MADE_OF_SUMS: dict[str, Callable[[Any], Any]] = dict.fromkeys(
     ("native_layer_norm", "native_group_norm", "native_batch_norm", "_native_batch_norm_legit"), _decomposed
 )
 _SUMS: dict[str, Callable[..., Any]] = {
-    "sum": _sum, "mean": _mean, "var": _var, "std": _std, "var_mean": _var_mean, **_MADE_OF_SUMS,
+    "sum": _sum, "mean": _mean, "var": _var, "std": _std, "var_mean": _var_mean, "cumsum": _cumsum,
+    "linalg_vector_norm": _norm, **_MADE_OF_SUMS,
 }  # fmt: skip

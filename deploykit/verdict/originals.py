@@ -57,6 +57,10 @@ class Original(Protocol):
     changed: set[str]
     files: tuple[Deployed, ...]
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """How its outputs are called, in order, once it was asked; `()` where they have no names of their own."""
+
     def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
         """Its own answers; the values of its layers for the batches named."""
 
@@ -125,6 +129,11 @@ class TorchOriginal:
     def again(self, batch: Batch) -> list[NDArray[Any]]:
         """PyTorch in float32."""
         return self._reference.ask(batch.tensors).outputs
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The keys of a dict, the fields of a named tuple."""
+        return self._reference.output_names
 
     def guards(self, axes: Axes, sizes: Sizes) -> Sequence[Guard]:
         """By tracing the network there."""
@@ -206,6 +215,11 @@ class OnnxOriginal:
     def again(self, batch: Batch) -> list[NDArray[Any]]:
         """With all of onnxruntime's optimizations."""
         return self._ask("all", [batch], ())[0].outputs
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Those of the file."""
+        return tuple(value.name for value in self.deployed.model.graph.output)
 
     def guards(self, axes: Axes, sizes: Sizes) -> Sequence[Guard]:
         """None: what a graph asks of sizes stands in its operators; see `file_sizes`."""

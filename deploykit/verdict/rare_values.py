@@ -23,11 +23,13 @@ from deploykit.verdict import file_constants
 from deploykit.verdict.batches import Batch
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.result import Check, Parting
+from deploykit.verdict.value_limits import ALL, Limits
 
 NAME = "rare values"
 MOST_BATCHES = 32  # that are asked to reach every row of a table
 WHOLE = (0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 17, 31, 64, 100, 255, 1000)
 NEGATIVE = (-1, -2, -7)
+HUGE = ((1 << 24) + 1, (1 << 31) + 5)  # the first that float32 does not hold, and one that int32 does not
 HALVES = (0.5, -0.5, 1.5, 2.5, -1.5, -2.5, 0.0, -0.0, 1.0, -1.0, 2.0, 3.0, -3.0, 7.0)
 SMALLER, LARGER = (1e-2, 1e-4), (30.0, 1e3, 1e5)  # times the usual
 STEP = 13  # from one number to the next, so that neighbours differ in kind; prime, so that all are met
@@ -63,18 +65,18 @@ def check(
     constants: Sequence[float] = (),
     *,
     few: Batch | None = None,
-    with_nan: bool = True,
+    limits: Limits = ALL,
 ) -> tuple[Check | None, Batch | None]:
     """The answer, and the batch on which the file is wrong; `None` where nothing rare could be asked.
 
     `usual`: values for all inputs. `few`: such with fewer rows, for what needs no more. `compare` tells how the file differs on a
     batch, if it does; it raises `InputError` where the network refuses the batch or answers NaN. `constants`: numbers to ask
     about, see `compared_with`.
-    `with_nan`: whether NaN is asked about; where it sorts is nobody's word, so that outputs of whole numbers may differ.
+    `limits`: what may be asked at all. Where NaN sorts is nobody's word, so that outputs of whole numbers may differ.
     """
     agreed = 0
     for place, spec in enumerate(specs):
-        for series in _all_series(spec, place, usual, few or usual, constants, with_nan):
+        for series in _all_series(spec, place, usual, few or usual, constants, limits):
             for what, tensor in series.tries:
                 tensors = (*series.usual.tensors[:place], tensor, *series.usual.tensors[place + 1 :])
                 batch = replace(series.usual, name=f"{what} in {spec.name}", tensors=tensors)
@@ -107,35 +109,52 @@ def _numbers(array: NDArray[Any] | None) -> list[float]:
 
 
 def _all_series(
-    spec: InputSpec, place: int, usual: Batch, few: Batch, constants: Sequence[float], with_nan: bool
+    spec: InputSpec, place: int, usual: Batch, few: Batch, constants: Sequence[float], limits: Limits
 ) -> Iterator[Series]:
     """Series of values for one input; a series ends where the network refuses."""
     tensor = usual.tensors[place]
     if spec.dtype.is_floating_point:
         small = few.tensors[place]
-        if with_nan and small.numel() > 1:
+        if limits.nan and small.numel() > 1:
             yield Series([("NaN", _with_one(small, torch.nan))], few)
+        if limits.infinity and small.numel() > 1:
             yield Series([("infinity", _with_one(small, torch.inf)), ("-infinity", _with_one(small, -torch.inf))], few, far=True)
         if not spec.mask:
             numbers = [*constants, *HALVES]
             yield Series([("halves and whole numbers", each) for each in _in_turn(small, numbers)], few)
             yield Series(((f"numbers {factor:g} times as large", small * factor) for factor in SMALLER), few, far=True)
-            yield Series(((f"numbers {factor:g} times as large", small * factor) for factor in LARGER), few, far=True)
+            larger = LARGER if limits.far else ()
+            yield Series(((f"numbers {factor:g} times as large", small * factor) for factor in larger), few, far=True)
+    elif spec.mask:
+        yield Series(_single(spec, tensor), usual)
     elif spec.below > 2 and spec.dtype in (torch.int64, torch.int32):
         yield Series(_every_row(spec, tensor), usual)
     elif spec.dtype in (torch.int64, torch.int32, torch.int16, torch.int8) and not spec.telling:
         largest = torch.iinfo(spec.dtype).max
         whole = [int(number) for number in constants if number == int(number)]
         numbers = [number for number in (*WHOLE, *whole) if 0 <= number <= largest]
-        below_zero = [number for number in (*NEGATIVE, *whole) if number < 0]
+        lowest = [torch.iinfo(spec.dtype).min] if spec.dtype.itemsize < 4 else []
+        below_zero = [number for number in (*NEGATIVE, *lowest, *whole) if number < 0]
         yield Series((("whole numbers", each) for each in _in_turn(tensor, numbers)), usual)
         yield Series((("whole numbers below zero", each) for each in _in_turn(tensor, [*below_zero, *numbers[:2]])), usual)
+        huge = [number for number in HUGE if number <= largest and limits.far]
+        yield Series((("large whole numbers", each) for each in _in_turn(tensor, huge)), usual)
 
 
 def _with_one(usual: Tensor, value: float) -> Tensor:
     found = usual.clone()
     found.view(-1)[found.numel() // 2] = value
     return found
+
+
+def _single(spec: InputSpec, usual: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """A mask with a single one, and with a single zero, along its last axis; each row of a batch has it elsewhere."""
+    if not usual.ndim or usual.shape[-1] < 3 or spec.batch_axis == usual.ndim - 1:
+        return
+    rows = torch.arange(usual.numel() // usual.shape[-1]) % usual.shape[-1]
+    one = torch.nn.functional.one_hot(rows, usual.shape[-1]).reshape(usual.shape).to(usual.dtype)
+    yield "a single one in the mask", one
+    yield "a single zero in the mask", (one == 0).to(usual.dtype)
 
 
 def _every_row(spec: InputSpec, usual: Tensor) -> Iterator[tuple[str, Tensor]]:

@@ -96,6 +96,7 @@ class Reference:
         self.no_float64 = ""  # why there is no float64, where there is none
         self.taken: dict[str, set[bool]] = {}  # the sides of each torch.cond that were taken in float32
         self.changed: set[str] = set()  # buffers and parameters that a forward pass wrote to
+        self.output_names: tuple[str, ...] = ()  # by which it gave its outputs last
 
     def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
         """Ask every batch in each arithmetic; layers are kept for the batches named in `with_layers`.
@@ -172,10 +173,12 @@ class Reference:
         found = Values()
         before = _versions(self.module)
         with _recording(self.module, found) if layers else nullcontext():
-            outputs = run(self.module, tensors)
+            outputs = run(self.module, [tensor.clone() for tensor in tensors])  # a network may write into its inputs
         after = _versions(self.module)
         self.changed |= {name for name, version in after.items() if before.get(name) != version}
-        network_outputs.require_real(network_outputs.named(outputs))
+        named = network_outputs.named(outputs)
+        network_outputs.require_real(named)
+        self.output_names = tuple(named)
         return Answers(network_outputs.arrays(outputs), found)
 
 

@@ -249,6 +249,7 @@ def _require_same_inputs(file: Path, provenance: Mapping[str, Any], network: Net
     if (
         isinstance(recorded, list)
         and not asked.input_shapes
+        and asked.inputs is None
         and _unnamed(recorded) != _unnamed([spec.document() for spec in network.inputs])
     ):
         shapes = [entry.get("shape") if isinstance(entry, dict) else None for entry in recorded[:4]]

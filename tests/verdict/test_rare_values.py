@@ -10,6 +10,7 @@ from deploykit.verdict import rare_values
 from deploykit.verdict.batches import Batch
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.result import Parting
+from deploykit.verdict.value_limits import Limits, limits
 
 IDS = InputSpec("ids", (6,), torch.int64, below=50)
 AGE = InputSpec("age", (), torch.int64)
@@ -77,7 +78,7 @@ def test_nan_is_asked_about_in_one_element_and_not_where_outputs_are_whole_numbe
     assert not check.passed
     assert int(batch.tensors[0].isnan().sum()) == 1
     assert len(seen) == 1
-    (check, _), seen = asked(NUMBERS, with_nan=False)
+    (check, _), seen = asked(NUMBERS, limits=Limits(nan=False, infinity=False))
     assert check.passed
     assert all(each.tensors[0].isfinite().all() for each in seen)
 
@@ -166,3 +167,51 @@ def test_every_number_stands_somewhere_however_many_there_are(count):
     numbers = range(100, 100 + count)
     asked = torch.cat(list(rare_values._in_turn(torch.zeros(1, count, dtype=torch.int64), numbers)))
     assert set(asked.flatten().tolist()) == set(numbers)
+
+
+@pytest.mark.parametrize("place", [0, 2, 5])
+@pytest.mark.parametrize("value", [0, 1])
+def test_masks_with_a_single_one_and_a_single_zero_are_asked_about(place, value):
+    mask = InputSpec("mask", (6,), torch.bool, mask=True)
+    batch = Batch("noise", (torch.tensor([[True] * 3 + [False] * 3] * 6),))
+    seen = []
+    compare = rare_values.Compare(lambda batch: seen.append(batch.tensors[0]), None)
+    assert rare_values.check([mask], batch, compare)[0].passed
+    wanted = torch.arange(6) == place if value else torch.arange(6) != place
+    assert any((row == wanted).all() for tensor in seen for row in tensor)
+
+
+def test_the_lowest_number_of_a_narrow_type_is_asked_about():
+    (check, _), _ = asked(InputSpec("x", (6,), torch.int8), wrong=lambda x: (x == -128).any())
+    assert not check.passed
+
+
+def node(kind, *inputs, **attributes):
+    return helper.make_node(kind, list(inputs), ["out"], **attributes)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        ([node("Relu", "n")], Limits()),
+        ([node("Sign", "n")], Limits(nan=False)),
+        ([node("DeformConv", "n", "w", "offsets")], Limits(False, False, False)),
+        ([node("RoiAlign", "n", "boxes", "which")], Limits(False, False, False)),
+        ([node("Range", "n", "n", "n")], Limits(infinity=False, far=False)),
+        ([helper.make_node("Shape", ["n"], ["size"]), node("Expand", "n", "size")], Limits()),
+        (
+            [helper.make_node("ReduceMax", ["n"], ["longest"]), node("ConstantOfShape", "longest")],
+            Limits(infinity=False, far=False),
+        ),
+    ],
+)
+def test_what_reads_beyond_its_memory_or_never_ends_is_not_asked(nodes, expected):
+    assert limits(file_of(nodes)) == expected
+
+
+@pytest.mark.parametrize(("odd", "dtype"), [((1 << 24) + 1, torch.int32), ((1 << 31) + 5, torch.int64)])
+def test_whole_numbers_that_a_narrower_type_does_not_hold_are_asked_about(odd, dtype):
+    spec = InputSpec("n", (), dtype)
+    (check, _), _ = asked(spec, wrong=lambda n: (n == odd).any())
+    assert "large whole numbers in n: far" in check.detail
+    assert asked(spec, wrong=lambda n: (n == odd).any(), limits=Limits(far=False))[0][0].passed
