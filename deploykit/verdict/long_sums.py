@@ -24,7 +24,7 @@ class PlainSums(TorchDispatchMode):
     PyTorch adds in pairs, whose error grows with the logarithm of the number of terms instead of with the number (Higham,
     Accuracy and Stability of Numerical Algorithms, chapter 4). With it alone as the measure, a mean over a large image would
     be called wrong wherever it is not computed by PyTorch. `longest`: terms of the longest sum that was met.
-    `taken`: the sides of each torch.cond that were taken, by its place in the code.
+    `taken`: the sides of each torch.cond that were taken, by its place in the code. `operators`: names of those that were met.
     """
 
     supports_higher_order_operators = True
@@ -34,6 +34,7 @@ class PlainSums(TorchDispatchMode):
         self.active = active
         self.longest = 0
         self.taken: dict[str, set[bool]] = {}
+        self.operators: set[str] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -43,6 +44,7 @@ class PlainSums(TorchDispatchMode):
                 self.taken.setdefault(found[0], set()).add(found[1])
             return control_flow.follow(self, func, args, kwargs)
         name = func.overloadpacket.__name__
+        self.operators.add(name)
         if name not in _SUMS or not isinstance(args[0], Tensor) or args[0].dtype != torch.float32:
             return func(*args, **kwargs)
         if name in _MADE_OF_SUMS:

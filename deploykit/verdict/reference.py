@@ -21,6 +21,7 @@ from deploykit.verdict.comparison import compare, distance
 from deploykit.verdict.long_sums import PlainSums
 from deploykit.verdict.precision import Precision
 from deploykit.verdict.rounding import rounded
+from deploykit.verdict.ties import InOrder
 from deploykit.verdict.values import Values
 from deploykit.verdict.widening import widened
 
@@ -96,18 +97,23 @@ class Reference:
         self.no_float64 = ""  # why there is no float64, where there is none
         self.taken: dict[str, set[bool]] = {}  # the sides of each torch.cond that were taken in float32
         self.changed: set[str] = set()  # buffers and parameters that a forward pass wrote to
+        self.in_order = False  # whether equal numbers are taken in the order of ONNX, see `ties`
         self.output_names: tuple[str, ...] = ()  # by which it gave its outputs last
 
     def observe(self, batches: Sequence[Batch], with_layers: Container[str]) -> list[Observation]:
         """Ask every batch in each arithmetic; layers are kept for the batches named in `with_layers`.
 
-        1. In float32, as the user runs it; how long the sums are is noted on the way.
+        1. In float32, as the user runs it; how long the sums are is noted on the way. Where the network takes the largest of
+           several numbers, equal ones are in the order of ONNX, here and from now on.
         2. The tolerance reference: float32 again with long sums added up one after the other, or rounded to float16.
         3. In float64; a network that cannot have it is measured from its float32 answers.
         4. Where there are few output values, or no float64, each observation is shaken, as in `shaken`.
         """
         ask = partial(self._ask_all, batches, with_layers)
         with PlainSums(active=False) as sums:
+            float32 = ask()
+        if "topk" in sums.operators and not self.in_order:
+            self.in_order = True
             float32 = ask()
         for place, sides in sums.taken.items():
             self.taken.setdefault(place, set()).update(sides)
@@ -172,7 +178,7 @@ class Reference:
         """One run with the weights as they are now. Raises `InputError` with what the network says of its inputs."""
         found = Values()
         before = _versions(self.module)
-        with _recording(self.module, found) if layers else nullcontext():
+        with _recording(self.module, found) if layers else nullcontext(), InOrder() if self.in_order else nullcontext():
             outputs = run(self.module, [tensor.clone() for tensor in tensors])  # a network may write into its inputs
         after = _versions(self.module)
         self.changed |= {name for name, version in after.items() if before.get(name) != version}

@@ -14,6 +14,7 @@ from deploykit.verdict.deployed import Deployed
 PLACING = frozenset({"DeformConv", "RoiAlign", "MaxRoiPool"})
 # Whose sign of NaN is nobody's word: PyTorch gives 0, onnxruntime NaN, and ONNX says nothing.
 UNDEFINED_AT_NAN = frozenset({"Sign"})
+SORTING = frozenset({"TopK"})  # where NaN sorts is nobody's word either, and infinities become NaN on the way
 # Operators that make something as large as a number says, and the inputs that say it.
 MAKING: Mapping[str, tuple[int, ...]] = {
     "Range": (0, 1, 2),
@@ -42,7 +43,8 @@ def limits(deployed: Deployed) -> Limits:
     if deployed.operators & PLACING:
         return Limits(False, False, False)
     is_far = not _is_sized_by_values(deployed)
-    return Limits(not deployed.operators & UNDEFINED_AT_NAN, is_far, is_far)
+    sorts = bool(deployed.operators & SORTING)
+    return Limits(not sorts and not deployed.operators & UNDEFINED_AT_NAN, is_far and not sorts, is_far)
 
 
 def _is_sized_by_values(deployed: Deployed) -> bool:

@@ -195,6 +195,7 @@ def node(kind, *inputs, **attributes):
     [
         ([node("Relu", "n")], Limits()),
         ([node("Sign", "n")], Limits(nan=False)),
+        ([node("TopK", "n", "k")], Limits(nan=False, infinity=False)),
         ([node("DeformConv", "n", "w", "offsets")], Limits(False, False, False)),
         ([node("RoiAlign", "n", "boxes", "which")], Limits(False, False, False)),
         ([node("Range", "n", "n", "n")], Limits(infinity=False, far=False)),
