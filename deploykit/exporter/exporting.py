@@ -179,6 +179,10 @@ def _export(network: Network, wanted: _Wanted, progress: Progress) -> ExportResu
     if with_preprocessing and len(network.inputs) > 1:
         problem = f"{target} has {len(network.inputs)} inputs; the preprocessing of several cannot be put into the graph"
         raise InputError(problem, "drop --with-preprocessing: Predictor and `deploykit predict` do the same outside of it")
+    if len(network.inputs) == 1 and not network.inputs[0].open_shape:
+        raise InputError(
+            f"{target} takes a lone number, a tensor without axes, which is no batch of samples", "let it take (batch,)"
+        )
     file = wanted.out or default_file(network)
     file = files.real_path(file) if file.is_symlink() else file  # weights beside the file lie where it lies
     files.writable_file(file)

@@ -276,3 +276,27 @@ def test_an_open_height_and_width_are_tried_at_another_size(user, workdir):
     assert result.verdict.same
     assert set(result.verdict.sizes) == {"batch", "height", "width"}
     assert all(low < high for low, high in result.verdict.sizes.values())
+
+
+class LoneNumber(torch.nn.Module):
+    example_inputs = (torch.tensor(2.0),)
+
+    def forward(self, time):
+        return time * torch.arange(3.0)
+
+
+class StepByStep(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = torch.nn.RNN(4, 3, batch_first=True)
+
+    def forward(self, x):
+        return self.rnn(x)[0]
+
+
+def test_a_lone_number_and_a_recurrence_of_open_length_are_said_in_words_that_help(workdir):
+    with pytest.raises(InputError, match=r"takes a lone number, .* let it take \(batch,\)"):
+        export(LoneNumber(), out=workdir / "x.onnx")
+    with pytest.raises(ExportError, match=r"torch writes an nn.RNN out step by step: .* or take an nn.GRU or nn.LSTM"):
+        export(StepByStep(), input_shapes=[(5, 4)], dynamic=("batch", "time=1"), out=workdir / "x.onnx")
+    assert not list(workdir.iterdir())
