@@ -107,6 +107,16 @@ def test_far_numbers_are_no_evidence_where_rounding_alone_moves_the_network():
     assert all(not each.tensors[0].abs().max() > 50 or each.tensors[0].isnan().any() for each in seen)
 
 
+def test_a_file_that_answers_nan_to_an_infinity_is_not_wrong_for_that_but_to_a_large_number_it_is():
+    def compare(at):
+        return rare_values.Compare(
+            lambda batch: None, lambda batch: Parting("nan", has_nan=True) if at(batch.tensors[0].abs().max()) else None
+        )
+
+    assert rare_values.check([NUMBERS], usual(NUMBERS), compare(torch.isinf))[0].passed
+    assert not rare_values.check([NUMBERS], usual(NUMBERS), compare(lambda most: 500 < most < torch.inf))[0].passed
+
+
 def test_fewer_rows_do_for_numbers_and_a_mask_stays_one():
     few = Batch("noise, batch 1", (torch.randn(1, 4),))
     _, seen = asked(NUMBERS, few=few)
