@@ -38,7 +38,7 @@ class Door(HttpToolsProtocol):
         self._slow: TimerHandle | None = None
         self._refused_at = -math.inf  # on the clock of the loop
         self._between = True  # nothing of the next request was read
-        self._piece = b""  # what is being read, where a request begins with it
+        self._piece = b""  # what is being read
         self._again: tuple[bytes, int, Served] | None = None  # head and whole size of the request that was refused, and its model
 
     def connection_made(self, transport: Any) -> None:
@@ -58,7 +58,7 @@ class Door(HttpToolsProtocol):
                 self._refused_at = self.loop.time()
                 self._write(refusal, True)
                 return
-        self._piece = data if self._between else b""
+        self._piece = data
         super().data_received(data)
         self._piece = b""
 
@@ -95,7 +95,6 @@ class Door(HttpToolsProtocol):
             if self._model is not None and not self.cycle.response_complete:
                 self._entered = self._model
                 self._entered.inside += 1
-        self._piece = b""  # what follows in it is another request
 
     def on_response_complete(self) -> None:
         """It is outside again."""
@@ -145,7 +144,10 @@ class Door(HttpToolsProtocol):
             self.transport.close()
 
     def _alone(self, model: Served) -> tuple[bytes, int, Served] | None:
-        """What to know this request by when it comes again, if it is exactly what was read in one piece."""
+        """What to know this request by when it comes again, if it is exactly what was read in one piece.
+
+        Where the piece is the end of a request, or holds several, its sizes do not add up.
+        """
         end = self._piece.find(b"\r\n\r\n") + 4
         length = header_of(self.headers, b"content-length")
         if not self._piece.startswith(b"POST ") or not length.isdecimal() or end + int(length) != len(self._piece):

@@ -13,6 +13,7 @@ from uvicorn.server import ServerState
 
 from deploykit.serving import door, gate, listening, process
 from deploykit.serving.app import Service, application
+from deploykit.serving.bodies import Limits
 from deploykit.serving.models import Models, Settings
 from deploykit.serving.repository import find
 
@@ -302,5 +303,66 @@ def test_a_connection_is_idle_from_its_last_refusal_on(service, served):
             mine._refused_at -= mine.timeout_keep_alive
             mine.timeout_keep_alive_handler()
             assert await caller.reader.read() == b""
+
+    asyncio.run(main())
+
+
+def test_what_was_refused_is_not_taken_for_that_within_another_request(service, served):
+    async def main():
+        async with calling(service) as caller:
+            served.inside = FULL
+            is_refused(await caller.ask(request()))
+            index = request(request(), "/v2/repository/index")
+            caller.writer.write(index[: -len(request())])
+            await asyncio.sleep(0.05)
+            assert (await caller.ask(request()))[0] == 400  # it was the body
+            is_refused(await caller.ask(request()))
+
+    asyncio.run(main())
+
+
+def test_what_was_refused_waits_behind_what_is_being_answered(service, served, monkeypatch):
+    opened = threading.Event()
+    run = served.batcher._run
+    monkeypatch.setattr(served.batcher, "_run", lambda inputs: opened.wait(30) and run(inputs))
+
+    async def main():
+        async with calling(service) as caller:
+            served.inside = FULL
+            is_refused(await caller.ask(request()))
+            served.inside = 0
+            caller.writer.write(request())
+            while served.inside == 0:
+                await asyncio.sleep(0.001)
+            served.inside = FULL + 1
+            caller.writer.write(request())
+            await asyncio.sleep(0.05)
+            opened.set()
+            assert (await caller.answer())[0] == 200
+            assert (await caller.answer())[0] == 200
+
+    asyncio.run(main())
+
+
+def test_two_in_one_piece_are_refused_twice_each_time(service, served):
+    async def main():
+        async with calling(service) as caller:
+            served.inside = FULL
+            for _ in range(3):
+                is_refused(await caller.ask(request() + request()))
+                is_refused(await caller.answer())
+
+    asyncio.run(main())
+
+
+def test_what_was_answered_before_it_was_whole_does_not_stay_inside(service, served, monkeypatch):
+    monkeypatch.setattr(service.budget, "limits", Limits(body=10))
+
+    async def main():
+        async with calling(service) as caller:
+            assert (await caller.ask(request()[: -len(BODY)]))[0] == 413
+            caller.writer.write(BODY)
+            assert (await caller.ask(request(b"", "/v2/health/live", "GET")))[0] == 200
+            assert served.inside == 0
 
     asyncio.run(main())
