@@ -101,11 +101,13 @@ class _Search:
 
     def _measure(self, proposals: Sequence[Proposal]) -> None:
         """Make and time what was not yet; a few at once, as long as there is time."""
-        new = {proposal.candidate.name: proposal for proposal in proposals if proposal.candidate.name not in self.measured}
-        ready = [proposal.candidate for proposal in new.values() if not self._stops() and self._make(proposal)]
-        for begin in range(0, len(ready), AT_ONCE):
-            if begin == 0 or not self._stops():
-                self._time(ready[begin : begin + AT_ONCE])
+        new = list(
+            {proposal.candidate.name: proposal for proposal in proposals if proposal.candidate.name not in self.measured}.values()
+        )
+        for begin in range(0, len(new), AT_ONCE):
+            ready = [each.candidate for each in new[begin : begin + AT_ONCE] if not self._stops() and self._make(each)]
+            if ready:
+                self._time(ready)
 
     def _stops(self) -> bool:
         """Whether it is too late to begin anything; said in the result."""
