@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import socket
 import ssl
+import struct
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,3 +90,16 @@ def pem_of(options: Options) -> tuple[bytes, bytes] | None:
     if options.tls_key is None or options.tls_certificate is None:
         return None
     return options.tls_key.read_bytes(), options.tls_certificate.read_bytes()
+
+
+def let_nobody_in(sock: socket.socket) -> None:
+    """From here on the system drops what callers send who are not connected yet; where it cannot, nothing changes.
+
+    One that connects between the last `accept` and the closing of the socket would be reset. Its first packet is dropped instead:
+    it is sent again a second later, and refused then, before the caller has sent any request. Linux alone can do that.
+    """
+    if sys.platform != "linux":
+        return
+    program = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # one instruction of BPF: return 0 bytes
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", 1, ctypes.addressof(program)))  # 26: SO_ATTACH_FILTER

@@ -18,7 +18,7 @@ import uvicorn
 
 from deploykit.serving.app import Service
 from deploykit.serving.gate import Tokens
-from deploykit.serving.listening import Listening, Options, pem_of
+from deploykit.serving.listening import Listening, Options, let_nobody_in, pem_of
 
 BACKLOG = 1024  # connections that wait to be accepted
 CONNECTIONS = 4096
@@ -102,6 +102,7 @@ class Server(uvicorn.Server):
         """Take in every connection that the system has made already, and close in the same moment: one left would be reset."""
         waiting: list[socket.socket] = []
         for each in sockets:
+            let_nobody_in(each)
             with contextlib.suppress(OSError):  # there are no more
                 while True:
                     waiting.append(each.accept()[0])
