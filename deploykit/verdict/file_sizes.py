@@ -82,13 +82,11 @@ def asked_by(deployed: Deployed) -> Asked:
     """What one file asks of sizes, also in the bodies of If, Loop and Scan, and in its functions."""
     model, found = deployed.model, Asked()
     nodes = list(walk.nodes(model))
-    if not any(node.op_type in ("Shape", "Size", "Resize", "Upsample", "Slice") for node in nodes):
+    if not any(node.op_type in ("Shape", "Size", "Resize", "Upsample") for node in nodes):
         return found
     constants = file_constants.small(deployed)
     sizes = sizes_in(deployed)
     for node in nodes:
-        if node.op_type == "Slice":  # of a tensor: a sequence that is cut at a length
-            found.compared |= {number for name in node.input[1:3] for number in _whole(constants.get(name)) if number > 1}
         if node.op_type == "Resize" and len(node.input) > 2:
             for scale in _scales(constants.get(node.input[2])):
                 found.scales[scale, node.input[0]] = True
@@ -157,9 +155,9 @@ def _note(node: onnx.NodeProto, sizes: set[str], constants: Mapping[str, NDArray
                 found.scales[scale, scaled] = False
 
 
-def _whole(array: NDArray[Any] | None) -> Iterator[int]:
+def _whole(array: NDArray[Any]) -> Iterator[int]:
     """The numbers of a constant as whole ones: both neighbours of a broken one."""
-    if array is not None and array.dtype.kind in "iuf":
+    if array.dtype.kind in "iuf":
         for number in array.flatten().tolist():
             if math.isfinite(number) and abs(number) <= FARTHEST:
                 yield from {math.floor(number), math.ceil(number)}
