@@ -119,7 +119,7 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
     layers = [layer for layer in layers if not layer.moved]
     weights, wrong_weight = original.weights(deployed, right - moved, moved)
     sized, ranges, wrong_batch = _sizes(deployed, original, case, ask) if outputs.check.passed else (None, {}, outputs.batch)
-    asked, odd_batch = _odd_values(original, case) if outputs.check.passed else ([], None)
+    asked, odd_batch = _odd_values(original, case) if outputs.check.passed and case.repeatable else ([], None)
     extra = [*filter(None, [sized]), *asked]
     found += [outputs.check, _layers(layers), weights, *extra, contracts.check(deployed, original)]
     found.append(_evidence(outputs, layers, case))
