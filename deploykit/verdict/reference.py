@@ -129,7 +129,7 @@ class Reference:
         few = sum(array.size for answers in float32 for array in answers.outputs) < FEW_VALUES
         if self.precision != "fp32" or not (few or float64 is None):
             return found
-        return [self._shaken(each) if float64 is None else self.shaken(each) or each for each in found]
+        return [self._shaken(each) if float64 is None else self._of_few_values(each) for each in found]
 
     def shaken(self, observation: Observation) -> Observation | None:
         """The same observation, with the network asked in float32 for inputs that differ in their last bit too.
@@ -145,6 +145,15 @@ class Reference:
         batch, layers = observation.batch, bool(observation.float32.layers)
         moved = self._in_float64(lambda convert: [self.ask(_each(batch, lambda tensor: _perturb(0, convert(tensor))), layers)])
         return None if moved is None or _jumps(observation.float64, moved[0]) else self._shaken(observation)
+
+    def _of_few_values(self, observation: Observation) -> Observation:
+        """Shaken, also where the network draws random numbers; as it is where it jumps."""
+        shaken = self.shaken(observation)
+        if shaken is not None:
+            return shaken
+        again = self.ask(observation.batch.tensors).outputs
+        is_random = not all(map(np.array_equal, again, observation.float32.outputs))
+        return self._shaken(observation) if is_random else observation
 
     def _shaken(self, observation: Observation) -> Observation:
         batch, layers = observation.batch, bool(observation.float32.layers)
