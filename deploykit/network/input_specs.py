@@ -327,7 +327,8 @@ def _below(example: Tensor) -> int:
     """What the example's own numbers are below; bytes are images, and take all values."""
     if example.dtype.is_floating_point or example.dtype == torch.bool or not example.numel():
         return 2
-    return max(2, min(int(example.max()), 1 << 62) + 1, BYTES.get(example.dtype, 2))
+    largest = int(example.numpy().max())  # torch has no maximum of uint16, uint32 and uint64
+    return max(2, min(largest, 1 << 62) + 1, BYTES.get(example.dtype, 2))
 
 
 def _from_shapes(

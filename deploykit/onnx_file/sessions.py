@@ -58,8 +58,12 @@ def newest_opset() -> int:
 def run(
     session: onnxruntime.InferenceSession, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
 ) -> list[NDArray[Any]]:
-    """The outputs of one run, or those called `outputs`, as arrays. Raises `ModelFileError`."""
-    return [np.asarray(value) for value in answers(session, feeds, outputs)]
+    """The outputs of one run, or those called `outputs`, as arrays. Raises `ModelFileError`, also for what is no array."""
+    found = answers(session, feeds, outputs)
+    try:
+        return [np.asarray(value) for value in found]
+    except ValueError as error:
+        raise ModelFileError("an output of the model is a sequence of tensors that differ in shape") from error
 
 
 def answers(

@@ -292,8 +292,8 @@ class OnnxOriginal:
             layers = Values()
             for start in range(0, len(self.comparable) if batch.name in with_layers else 0, VALUES_AT_ONCE):
                 group = self.comparable[start : start + VALUES_AT_ONCE]
-                for name, value in zip(group, sessions.run(looking, feeds, group), strict=True):
-                    if value.dtype.kind == "f":
+                for name, value in zip(group, sessions.answers(looking, feeds, group), strict=True):
+                    if isinstance(value, np.ndarray) and value.dtype.kind == "f":  # others are sequences
                         layers[name] = value
             found.append(Answers(answers, layers))
         return found

@@ -97,3 +97,36 @@ def test_an_input_of_numbers_that_numpy_does_not_have_is_one_line(tmp_path, kind
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), file)
     with pytest.raises(InputError, match="takes no numbers that numpy has"):
         validate(file, against=str(file))
+
+
+@pytest.mark.parametrize("kind", ["UINT8", "UINT16", "UINT32", "UINT64"])
+def test_given_values_may_be_of_any_whole_numbers(tmp_path, kind):
+    value = helper.make_tensor_value_info
+    number = getattr(TensorProto, kind)
+    nodes = [helper.make_node("Add", ["x", "x"], ["y"])]
+    graph = helper.make_graph(nodes, "g", [value("x", number, ["n", 3])], [value("y", number, ["n", 3])])
+    file = tmp_path / "a.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), file)
+    np.savez(tmp_path / "x.npz", x=np.array([[1, 2, 3], [40, 50, 60]], dtype=kind.lower()))
+    assert validate(file, against=str(file), inputs=tmp_path / "x.npz").same
+
+
+def sequences(file, at):
+    """A file that puts tensors of different shapes into a sequence and takes one out again."""
+    nodes = [
+        helper.make_node("SequenceConstruct", ["x", "twice"], ["both"]),
+        helper.make_node("SequenceAt", ["both", "at"], ["y"]),
+    ]
+    nodes.insert(0, helper.make_node("Concat", ["x", "x"], ["twice"], axis=1))
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "g", [value("x", 1, ["n", 3])], [value("y", 1, ["n", "m"])], [numpy_helper.from_array(np.array(at), "at")]
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), file)
+    return file
+
+
+def test_a_sequence_inside_of_a_file_is_no_layer(tmp_path):
+    file = sequences(tmp_path / "a.onnx", 1)
+    assert validate(file, against=str(file)).same
+    assert validate(sequences(tmp_path / "b.onnx", 0), against=str(file)).verdict == "different"
