@@ -1,6 +1,7 @@
 """How often is a file that is wrong at some size called the same, and a right one refused? Networks that branch on sizes, at random.
 
     python benchmarks/size_branches.py --networks 500
+    python benchmarks/size_branches.py --networks 500 --resume branches.jsonl    # an hour or two; stop it and go on at will
 
 Each network is exported with open batch, height and width at a random size. Then the file is run in plain onnxruntime at sizes that the
 verdict did not choose, beside PyTorch: that says whether it is right. Expected before the run: no wrong file called the same.
@@ -9,9 +10,12 @@ verdict did not choose, beside PyTorch: that says whether it is right. Expected 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import os
 import random
 import re
+import sys
 import tempfile
 import warnings
 from collections import Counter
@@ -83,26 +87,38 @@ def row(seed: int, folder: Path) -> dict[str, Any]:
     return {**found, "verdict": result.verdict.verdict, "why": check[:200], "wrong_at": wrong_at(module, result.file, seed)}
 
 
+def rows_of(seeds: range, kept: Path | None) -> list[dict[str, Any]]:
+    """A row for each seed; those that the file `kept` holds are taken from it, and new ones are added to it at once."""
+    known = (
+        {} if kept is None or not kept.exists() else {row["seed"]: row for row in map(json.loads, kept.read_text().splitlines())}
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        sys.path.insert(0, folder)
+        for seed in seeds:
+            if seed in known:
+                continue
+            last = known[seed] = row(seed, Path(folder))
+            word = "WRONG, called same" if last["verdict"] == "same" and last.get("wrong_at") else last["verdict"]
+            print(f"{seed:4d} {word:20s} {last['network'][:90]:90s} {last.get('wrong_at', '')} {last['why'][:60]}", flush=True)
+            if kept is not None:
+                with kept.open("a") as file:
+                    file.write(json.dumps(last) + "\n")
+    return [known[seed] for seed in seeds]
+
+
 def main() -> None:
+    """Ask all, print, judge."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--networks", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="JSON lines: rows are added there, and those in it are kept")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        import os
-        import sys
-
-        os.chdir(folder)
-        sys.path.insert(0, folder)
-        for seed in range(options.seed, options.seed + options.networks):
-            rows.append(row(seed, Path(folder)))
-            last = rows[-1]
-            word = "WRONG, called same" if last["verdict"] == "same" and last.get("wrong_at") else last["verdict"]
-            print(f"{seed:4d} {word:20s} {last['network'][:90]:90s} {last.get('wrong_at', '')} {last['why'][:60]}", flush=True)
+    kept = options.resume and options.resume.absolute()
+    rows = rows_of(range(options.seed, options.seed + options.networks), kept)
     tally = Counter((r["verdict"], "wrong" if r.get("wrong_at") else "right") for r in rows)
     fooled = tally["same", "wrong"]
     columns = [Column("verdict", "verdict"), Column("file", "file"), Column("networks", "networks", "count")]
