@@ -28,12 +28,13 @@ from deploykit.verdict import (
     value_limits,
 )
 from deploykit.verdict.batches import BATCHES, Batch
-from deploykit.verdict.case import Case, OutputComparison
+from deploykit.verdict.case import Case
 from deploykit.verdict.decisions import decide, kind_of
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.inputs import absent_dataset, fixed_batch, labelled_split, photographs
 from deploykit.verdict.layers import LayerDifference, first_divergent
 from deploykit.verdict.originals import Original, TorchOriginal
+from deploykit.verdict.outputs import OutputComparison
 from deploykit.verdict.result import Check, Decisions, Verdict, Word
 
 MIN_TOP1_AGREEMENT = 0.99  # share of the labelled samples (labels, pixels) on which file and network decide alike, 0..1
