@@ -13,6 +13,7 @@ Everything else that the exporter left (stack traces, module internals, paths of
 from __future__ import annotations
 
 import ast
+import itertools
 from collections import defaultdict
 from typing import Any
 
@@ -45,10 +46,26 @@ def rename(model: ir.Model, program: torch.export.ExportedProgram, network: nn.M
         )
     }
     keep = {value.name or "" for value in (*model.graph.inputs, *model.graph.outputs)}
+    _make_way(model.graph, keep, stored)
     taken = keep | {name for name in model.graph.initializers if name in stored}
     namer = _Namer(calls, outputs, modules, taken, keep)
     namer.graph(model.graph, "")
     strip(model)
+
+
+def _make_way(graph: ir.Graph, keep: set[str], stored: set[str]) -> None:
+    """Give another name to every parameter that is called like an input or an output: values share one name space in ONNX.
+
+    A network may well keep a token as `cls` and give its answer as `cls`. Applications ask for the latter.
+    """
+    known = keep | stored | set(graph.initializers)
+    for value in [value for name, value in graph.initializers.items() if name in keep]:
+        if value.is_graph_input() or value.is_graph_output():
+            continue
+        base = f"{value.name}_parameter"
+        numbered = (f"{base}_{count}" for count in itertools.count(1))
+        value.name = next(name for name in itertools.chain([base], numbered) if name not in known)
+        known.add(value.name)
 
 
 def strip(model: ir.Model) -> None:

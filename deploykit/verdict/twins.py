@@ -18,6 +18,8 @@ from deploykit.errors import counted
 LEAST_ELEMENTS = 64  # in a tensor that can be recognized
 LEAST_SHARE = 0.5  # of the elements other than zero that are equal in a tensor that was changed
 SAMPLE = 4096  # elements that are looked at first
+# Relative, of one element: what weight norm leaves of a weight whose norm it has not changed, g * v / |v|, is no change.
+ROUNDING = 16.0 * float(np.finfo(np.float32).eps)
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -39,7 +41,7 @@ def compare(found: Arrays, own: Arrays) -> tuple[int, Changed | None]:
     """How many tensors of `found`, by the file's names, equal one of `own`, by the network's; and the first changed one.
 
     Tensors of at least two axes and `LEAST_ELEMENTS`; a matrix may be turned. Tensors that are made anew, as by folding, are
-    neither.
+    neither, nor are those that differ by rounding alone.
     """
     wanted = {name: array for name, array in own.items() if _told(array)}
     equal = 0
@@ -55,8 +57,8 @@ def compare(found: Arrays, own: Arrays) -> tuple[int, Changed | None]:
             del wanted[twin]
     for name, array in rest.items():
         for path, right in wanted.items():
-            if _share(array, right) > LEAST_SHARE:
-                return equal, Changed(name, path, _apart(array, right))
+            if _share(array, right) > LEAST_SHARE and (elements := _apart(array, right)):
+                return equal, Changed(name, path, elements)
     return equal, None
 
 
@@ -86,4 +88,11 @@ def _of_some(a: NDArray[Any], b: NDArray[Any]) -> float:
 
 
 def _apart(found: NDArray[Any], right: NDArray[Any]) -> int:
-    return min(int(np.sum(found != turned)) for turned in _turns(found, right))
+    """How many elements differ by more than rounding, in the better of two turns."""
+    return min(int(np.sum(~_near(found, turned))) for turned in _turns(found, right))
+
+
+def _near(found: NDArray[Any], right: NDArray[Any]) -> NDArray[np.bool_]:
+    with np.errstate(invalid="ignore", over="ignore"):  # of infinities
+        near: NDArray[np.bool_] = (found == right) | (np.abs(found - right) <= ROUNDING * np.abs(right))
+    return near

@@ -85,6 +85,8 @@ def test_tensors_without_numbers_of_their_own_are_nobodys_twin():
     assert twins.compare({"a": some}, {"b": zeros}) == (0, None)
     random = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
     assert twins.compare({"a": random.T.copy()}, {"b": random}) == (1, None)
+    rounded = np.where(np.arange(random.size).reshape(random.shape) % 3 == 0, random * np.float32(1 + 2e-7), random)
+    assert twins.compare({"a": rounded}, {"b": random}) == (0, None), "a weight that weight norm multiplied out"
     assert twins.compare({"a": random * 2}, {"b": random}) == (0, None)
     assert twins.compare({"a": random[0]}, {"b": random[0]}) == (0, None), "vectors say too little"
 
