@@ -5,17 +5,22 @@ A context manager at torch's dispatcher (`PlainSums`), the sums it replaces, and
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deploykit.network import control_flow
+
+FEW = 16  # terms: rows of so many are added up all at once, term by term
+ADDED_AT_ONCE = 1 << 20  # numbers of longer ones
 
 
 class PlainSums(TorchDispatchMode):
@@ -65,10 +70,22 @@ def _axes(tensor: Tensor, dim: Any) -> tuple[int, ...]:
 def _plain_sum(tensor: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:
     """One after the other; numpy's accumulate cannot do otherwise."""
     kept = [axis for axis in range(tensor.ndim) if axis not in axes]
-    rows = tensor.permute(*kept, *axes).reshape(math.prod(tensor.shape[axis] for axis in kept), -1)
-    total = torch.stack([torch.from_numpy(np.add.accumulate(row.numpy(), dtype=np.float32)[-1:]) for row in rows]).flatten()
+    count, terms = (math.prod(tensor.shape[axis] for axis in some) for some in (kept, axes))
+    total = torch.from_numpy(_added(tensor.permute(*kept, *axes).reshape(count, terms).numpy()))
     shape = [1 if axis in axes else size for axis, size in enumerate(tensor.shape)]
     return total.reshape(shape if keep else [tensor.shape[axis] for axis in kept])
+
+
+def _added(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The sum of each row. Of long rows some at a time: accumulate keeps what it adds up to on the way."""
+    count, terms = rows.shape
+    if terms <= FEW:
+        return np.asarray(functools.reduce(np.add, rows.T))
+    total = np.empty(count, np.float32)
+    at_once = max(1, ADDED_AT_ONCE // terms)
+    for start in range(0, count, at_once):
+        total[start : start + at_once] = np.add.accumulate(rows[start : start + at_once], axis=1, dtype=np.float32)[:, -1]
+    return total
 
 
 def _sum(tensor: Tensor, axes: tuple[int, ...], terms: int, given: dict[str, Any]) -> Tensor:
