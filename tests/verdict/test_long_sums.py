@@ -62,3 +62,14 @@ def test_plain_sums_are_the_sums_but_for_rounding():
             found = act(x)
         torch.testing.assert_close(found, act(x), rtol=1e-3, atol=1e-4)
         assert sums.longest >= 3
+
+
+@pytest.mark.parametrize(("rows", "terms"), [(5, 2), (3000, 16), (2, 17), (700, 3000), (0, 40)])
+def test_plain_sums_are_added_one_after_the_other(rows, terms):
+    x = torch.randn(rows, terms, generator=torch.Generator().manual_seed(rows)) * 1e3
+    with PlainSums():
+        found = x.sum(dim=1)
+    expected = torch.zeros(rows)
+    for place in range(terms):
+        expected = expected + x[:, place]
+    assert torch.equal(found, expected)
