@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -45,11 +45,12 @@ def _affine(norm: nn.Module) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     return mean, gain / np.sqrt(variance + norm.eps), shift
 
 
-def scaled_modules(deployed: Deployed, module: nn.Module) -> frozenset[str]:
+def scaled_modules(deployed: Deployed, module: nn.Module, folds: Mapping[str, str]) -> frozenset[str]:
     """Paths of the modules whose weight is stored times one factor per output or input channel, as folding leaves it.
 
     The exporter multiplies what follows a layer or precedes it into its weight: the batch norm of a subclass or of
     `F.batch_norm`, the scale of a residual branch, the scale of an image. The layer's value then means what came of it later.
+    Of a convolution that holds the BatchNorm behind it, see `folds` of `Naming`, only what is multiplied in beside that counts.
     """
     weights = {path: each.weight for path, each in module.named_modules() if isinstance(getattr(each, "weight", None), Tensor)}
     stored_as = {tensor.name: tensor for tensor in deployed.model.graph.initializer}
@@ -58,8 +59,13 @@ def scaled_modules(deployed: Deployed, module: nn.Module) -> frozenset[str]:
         tensor, right = stored_as[name], weights[path].detach().double().numpy()
         if right.ndim < 2 or sorted(right.shape) != sorted(tensor.dims):
             continue
-        stored = external_data.array(tensor, deployed.folder)
-        if stored is not None and any(_is_scaled(stored.astype(np.float64), each) for each in (right, right.swapaxes(0, 1))):
+        array = external_data.array(tensor, deployed.folder)
+        if array is None:
+            continue
+        stored = array.astype(np.float64)
+        if path in folds and _holds(stored, right, module.get_submodule(folds[path])):
+            continue
+        if any(_is_scaled(stored, each) for each in (right, right.swapaxes(0, 1))):
             found.add(path)
     return frozenset(found)
 
@@ -77,6 +83,11 @@ def _weights_of_modules(deployed: Deployed, known: Collection[str]) -> Iterator[
         path = node.name.split("/")[0].split("@")[0]
         if path in known and node.op_type in MULTIPLYING and len(node.input) > 1 and node.input[1] in others:
             yield path, node.input[1]
+
+
+def _holds(stored: NDArray[Any], right: NDArray[Any], norm: nn.Module) -> bool:
+    """Whether a convolution's weight is stored with the BatchNorm behind it, and with nothing else."""
+    return stored.shape == right.shape and close(stored, expected(right, None, norm)[0])
 
 
 def _is_scaled(stored: NDArray[Any], right: NDArray[Any]) -> bool:

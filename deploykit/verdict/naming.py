@@ -53,8 +53,8 @@ def name_layers(deployed: Deployed, module: nn.Module) -> Naming:
             for value in node.output
             if isinstance(modules.get(value), BatchNorm) and node.name != value and node.name in modules
         }
-        suspects = scaled_modules(deployed, module) - set(folds)
-        return Naming({name: name for name in deployed.values()}, True, folds, suspects)
+        suspects = {folds.get(path, path) for path in scaled_modules(deployed, module, folds)}
+        return Naming({name: name for name in deployed.values()}, True, folds, frozenset(suspects))
     return _guessed(deployed, modules)
 
 

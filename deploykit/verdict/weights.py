@@ -45,7 +45,7 @@ def compare_weights(
             continue
         met.add(id(own))
         owner = tensor.name.rpartition(".")[0]
-        if owner in moved:
+        if owner in moved or naming.folds.get(owner) in moved:
             continue
         apart = _apart(tensor.name, found, own, module, naming, proven)
         if apart is None:

@@ -69,6 +69,21 @@ class ChannelScale(nn.Module):
         return self.head(x + self.gamma.unsqueeze(-1).unsqueeze(-1) * self.second(F.gelu(self.first(x)))).mean((2, 3))
 
 
+class NormAndScale(ChannelScale):
+    """As in EfficientFormer: a batch norm and the scale of the branch, both behind the convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(6)
+        with torch.no_grad():
+            self.norm.running_var.copy_(torch.rand(6) + 0.5)
+            self.norm.running_mean.copy_(torch.randn(6))
+            self.norm.weight.copy_(torch.rand(6) + 0.5)
+
+    def forward(self, x):
+        return self.head(x + self.norm(self.second(F.gelu(self.first(x)))) * self.gamma.view(1, -1, 1, 1)).mean((2, 3))
+
+
 class Rotary(nn.Module):
     """A module that gives back two tensors."""
 
@@ -93,7 +108,10 @@ def network(module, shape):
     return Network("net", "net", module.eval(), (spec,), ArrayInput(shape), Output("none"))
 
 
-CASES = [(Subclassed, (3, 16, 16)), (Functional, (3, 16, 16)), (LayerScale, (6,)), (ChannelScale, (6, 8, 8)), (Rotary, (6,))]
+CASES = [
+    (Subclassed, (3, 16, 16)), (Functional, (3, 16, 16)), (LayerScale, (6,)), (ChannelScale, (6, 8, 8)), (NormAndScale, (6, 8, 8)),
+    (Rotary, (6,)),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("make", "shape"), CASES)
@@ -104,7 +122,7 @@ def test_a_right_file_is_the_same(make, shape):
     assert verdict.same, [check for check in verdict.checks if not check.passed]
 
 
-@pytest.mark.parametrize(("make", "shape"), CASES[:4])
+@pytest.mark.parametrize(("make", "shape"), CASES[:5])
 @pytest.mark.parametrize("kind", ["one weight", "one channel", "bias"])
 def test_a_wrong_weight_is_still_found(make, shape, kind):
     found = network(make(), shape)
