@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from deploykit.errors import InputError, ModelFileError
 from deploykit.onnx_file import sessions
 from deploykit.verdict import evidence, moved_names
-from deploykit.verdict.batches import Batch
+from deploykit.verdict.batches import WITH_LARGE_VALUES, Batch
+from deploykit.verdict.channels import Channels
 from deploykit.verdict.comparison import SIGMOID_SCALE, Difference, compare, distance, floor_of
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.layers import LayerDifference, compare_layers, first_divergent
 from deploykit.verdict.magnified import Shaken, is_excused, is_steady, may_be_rounding
 from deploykit.verdict.originals import Original
-from deploykit.verdict.outputs import OutputComparison, exchanged, incomparable, misfit, summed_up
+from deploykit.verdict.outputs import OutputComparison, by_channel, exchanged, incomparable, misfit, summed_up
 from deploykit.verdict.precision import Precision
 from deploykit.verdict.reference import Observation
 from deploykit.verdict.result import Parting
@@ -119,6 +120,7 @@ class Case:
             return incomparable(named)
         found: list[tuple[str, Difference, Batch]] = []
         tolerances: dict[str, float] = {}
+        channels = [Channels() for _ in labels]
         for o in self.comparable if observations is None else observations:
             name = o.batch.name
             try:
@@ -136,7 +138,12 @@ class Case:
                 difference = self._difference(o, place, values[place], least)
                 found.append((f"{label} on {name}", difference, o.batch))
                 tolerances[label] = min(tolerances.get(label, np.inf), difference.tolerance)
-        return summed_up(found, max(tolerances.values(), default=0.0), self.observations, self.precision)
+                if name not in WITH_LARGE_VALUES:
+                    channels[place].add(expected[place], o.tolerance_reference.outputs[place], values[place])
+        result = summed_up(found, max(tolerances.values(), default=0.0), self.observations, self.precision)
+        # One batch alone has too few samples to tell the scale of a channel by.
+        is_told = observations is None and self.tolerance_is_derived and self.precision == "fp32"
+        return by_channel(result, dict(zip(labels, channels, strict=True))) if is_told else result
 
     def _difference(self, o: Observation, place: int, value: NDArray[Any], least_scale: float) -> Difference:
         """One output compared; once more with the observation shaken where the difference may be magnified rounding."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from deploykit.errors import counted
 from deploykit.verdict import evidence
 from deploykit.verdict.batches import Batch
+from deploykit.verdict.channels import Channels
 from deploykit.verdict.comparison import Difference
 from deploykit.verdict.precision import Precision
 from deploykit.verdict.reference import Observation
@@ -60,6 +61,12 @@ def summed_up(
         answer = "an output of the network itself is not finite on any usual input"
         return OutputComparison(Check("outputs", False, answer), errors, tolerance, told=False)
     return OutputComparison(Check("outputs", worst.within, detail), errors, tolerance, batch=batch)
+
+
+def by_channel(found: OutputComparison, outputs: Mapping[str, Channels]) -> OutputComparison:
+    """The same, with the check failed where a channel of one of the `outputs` is wrong by its own scale."""
+    wrong = [f"{label}: {said}" for label, seen in outputs.items() if (said := seen.worst())] if found.check.passed else []
+    return replace(found, check=Check("outputs", False, wrong[0])) if wrong else found
 
 
 def exchanged(labels: Sequence[str], own: Sequence[str]) -> str:
