@@ -19,7 +19,7 @@ import sympy
 import torch
 from torch import Tensor, nn
 
-from deploykit.network import calling
+from deploykit.network import calling, first_calls
 from deploykit.network.running import plain_attention
 
 Axes = Sequence[Mapping[int, str]]
@@ -77,13 +77,22 @@ def capture(module: nn.Module, examples: Sequence[Tensor], axes: Axes) -> Captur
                 module, tuple(examples), dynamic_shapes=shapes, strict=strict, prefer_deferred_runtime_asserts_over_guards=True
             )
 
-    try:
-        program = traced(strict=False)
-    except Exception as first:  # whatever torch or the network's own code raises
+    def either() -> torch.export.ExportedProgram:
         try:
-            program = traced(strict=True)
-        except Exception:
-            raise first from None
+            return traced(strict=False)
+        except Exception as first:  # whatever torch or the network's own code raises
+            try:
+                return traced(strict=True)
+            except Exception:
+                raise first from None
+
+    try:
+        with first_calls.uncalled(module) as is_another:
+            program = either()
+    except Exception:
+        if not is_another:
+            raise
+        program = either()  # as it is after its first call
     return Captured(program, *_conditions(program, axes))
 
 
@@ -103,7 +112,7 @@ def line_of(guard: Guard, module: nn.Module, examples: Sequence[Tensor], axes: A
     """
     shapes = dynamic_shapes(module, [dict.fromkeys(each, torch.export.Dim.AUTO) for each in axes])
     try:
-        with quiet(), torch.no_grad(), plain_attention():
+        with quiet(), torch.no_grad(), plain_attention(), first_calls.uncalled(module):
             program = torch.export.export(module, tuple(examples), dynamic_shapes=shapes, strict=False)
     except Exception:  # what raises here did not raise above: there is no line to tell then
         return ""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deploykit.errors import DeviceUnavailable, InputError, first_line
-from deploykit.network import control_flow
+from deploykit.network import control_flow, first_calls
 from deploykit.runtime.providers import parse_device
 
 # What torch says of arguments, values, types and memory; anything else that it raises is taken for a matter of shapes.
@@ -61,7 +61,8 @@ def run(module: nn.Module, inputs: Sequence[Tensor], name: str = "the network") 
     """One forward pass without gradients and without the fast path of attention. Raises `InputError`, see `refusal`."""
     with torch.no_grad(), plain_attention(), control_flow.uncompiled():
         try:
-            return module(*inputs)
+            with first_calls.watched(module):
+                return module(*inputs)
         except (Exception, SystemExit) as error:  # whatever the network's own code raises
             raise refusal(error, module, [tensor.shape for tensor in inputs], name) from error
 

@@ -92,7 +92,8 @@ def check(
     """
     if changed:
         names = ", ".join(sorted(changed)[:3])
-        answer = f"the forward pass changes {names}, and a file remembers nothing: make it an input and an output"
+        told = "make it an input and an output; where the first call alone does so, make that with your own data before"
+        answer = f"the forward pass changes {names}, and a file remembers nothing: {told}"
         return Check("evidence", False, answer)
     if not is_repeatable:
         answer = "the network gives another answer each time it is asked: random numbers or dropout in its forward pass?"

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deploykit.network import control_flow
+from deploykit.network import control_flow, first_calls
 from deploykit.network import outputs as network_outputs
 from deploykit.network.running import run
 from deploykit.verdict.batches import Batch
@@ -96,7 +96,7 @@ class Reference:
         self.precision = precision
         self.no_float64 = ""  # why there is no float64, where there is none
         self.taken: dict[str, set[bool]] = {}  # the sides of each torch.cond that were taken in float32
-        self.changed: set[str] = set()  # buffers and parameters that a forward pass wrote to
+        self.changed = first_calls.written(module)  # buffers and parameters that a forward pass wrote to
         self.in_order = False  # whether equal numbers are taken in the order of ONNX, see `ties`
         self.output_names: tuple[str, ...] = ()  # by which it gave its outputs last
 

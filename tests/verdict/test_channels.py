@@ -52,14 +52,16 @@ def seen(truth, own, found):
 
 def test_the_scale_of_a_channel_is_its_own_over_all_samples():
     truth = np.array([[1e4, 1e-3], [2e4, 5e-3]])
-    assert seen([truth], [truth], [truth + [0, 1e-4]]).startswith("number 1 of axis 1 is 2.0e-02 of its own largest value off")
-    assert not seen([truth, [[1e4, 1.0]]], [truth, [[1e4, 1.0]]], [truth + [0, 1e-4], [[1e4, 1.0]]])
+    assert seen([truth], [truth], [truth + np.array([0, 1e-4])]).startswith(
+        "number 1 of axis 1 is 2.0e-02 of its own largest value off"
+    )
+    assert not seen([truth, [[1e4, 1.0]]], [truth, [[1e4, 1.0]]], [truth + np.array([0, 1e-4]), [[1e4, 1.0]]])
 
 
 def test_what_the_network_itself_is_off_and_a_unit_in_the_last_place_of_one_are_no_faults():
     truth = np.array([[1e4, 1e-3]])
-    assert not seen([truth], [truth + [0, 1e-5]], [truth + [0, 1e-4]])
-    assert not seen([truth * [1, 1e-4]], [truth * [1, 1e-4]], [truth * [1, 1e-4] + [0, 1e-6]])
+    assert not seen([truth], [truth + np.array([0, 1e-5])], [truth + np.array([0, 1e-4])])
+    assert not seen([truth * [1, 1e-4]], [truth * [1, 1e-4]], [truth * [1, 1e-4] + np.array([0, 1e-6])])
 
 
 def test_numbers_that_are_not_finite_and_other_shapes_have_no_part():
