@@ -18,9 +18,11 @@ from deploykit.verdict import (
     batches,
     blame,
     contracts,
+    crossings,
     evidence,
     hints,
     legal,
+    margins,
     open_sizes,
     preprocessing,
     rare_values,
@@ -97,7 +99,8 @@ def _judged(deployed: Deployed, original: Original, ask: _Questions) -> Verdict:
     2. Does it take as many inputs as the network? Else it is "different", and nothing more is asked.
     3. Both get the same batches; every output is compared on each.
     4. Every layer's own output is compared on some; on all where the outputs differ and no layer was seen to.
-    5. Other sizes of open axes, uniform masks, rare values, the stored weights, the contract, and whether all this proves anything.
+    5. Other sizes of open axes, uniform masks, rare values, thresholds, the stored weights, the contract, and whether all this
+       proves anything.
     6. On labelled samples, whether both decide alike.
     7. "same" if every check passed; else the step is looked for that broke the file, and the first module that differs.
     """
@@ -246,7 +249,7 @@ def _sizes(
 
 
 def _odd_values(original: Original, case: Case) -> tuple[list[Check], Batch | None]:
-    """The file where masks hold one number alone, and at rare values; see `uniform` and `rare_values`."""
+    """The file where masks hold one number alone, at rare values, and beside thresholds; see the files of these names."""
     plain = [o for o in case.comparable if o.batch.name not in batches.WITH_LARGE_VALUES]
     if not plain:
         return [], None
@@ -259,7 +262,11 @@ def _odd_values(original: Original, case: Case) -> tuple[list[Check], Batch | No
     limits = value_limits.limits(case.deployed)
     limits = replace(limits, nan=limits.nan and is_float)
     rare, wrong_value = rare_values.check(original.inputs, usual, compare, constants, few=few, limits=limits)
-    return list(filter(None, [masked, rare])), wrong_mask or wrong_value
+    asks = [original.sides, *filter(None, [margins.of_file(case.deployed)])]
+    # Far from usual a network may magnify rounding; whether it does, another file cannot tell.
+    compared = case.differs_on if original.files else case.differs_steadily_on
+    crossed, wrong_side = crossings.check(original.inputs, few, asks, compared, far=limits.far)
+    return list(filter(None, [masked, rare, crossed])), wrong_mask or wrong_value or wrong_side
 
 
 def _inputs(deployed: Deployed, original: Original) -> Check:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from collections.abc import Set as AbstractSet
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,11 +23,12 @@ from deploykit.network.target import Network
 from deploykit.onnx_file import external_data, sessions, walk
 from deploykit.runtime.contract import ArrayInput, Contract, ImageInput, Output
 from deploykit.runtime.values import Values as InputValues
-from deploykit.verdict import blame, moved_names, open_sizes, twins
+from deploykit.verdict import blame, margins, moved_names, open_sizes, twins
 from deploykit.verdict.batches import Batch
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.guard_sides import Sizes
 from deploykit.verdict.inputs import fixed_batch, specs_of
+from deploykit.verdict.margins import Sides
 from deploykit.verdict.naming import Naming, name_layers
 from deploykit.verdict.open_sizes import Axes
 from deploykit.verdict.precision import Precision
@@ -69,6 +71,9 @@ class Original(Protocol):
 
     def again(self, batch: Batch) -> list[NDArray[Any]]:
         """Its outputs in float32, asked once more: a network that draws random numbers gives others."""
+
+    def sides(self, batch: Batch) -> Sides:
+        """On which side of each other the numbers lie that it compares on a batch, see `margins`."""
 
     def guards(self, axes: Axes, sizes: Sizes) -> Sequence[Guard]:
         """The conditions on open axes under which the network does what it does at `sizes`; raises whatever tracing raises."""
@@ -129,6 +134,12 @@ class TorchOriginal:
     def again(self, batch: Batch) -> list[NDArray[Any]]:
         """PyTorch in float32."""
         return self._reference.ask(batch.tensors).outputs
+
+    def sides(self, batch: Batch) -> Sides:
+        """Of PyTorch in float32."""
+        with margins.Comparing() as seen:
+            self._reference.ask(batch.tensors)
+        return seen.sides
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -215,6 +226,14 @@ class OnnxOriginal:
     def again(self, batch: Batch) -> list[NDArray[Any]]:
         """With all of onnxruntime's optimizations."""
         return self._ask("all", [batch], ())[0].outputs
+
+    def sides(self, batch: Batch) -> Sides:
+        """Of onnxruntime."""
+        return self._sides(batch) if self._sides is not None else []
+
+    @cached_property
+    def _sides(self) -> Callable[[Batch], Sides] | None:
+        return margins.of_file(self.deployed)
 
     @property
     def output_names(self) -> tuple[str, ...]:

@@ -125,6 +125,8 @@ def _all_series(
             infinite = [("infinity", _with_one(small, torch.inf)), ("-infinity", _with_one(small, -torch.inf))]
             yield Series(infinite, few, far=True, nan_is_wrong=False)
         if not spec.mask:
+            yield Series([("positive numbers", small.abs())], few)
+            yield Series([("negative numbers", -small.abs())], few)
             numbers = [*constants, *HALVES]
             yield Series([("halves and whole numbers", each) for each in _in_turn(small, numbers)], few)
             yield Series(((f"numbers {factor:g} times as large", small * factor) for factor in SMALLER), few, far=True)
