@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence
 
 from deploykit.errors import ExportError, InputError, first_line
@@ -41,9 +42,24 @@ def of_export(error: Exception, network: Network) -> ExportError:
     if "data-dependent" in whole or "GuardOnDataDependent" in whole or "Eq(" in text:
         line = _user_line(whole)
         hint = f"{line}use torch.where, torch.cond or torch.while_loop instead of Python's if and while on tensor values"
+    elif "Unsupported attribute type" in text and "SymbolicTensor" in text:
+        hint = (
+            "a number of groups, a kernel, a stride or the like follows from an open size, and ONNX fixes those: leave that axis "
+            "out of --dynamic"
+        )
+    elif (unknown := re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", text)) is not None:
+        text = f"torch.onnx knows no ONNX operators for {unknown[1]}"
+        hint = _instead(network.module)
     elif "Constraints violated" in whole or "specialized" in whole:
         hint = "the network fixes that size itself; leave it out of --dynamic, or write the forward pass without int() on sizes"
     return ExportError(f"{network.target} cannot be exported to ONNX ({text[:300]})", hint)
+
+
+def _instead(module: nn.Module) -> str:
+    """What to do about an operator that cannot be written."""
+    if any(isinstance(child, parametrize.ParametrizationList) for child in module.modules()):
+        return "if a parametrization uses it, remove_parametrizations(layer, name) of torch.nn.utils.parametrize keeps the weight"
+    return "write it with other operators, of which ONNX has a form"
 
 
 def _packing(network: Network) -> str | None:

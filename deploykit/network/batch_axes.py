@@ -69,7 +69,10 @@ def _nearest_first(choices: Sequence[Sequence[Axis]]) -> Iterator[tuple[Axis, ..
 
 
 def _grows(run: Run, examples: Sequence[Tensor], axes: Sequence[Axis]) -> bool:
-    """Whether the network takes more rows on these axes, and gives more of them back, along one axis of each output."""
+    """Whether the network takes more rows on these axes, and gives more of them back along one axis of an output.
+
+    Other outputs may have a row for each pair, as two towers score all images against all texts.
+    """
     rows = max(t.shape[axis] for t, axis in zip(examples, axes, strict=True) if axis is not None)
     shapes: list[list[torch.Size]] = []
     for count in (rows + 1, rows + 3):
@@ -77,7 +80,7 @@ def _grows(run: Run, examples: Sequence[Tensor], axes: Sequence[Axis]) -> bool:
         if not _takes(run, larger, shapes):
             return False
     changed = [sum(a != b for a, b in zip(*pair, strict=False)) for pair in zip(*shapes, strict=False)]
-    return max(changed, default=0) == 1
+    return 1 in changed and max(changed) <= 2
 
 
 def _takes(run: Run, tensors: Sequence[Tensor], shapes: list[list[torch.Size]] | None = None) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 import sympy
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from deploykit.network import calling, first_calls
 from deploykit.network.running import plain_attention
@@ -70,6 +71,7 @@ def capture(module: nn.Module, examples: Sequence[Tensor], axes: Axes) -> Captur
             quiet(),
             torch.no_grad(),
             plain_attention(),
+            unchecked_distributions(),
             patch_dynamic_shape_rnn_decompositions(free),
             config.patch(backed_size_oblivious=True),  # type: ignore[attr-defined]
         ):
@@ -94,6 +96,17 @@ def capture(module: nn.Module, examples: Sequence[Tensor], axes: Axes) -> Captur
             raise
         program = either()  # as it is after its first call
     return Captured(program, *_conditions(program, axes))
+
+
+@contextlib.contextmanager
+def unchecked_distributions() -> Iterator[None]:
+    """torch.distributions do not check their parameters within the block: ONNX has no operator that raises."""
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)
 
 
 def dynamic_shapes(module: nn.Module, dims: Sequence[Mapping[int, Any]]) -> tuple[Any, ...]:

@@ -17,6 +17,7 @@ from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.result import Check
 
 _APART = "deploykit.apart"
+_CHOOSING = frozenset({"Where", "Expand", "Identity", "Cast", "CastLike", "Reshape", "ConstantOfShape"})
 _MULTIPLYING = frozenset({"BatchNormalization", "Conv", "ConvTranspose", "Einsum", "Gemm", "LayerNormalization", "MatMul", "Mul"})
 
 
@@ -114,14 +115,15 @@ def _check_without_weights(model: onnx.ModelProto) -> None:
 
 
 def _finite(deployed: Deployed) -> Check:
-    """NaN nowhere; infinity only where nothing is multiplied by it, as in a comparison or a mask."""
+    """NaN nowhere but in a lone number that is only chosen; infinity only where nothing is multiplied by it, as in a comparison."""
     model = deployed.model
     multiplied = {name for node in model.graph.node if node.op_type in _MULTIPLYING for name in node.input}
+    calculated = {name for node in walk.nodes(model) if node.op_type not in _CHOOSING for name in node.input}
     for tensor in model.graph.initializer:
         values = external_data.array(tensor, deployed.folder)
         if values is None or not np.issubdtype(values.dtype, np.floating):
             continue
-        if np.isnan(values).any():
+        if np.isnan(values).any() and (values.size > 1 or tensor.name in calculated):
             return Check("finite weights", False, f"{tensor.name} holds NaN")
         if tensor.name in multiplied and not np.isfinite(values).all():
             return Check("finite weights", False, f"{tensor.name} holds infinity")

@@ -214,6 +214,11 @@ def _versions(module: nn.Module) -> dict[str, tuple[int, int]]:
     return {name: (id(tensor), 0 if tensor.is_inference() else tensor._version) for name, tensor in stored}
 
 
+def _is_of_many(tensor: Tensor) -> bool:
+    """Whether it stands for the rows of a batch inside of torch.vmap, where it has no numbers of its own."""
+    return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))
+
+
 @contextmanager
 def _recording(module: nn.Module, found: Values) -> Iterator[None]:
     """Keep what every module gives back."""
@@ -224,7 +229,7 @@ def _recording(module: nn.Module, found: Values) -> Iterator[None]:
         count = calls.get(path, 0)
         calls[path] = count + 1
         first = _main_output(owner, output)
-        if isinstance(first, Tensor):
+        if isinstance(first, Tensor) and not _is_of_many(first):
             found[f"{path}@{count}" if count else path] = network_outputs.to_numpy(first)
 
     paths = {id(child): path for path, child in module.named_modules()}

@@ -60,3 +60,49 @@ def test_the_short_form_of_an_export_names_the_network_the_file_and_the_verdict(
 
     export = SimpleNamespace(target="lenet5", file="model.onnx", verdict=SimpleNamespace(verdict="same"))
     assert ExportResult.__repr__(export) == "<ExportResult lenet5 -> model.onnx: same>"
+
+
+class Modulated(nn.Module):
+    """A filter for each sample, by as many groups as there are samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 3, 3, 3))
+
+    def forward(self, x, style):
+        weight = (self.weight * style[:, None, :, None, None]).flatten(0, 1)
+        found = nn.functional.conv2d(x.flatten(0, 1)[None], weight, padding=1, groups=len(x))
+        return found.unflatten(1, (-1, 4))[0]
+
+
+class Middle(nn.Module):
+    def forward(self, x):
+        return x.median(1).values
+
+
+def refusal_of(module, **more):
+    with pytest.raises(ExportError) as caught:
+        to_onnx(targets.resolve(Request.of(module, **more)))
+    return str(caught.value)
+
+
+def test_an_operator_without_a_form_in_onnx_is_named():
+    said = refusal_of(Middle(), input_shapes=[(7,)])
+    assert said == (
+        "Middle cannot be exported to ONNX (torch.onnx knows no ONNX operators for aten.median); "
+        "write it with other operators, of which ONNX has a form"
+    )
+
+
+def test_a_parametrization_without_a_form_in_onnx_can_be_removed():
+    net = nn.Sequential(nn.utils.parametrizations.orthogonal(nn.Linear(6, 4)))
+    said = refusal_of(net, input_shapes=[(6,)])
+    assert "aten.linalg_householder_product" in said
+    assert "remove_parametrizations(layer, name)" in said
+
+
+def test_groups_that_follow_from_the_batch_ask_for_a_fixed_one():
+    net = Modulated()
+    net.example_inputs = {"x": torch.randn(2, 3, 8, 8), "style": torch.randn(2, 3)}
+    assert "leave that axis out of --dynamic" in refusal_of(net)
+    assert to_onnx(targets.resolve(Request.of(net)), dynamic=()) is not None

@@ -68,3 +68,16 @@ def test_no_room_to_check_is_no_fault_of_the_file(large, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     with pytest.raises(OutputError, match="TMPDIR"):
         structure(large)
+
+
+@pytest.mark.parametrize(
+    ("operator", "values", "passed"),
+    [("Where", [float("nan")], True), ("Where", [float("nan"), 1.0], False), ("Add", [float("nan")], False)],
+)
+def test_a_lone_nan_that_is_only_chosen_is_no_broken_weight(operator, values, passed):
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2]) for name in "xy")
+    stored = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [len(values)], values)
+    chosen = [onnx.helper.make_node("Cast", ["x"], ["c"], to=onnx.TensorProto.BOOL)] if operator == "Where" else []
+    last = onnx.helper.make_node(operator, ["c", "w", "x"] if chosen else ["x", "w"], ["y"])
+    model = onnx.helper.make_model(onnx.helper.make_graph([*chosen, last], "g", [x], [y], [stored]))
+    assert legal._finite(Deployed(model)).passed is passed
