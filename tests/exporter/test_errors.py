@@ -71,7 +71,7 @@ class Modulated(nn.Module):
 
     def forward(self, x, style):
         weight = (self.weight * style[:, None, :, None, None]).flatten(0, 1)
-        found = nn.functional.conv2d(x.flatten(0, 1)[None], weight, padding=1, groups=len(x))
+        found = nn.functional.conv2d(x.flatten(0, 1)[None], weight, padding=1, groups=x.shape[0])
         return found.unflatten(1, (-1, 4))[0]
 
 
