@@ -200,6 +200,13 @@ class Case:
             raise InputError(f"rounding alone moves the network's answers on {batch.name}")
         return found
 
+    def differs_attending_on(self, batch: Batch) -> Parting | None:
+        """As `differs_on`, for masks; raises `InputError` also where one hides everything from some row of an attention."""
+        found = self.differs_on(batch)
+        if found is not None and self.original.attends_to_nothing(batch):
+            raise InputError(f"some attention of the network has nothing to attend to on {batch.name}")
+        return found
+
     @property
     def _session(self) -> onnxruntime.InferenceSession:
         return self.deployed.answering(self.device)

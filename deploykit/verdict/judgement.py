@@ -258,7 +258,7 @@ def _odd_values(original: Original, case: Case) -> tuple[list[Check], Batch | No
     constants = rare_values.compared_with(case.deployed)
     is_float = all(array.dtype.kind == "f" for array in plain[-1].float32.outputs)
     few = min((o.batch for o in plain), key=lambda batch: sum(tensor.numel() for tensor in batch.tensors))
-    compare = rare_values.Compare(case.differs_on, case.differs_steadily_on)
+    compare = rare_values.Compare(case.differs_on, case.differs_steadily_on, case.differs_attending_on)
     limits = value_limits.limits(case.deployed)
     limits = replace(limits, nan=limits.nan and is_float)
     rare, wrong_value = rare_values.check(original.inputs, usual, compare, constants, few=few, limits=limits)

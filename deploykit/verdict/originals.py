@@ -23,7 +23,7 @@ from deploykit.network.target import Network
 from deploykit.onnx_file import external_data, sessions, walk
 from deploykit.runtime.contract import ArrayInput, Contract, ImageInput, Output
 from deploykit.runtime.values import Values as InputValues
-from deploykit.verdict import blame, margins, moved_names, open_sizes, twins
+from deploykit.verdict import attention, blame, margins, moved_names, open_sizes, twins
 from deploykit.verdict.batches import Batch
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.guard_sides import Sizes
@@ -74,6 +74,9 @@ class Original(Protocol):
 
     def sides(self, batch: Batch) -> Sides:
         """On which side of each other the numbers lie that it compares on a batch, see `margins`."""
+
+    def attends_to_nothing(self, batch: Batch) -> bool:
+        """Whether some row of an attention is hidden as a whole on a batch, see `attention`."""
 
     def guards(self, axes: Axes, sizes: Sizes) -> Sequence[Guard]:
         """The conditions on open axes under which the network does what it does at `sizes`; raises whatever tracing raises."""
@@ -140,6 +143,12 @@ class TorchOriginal:
         with margins.Comparing() as seen:
             self._reference.ask(batch.tensors)
         return seen.sides
+
+    def attends_to_nothing(self, batch: Batch) -> bool:
+        """In PyTorch."""
+        with attention.Attending() as seen:
+            self._reference.ask(batch.tensors)
+        return seen.to_nothing
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -239,6 +248,11 @@ class OnnxOriginal:
     def output_names(self) -> tuple[str, ...]:
         """Those of the file."""
         return tuple(value.name for value in self.deployed.model.graph.output)
+
+    def attends_to_nothing(self, batch: Batch) -> bool:
+        """Never: both files are run by the same engine, which does the same there."""
+        del batch
+        return False
 
     def guards(self, axes: Axes, sizes: Sizes) -> Sequence[Guard]:
         """None: what a graph asks of sizes stands in its operators; see `file_sizes`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from numpy.typing import NDArray
@@ -42,23 +42,25 @@ Compared = Callable[[Batch], Parting | None]
 @dataclass(frozen=True)
 class Compare:
     """How the file is held against the network on a batch. `exactly`: as everywhere. `steadily`: a batch is no evidence where the
-    network answers otherwise to the last bit of its inputs, as it may do far from what it was made for.
+    network answers otherwise to the last bit of its inputs, as it may do far from what it was made for. `attending`: nor where a
+    mask hides everything from some row of an attention.
     """
 
     exactly: Compared
     steadily: Compared
+    attending: Compared
 
 
 @dataclass(frozen=True)
 class Series:
     """Values for one input, one after the other; the rest is left out where the network refuses one.
 
-    `far`: from usual numbers. `nan_is_wrong`: whether a file that answers NaN, where the network does not, is wrong.
+    `how`: to compare, a field of `Compare`. `nan_is_wrong`: whether a file that answers NaN, where the network does not, is wrong.
     """
 
     tries: Iterable[tuple[str, Tensor]]
     usual: Batch
-    far: bool = False
+    how: Literal["exactly", "steadily", "attending"] = "exactly"
     nan_is_wrong: bool = True
 
 
@@ -85,7 +87,7 @@ def check(
                 tensors = (*series.usual.tensors[:place], tensor, *series.usual.tensors[place + 1 :])
                 batch = replace(series.usual, name=f"{what} in {spec.name}", tensors=tensors)
                 try:
-                    how = (compare.steadily if series.far else compare.exactly)(batch)
+                    how = getattr(compare, series.how)(batch)
                 except InputError:
                     break
                 if how and (series.nan_is_wrong or not how.has_nan):
@@ -123,17 +125,17 @@ def _all_series(
             yield Series([("NaN", _with_one(small, torch.nan))], few)
         if limits.infinity and small.numel() > 1:
             infinite = [("infinity", _with_one(small, torch.inf)), ("-infinity", _with_one(small, -torch.inf))]
-            yield Series(infinite, few, far=True, nan_is_wrong=False)
+            yield Series(infinite, few, "steadily", nan_is_wrong=False)
         if not spec.mask:
             yield Series([("positive numbers", small.abs())], few)
             yield Series([("negative numbers", -small.abs())], few)
             numbers = [*constants, *HALVES]
             yield Series([("halves and whole numbers", each) for each in _in_turn(small, numbers)], few)
-            yield Series(((f"numbers {factor:g} times as large", small * factor) for factor in SMALLER), few, far=True)
+            yield Series(((f"numbers {factor:g} times as large", small * factor) for factor in SMALLER), few, "steadily")
             larger = LARGER if limits.far else ()
-            yield Series(((f"numbers {factor:g} times as large", small * factor) for factor in larger), few, far=True)
+            yield Series(((f"numbers {factor:g} times as large", small * factor) for factor in larger), few, "steadily")
     elif spec.mask:
-        yield Series(_single(spec, tensor), usual)
+        yield from (Series([each], usual, "attending") for each in _single(spec, tensor))
     elif spec.below > 2 and spec.dtype in (torch.int64, torch.int32):
         yield Series(_every_row(spec, tensor), usual)
     elif spec.dtype in (torch.int64, torch.int32, torch.int16, torch.int8) and not spec.telling:
@@ -155,11 +157,17 @@ def _with_one(usual: Tensor, value: float) -> Tensor:
 
 
 def _single(spec: InputSpec, usual: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """A mask with a single one, and with a single zero, along its last axis; each row of a batch has it elsewhere."""
+    """A mask with a single one, and with a single zero, along its last axis; each row of a batch has it elsewhere.
+
+    With the first one beside the single one, too: a network in which a place looks at those before it alone has something to see.
+    """
     if not usual.ndim or usual.shape[-1] < 3 or spec.batch_axis == usual.ndim - 1:
         return
     rows = torch.arange(usual.numel() // usual.shape[-1]) % usual.shape[-1]
     one = torch.nn.functional.one_hot(rows, usual.shape[-1]).reshape(usual.shape).to(usual.dtype)
+    first = one.clone()
+    first[..., 0] = 1
+    yield "the first and a single one in the mask", first
     yield "a single one in the mask", one
     yield "a single zero in the mask", (one == 0).to(usual.dtype)
 

@@ -36,7 +36,7 @@ def asked(*specs, wrong=lambda *tensors: False, refuses=lambda *tensors: False, 
             raise InputError("rounding alone")
         return exactly(batch)
 
-    return rare_values.check(specs, usual(*specs), rare_values.Compare(exactly, steadily), **options), seen
+    return rare_values.check(specs, usual(*specs), rare_values.Compare(exactly, steadily, exactly), **options), seen
 
 
 def test_every_row_of_a_table_is_asked_for_once_at_least():
@@ -110,7 +110,7 @@ def test_far_numbers_are_no_evidence_where_rounding_alone_moves_the_network():
 def test_a_file_that_answers_nan_to_an_infinity_is_not_wrong_for_that_but_to_a_large_number_it_is():
     def compare(at):
         return rare_values.Compare(
-            lambda batch: None, lambda batch: Parting("nan", has_nan=True) if at(batch.tensors[0].abs().max()) else None
+            lambda batch: None, lambda batch: Parting("nan", has_nan=True) if at(batch.tensors[0].abs().max()) else None, None
         )
 
     assert rare_values.check([NUMBERS], usual(NUMBERS), compare(torch.isinf))[0].passed
@@ -185,7 +185,7 @@ def test_masks_with_a_single_one_and_a_single_zero_are_asked_about(place, value)
     mask = InputSpec("mask", (6,), torch.bool, mask=True)
     batch = Batch("noise", (torch.tensor([[True] * 3 + [False] * 3] * 6),))
     seen = []
-    compare = rare_values.Compare(lambda batch: seen.append(batch.tensors[0]), None)
+    compare = rare_values.Compare(None, None, lambda batch: seen.append(batch.tensors[0]))
     assert rare_values.check([mask], batch, compare)[0].passed
     wanted = torch.arange(6) == place if value else torch.arange(6) != place
     assert any((row == wanted).all() for tensor in seen for row in tensor)
