@@ -119,6 +119,8 @@ def _all_series(
 ) -> Iterator[Series]:
     """Series of values for one input; a series ends where the network refuses."""
     tensor = usual.tensors[place]
+    if not tensor.numel():
+        return
     if spec.dtype.is_floating_point:
         small = few.tensors[place]
         if limits.nan and small.numel() > 1:
@@ -182,7 +184,7 @@ def _every_row(spec: InputSpec, usual: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 def _in_turn(usual: Tensor, numbers: Sequence[float]) -> Iterator[Tensor]:
     """Tensors of the usual shape in which every number stands somewhere, at most `MOST_BATCHES`."""
-    size = max(1, usual.numel())
+    size = usual.numel()
     step = STEP if len(numbers) % STEP else 1
     for start in range(0, min(len(numbers), MOST_BATCHES * size), size):
         which = (torch.arange(start, start + size) * step) % len(numbers)

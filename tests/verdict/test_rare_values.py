@@ -196,6 +196,13 @@ def test_the_lowest_number_of_a_narrow_type_is_asked_about():
     assert not check.passed
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool])
+def test_nothing_is_asked_of_an_input_without_elements(dtype):
+    spec = InputSpec("x", (0,), dtype, mask=dtype == torch.bool)
+    compare = rare_values.Compare(None, None, None)
+    assert rare_values.check([spec], Batch("noise", (torch.zeros(0, dtype=dtype),)), compare) == (None, None)
+
+
 def node(kind, *inputs, **attributes):
     return helper.make_node(kind, list(inputs), ["out"], **attributes)
 
