@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -39,11 +39,13 @@ def traces(model: onnx.ModelProto) -> str:
 def _structure(deployed: Deployed) -> Check:
     """The check "legal". Raises `OutputError` where there is no room to look at a file with weights outside the message.
 
-    Operators that the file's opset does not have, but onnxruntime does, are left out of it: its own optimizer writes them.
+    Operators that the file's opset does not have, but onnxruntime does, are left out of it: its own optimizer writes them. And so
+    are those over whose definition ONNX's own inference stumbles.
     """
     illegal = _illegal(deployed)
-    if illegal and own_operators(deployed.model) and _loads(deployed).passed:
-        with _set_apart(deployed.model):
+    left_out = [*_beyond(deployed.model), *_stumbling(deployed.model)]
+    if illegal and left_out and _loads(deployed).passed:
+        with _set_apart(deployed.model, left_out):
             illegal = _illegal(deployed)
     if illegal:
         return Check("legal", False, illegal)
@@ -74,10 +76,15 @@ def _beyond(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     return [node for node in walk.nodes(model) if node.domain in walk.STANDARD and not onnx.defs.has(node.op_type, opset)]
 
 
+def _stumbling(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Operators that onnx 1.23 takes for illegal: it fills in their definition without the default of `axes`."""
+    return [node for node in walk.nodes(model) if node.op_type == "MeanVarianceNormalization" and not node.attribute]
+
+
 @contextmanager
-def _set_apart(model: onnx.ModelProto) -> Iterator[None]:
-    """Operators that the opset does not have are in a domain of their own within the block, which no checker knows."""
-    beyond = [(node, node.HasField("domain"), node.domain) for node in _beyond(model)]
+def _set_apart(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> Iterator[None]:
+    """These nodes are in a domain of their own within the block, which no checker knows."""
+    beyond = [(node, node.HasField("domain"), node.domain) for node in nodes]
     model.opset_import.append(onnx.helper.make_opsetid(_APART, 1))
     try:
         for node, _, _ in beyond:

@@ -130,3 +130,12 @@ def test_a_sequence_inside_of_a_file_is_no_layer(tmp_path):
     file = sequences(tmp_path / "a.onnx", 1)
     assert validate(file, against=str(file)).same
     assert validate(sequences(tmp_path / "b.onnx", 0), against=str(file)).verdict == "different"
+
+
+def test_an_operator_over_which_the_checker_of_onnx_stumbles_is_legal(tmp_path):
+    value = helper.make_tensor_value_info
+    node = helper.make_node("MeanVarianceNormalization", ["x"], ["y"])
+    graph = helper.make_graph([node], "g", [value("x", 1, [3, 3, 3, 1])], [value("y", 1, [3, 3, 3, 1])])
+    file = tmp_path / "a.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7), file)
+    assert validate(file, against=str(file)).same
