@@ -255,9 +255,9 @@ def _odd_values(original: Original, case: Case) -> tuple[list[Check], Batch | No
         return [], None
     usual = plain[-1].batch
     masked, wrong_mask = uniform.check(original.inputs, usual, case.differs_on)
-    constants = rare_values.compared_with(case.deployed)
     is_float = all(array.dtype.kind == "f" for array in plain[-1].float32.outputs)
     few = min((o.batch for o in plain), key=lambda batch: sum(tensor.numel() for tensor in batch.tensors))
+    constants = rare_values.to_ask([*rare_values.compared_with(case.deployed), *original.constants(few)])
     compare = rare_values.Compare(case.differs_on, case.differs_steadily_on, case.differs_attending_on)
     limits = value_limits.limits(case.deployed)
     limits = replace(limits, nan=limits.nan and is_float)

@@ -1,4 +1,4 @@
-"""On which side of each other the floating-point numbers lie that a network, or a file, compares while it runs."""
+"""What a network, or a file, compares while it runs: on which side of each other floating-point numbers lie, and with what."""
 
 from __future__ import annotations
 
@@ -24,27 +24,41 @@ MOST = 16  # comparisons that are looked at
 # Numbers in one of them: of very many, some lie so near to a threshold that rounding alone decides on their side.
 MOST_NUMBERS = 1024
 
+LARGEST = 1 << 31  # what numbers of 32 bits hold
+
+_WITH_NUMBERS = frozenset({"gt", "ge", "lt", "le", "eq", "ne", "clamp", "clamp_min", "clamp_max", "remainder", "fmod"})
 _IN_TORCH = frozenset({"gt", "ge", "lt", "le"})
 _IN_ONNX = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 
 
 class Comparing(TorchDispatchMode):
-    """`sides`: of the comparisons that PyTorch makes within the block."""
+    """`sides`: of the comparisons that PyTorch makes within the block. `constants`: lone numbers in them and in limits."""
 
     supports_higher_order_operators = True
 
     def __init__(self) -> None:
         super().__init__()
         self.sides: Sides = []
+        self.constants: dict[float, None] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         kwargs = dict(kwargs or {})
         if isinstance(func, HigherOrderOperator):
             return control_flow.follow(self, func, args, kwargs)
-        if func.overloadpacket.__name__ in _IN_TORCH and len(self.sides) < MOST and any(map(_is_float, args[:2])):
+        name = func.overloadpacket.__name__
+        if name in _WITH_NUMBERS:
+            self.constants |= dict.fromkeys(number for value in (*args, *kwargs.values()) for number in _lone(value))
+        if name in _IN_TORCH and len(self.sides) < MOST and any(map(_is_float, args[:2])):
             side = torch.gt(*args[:2])
             self.sides += [np.atleast_1d(side.numpy()).copy()] if side.numel() <= MOST_NUMBERS else []
         return func(*args, **kwargs)
+
+
+def _lone(value: Any) -> list[float]:
+    """A number of Python's, or that of a tensor that holds no other, where it is finite."""
+    if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
+        value = value.item()
+    return [float(value)] if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST else []
 
 
 def _is_float(value: Any) -> bool:

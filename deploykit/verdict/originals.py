@@ -23,7 +23,7 @@ from deploykit.network.target import Network
 from deploykit.onnx_file import external_data, sessions, walk
 from deploykit.runtime.contract import ArrayInput, Contract, ImageInput, Output
 from deploykit.runtime.values import Values as InputValues
-from deploykit.verdict import attention, blame, margins, moved_names, open_sizes, twins
+from deploykit.verdict import attention, blame, margins, moved_names, open_sizes, rare_values, twins
 from deploykit.verdict.batches import Batch
 from deploykit.verdict.deployed import Deployed
 from deploykit.verdict.guard_sides import Sizes
@@ -71,6 +71,9 @@ class Original(Protocol):
 
     def again(self, batch: Batch) -> list[NDArray[Any]]:
         """Its outputs in float32, asked once more: a network that draws random numbers gives others."""
+
+    def constants(self, batch: Batch) -> Sequence[float]:
+        """Numbers that it compares something with on a batch."""
 
     def sides(self, batch: Batch) -> Sides:
         """On which side of each other the numbers lie that it compares on a batch, see `margins`."""
@@ -138,11 +141,18 @@ class TorchOriginal:
         """PyTorch in float32."""
         return self._reference.ask(batch.tensors).outputs
 
+    def constants(self, batch: Batch) -> Sequence[float]:
+        """Lone numbers in PyTorch's own comparisons."""
+        return tuple(self._compared(batch).constants)
+
     def sides(self, batch: Batch) -> Sides:
         """Of PyTorch in float32."""
+        return self._compared(batch).sides
+
+    def _compared(self, batch: Batch) -> margins.Comparing:
         with margins.Comparing() as seen:
             self._reference.ask(batch.tensors)
-        return seen.sides
+        return seen
 
     def attends_to_nothing(self, batch: Batch) -> bool:
         """In PyTorch."""
@@ -235,6 +245,11 @@ class OnnxOriginal:
     def again(self, batch: Batch) -> list[NDArray[Any]]:
         """With all of onnxruntime's optimizations."""
         return self._ask("all", [batch], ())[0].outputs
+
+    def constants(self, batch: Batch) -> Sequence[float]:
+        """Those that stand in the file."""
+        del batch
+        return rare_values.compared_with(self.deployed)
 
     def sides(self, batch: Batch) -> Sides:
         """Of onnxruntime."""

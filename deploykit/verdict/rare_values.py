@@ -77,7 +77,7 @@ def check(
 
     `usual`: values for all inputs. `few`: such with fewer rows, for what needs no more. `compare` tells how the file differs on a
     batch, if it does; it raises `InputError` where the network refuses the batch or answers NaN. `constants`: numbers to ask
-    about, see `compared_with`.
+    about, see `to_ask`.
     `limits`: what may be asked at all. Where NaN sorts is nobody's word, so that outputs of whole numbers may differ.
     """
     agreed = 0
@@ -96,14 +96,18 @@ def check(
     return (Check(NAME, True, f"{agreed} batches agree") if agreed else None), None
 
 
-def compared_with(deployed: Deployed) -> tuple[float, ...]:
-    """Numbers that a file compares something with; of whole ones also one less and one more."""
+def compared_with(deployed: Deployed) -> list[float]:
+    """Numbers that a file compares something with."""
     stored = file_constants.small(deployed)
+    names = [name for node in walk.nodes(deployed.model) if node.op_type in COMPARING for name in node.input]
+    return [value for name in names for value in _numbers(stored.get(name))]
+
+
+def to_ask(constants: Iterable[float]) -> tuple[float, ...]:
+    """The numbers that something is compared with; of whole ones also one less and one more."""
     found: dict[float, None] = {}
-    for node in walk.nodes(deployed.model):
-        for name in node.input if node.op_type in COMPARING else ():
-            for value in _numbers(stored.get(name)):
-                found |= dict.fromkeys((value - 1, value, value + 1) if value == int(value) else (value,))
+    for value in constants:
+        found |= dict.fromkeys((value - 1, value, value + 1) if value == int(value) else (value,))
     return tuple(found)[:MOST_CONSTANTS]
 
 
@@ -140,6 +144,8 @@ def _all_series(
         yield from (Series([each], usual, "attending") for each in _single(spec, tensor))
     elif spec.below > 2 and spec.dtype in (torch.int64, torch.int32):
         yield Series(_every_row(spec, tensor), usual)
+        rows = dict.fromkeys([*(int(number) for number in constants if number == int(number)), 0, 1, 2, spec.below - 1])
+        yield Series(_among_others(tensor, [row for row in rows if 0 <= row < spec.below]), usual, "attending")
     elif spec.dtype in (torch.int64, torch.int32, torch.int16, torch.int8) and not spec.telling:
         largest = torch.iinfo(spec.dtype).max
         whole = [int(number) for number in constants if number == int(number)]
@@ -180,6 +186,16 @@ def _every_row(spec: InputSpec, usual: Tensor) -> Iterator[tuple[str, Tensor]]:
     if size and spec.below <= MOST_BATCHES * size:
         for start in range(0, spec.below, size):
             yield "every row of the table", (torch.arange(start, start + size) % spec.below).reshape(usual.shape).to(usual.dtype)
+
+
+def _among_others(usual: Tensor, numbers: Sequence[int]) -> Iterator[tuple[str, Tensor]]:
+    """Rows that a network may treat apart, such as that of padding, at every third place: next to two that it does not."""
+    places = torch.arange(1, usual.numel(), 3)
+    for start in range(0, len(numbers) if len(places) else 0, max(1, len(places))):
+        found = usual.clone()
+        chosen = torch.tensor(numbers)[(torch.arange(len(places)) + start) % len(numbers)]
+        found.view(-1)[places] = chosen.to(usual.dtype)
+        yield "rows that something is compared with", found
 
 
 def _in_turn(usual: Tensor, numbers: Sequence[float]) -> Iterator[Tensor]:

@@ -103,3 +103,11 @@ def test_a_file_that_compares_nothing_or_whole_numbers_has_no_sides():
         assert torch.ones(3, dtype=torch.int64).gt(0).all()
         assert torch.zeros(margins.MOST_NUMBERS + 1).ge(0).all()
     assert seen.sides == []
+    assert list(seen.constants) == [0.0]
+
+
+def test_the_lone_numbers_of_a_networks_comparisons_are_known():
+    ids = torch.tensor([[5, 50256]])
+    with margins.Comparing() as seen:
+        ids.ne(50256), ids.clamp(max=40000), ids == torch.tensor(7), ids > torch.tensor([1, 2]), ids.eq(1 << 40), ids % 3
+    assert list(seen.constants) == [50256.0, 40000.0, 7.0, 3.0]
