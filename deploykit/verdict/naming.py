@@ -10,6 +10,7 @@ Only modules without children are looked for in such files, and what is found th
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -32,7 +33,8 @@ class Naming:
     """`values`: module path -> the value that is its output. `trusted`: whether the file was made to say so.
 
     `folds`: path of a convolution -> path of the BatchNorm whose output the convolution's node now gives. `suspects`: values
-    that may mean another thing under the name, see `moved_names`: of two files, or of a layer into which a scale was folded.
+    that may mean another thing under the name, see `moved_names`: of two files, of a layer into which a scale was folded, or of a
+    module that lies under several paths.
     """
 
     values: Mapping[str, str]
@@ -44,7 +46,7 @@ class Naming:
 def name_layers(deployed: Deployed, module: nn.Module) -> Naming:
     """Find the outputs of the modules among the values of the graph."""
     model = deployed.model
-    modules = dict(module.named_modules())
+    modules = dict(module.named_modules(remove_duplicate=False))
     by_path = onnx_file.has_contract(model) or _named_by_path(model, modules)
     if by_path:
         folds = {
@@ -54,8 +56,18 @@ def name_layers(deployed: Deployed, module: nn.Module) -> Naming:
             if isinstance(modules.get(value), BatchNorm) and node.name != value and node.name in modules
         }
         suspects = {folds.get(path, path) for path in scaled_modules(deployed, module, folds)}
+        several = _of_several_paths(module)
+        suspects |= {name for name in deployed.values() if name.split("@")[0] in several}
         return Naming({name: name for name in deployed.values()}, True, folds, frozenset(suspects))
     return _guessed(deployed, modules)
+
+
+def _of_several_paths(module: nn.Module) -> frozenset[str]:
+    """The paths of modules that lie under several: a graph calls each by the one it was reached by, the network by its first."""
+    paths: dict[int, list[str]] = defaultdict(list)
+    for path, child in module.named_modules(remove_duplicate=False):
+        paths[id(child)].append(path)
+    return frozenset(path for several in paths.values() if len(several) > 1 for path in several)
 
 
 def _guessed(deployed: Deployed, modules: Mapping[str, nn.Module]) -> Naming:
