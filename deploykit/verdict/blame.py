@@ -47,7 +47,7 @@ def culprit(deployed: Deployed, module: nn.Module, naming: Naming, path: str) ->
     """
     model = deployed.model
     owners = {norm: conv for conv, norm in naming.folds.items()}
-    if path not in owners:
+    if path not in owners or path not in naming.values:
         return path
     conv = module.get_submodule(owners[path])
     node = next(node for node in model.graph.node if naming.values[path] in node.output)
@@ -60,15 +60,15 @@ def culprit(deployed: Deployed, module: nn.Module, naming: Naming, path: str) ->
     weight = values.astype(np.float64)
     bias_name = node.input[2] if len(node.input) > 2 else ""
     added = external_data.array(stored[bias_name], deployed.folder) if bias_name in stored else None
-    bias = np.zeros(len(weight)) if added is None else added.astype(np.float64)
-    own_bias = float64_array(conv.bias)
     norm = module.get_submodule(path)
-    right_weight, right_bias = expected(float64_array(conv.weight), own_bias, norm)
+    bias = np.zeros(norm.num_features) if added is None else added.astype(np.float64)
+    own_bias = float64_array(conv.bias)
+    right_weight, right_bias = expected(float64_array(conv.weight), own_bias, norm, conv)
     if weight.shape != right_weight.shape:
         return owners[path]
     if not close(weight, right_weight):
         return path if one_factor_per_channel(weight, right_weight) else owners[path]
     if close(bias, right_bias):
         return owners[path]
-    without = expected(float64_array(conv.weight), None, norm)[1]
+    without = expected(float64_array(conv.weight), None, norm, conv)[1]
     return owners[path] if own_bias is not None and close(bias, without) else path

@@ -17,14 +17,27 @@ MULTIPLYING = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 TOLERANCE = 8.0 * float(np.finfo(np.float32).eps)
 
 
-def expected(weight: NDArray[Any], bias: NDArray[Any] | None, norm: nn.Module) -> tuple[NDArray[Any], NDArray[Any]]:
+def expected(
+    weight: NDArray[Any], bias: NDArray[Any] | None, norm: nn.Module, layer: nn.Module | None = None
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Weight w g / sqrt(v + eps), bias (b - m) g / sqrt(v + eps) + beta: BatchNorm at inference (Ioffe and Szegedy, 2015).
 
-    weight: float64 (out_channels, ...); bias: float64 (out_channels,) or `None`.
+    weight: float64 (out_channels, ...), or (in_channels, out_channels / groups, ...) of a transposed convolution, which `layer`
+    says; bias: float64 (out_channels,) or `None`.
     """
     mean, factor, shift = _affine(norm)
     start = np.zeros_like(mean) if bias is None else bias
-    return weight * factor.reshape(-1, *([1] * (weight.ndim - 1))), (start - mean) * factor + shift
+    if isinstance(layer, nn.modules.conv._ConvTransposeNd):
+        per_group = factor.reshape(layer.groups, 1, -1).repeat(len(weight) // layer.groups, axis=1)
+        factors = per_group.reshape(len(weight), -1, *([1] * (weight.ndim - 2)))
+    else:
+        factors = factor.reshape(-1, *([1] * (weight.ndim - 1)))
+    return weight * factors, (start - mean) * factor + shift
+
+
+def channels(weight: NDArray[Any], layer: nn.Module) -> int:
+    """How many channels come out of a layer with that weight."""
+    return weight.shape[1] * layer.groups if isinstance(layer, nn.modules.conv._ConvTransposeNd) else len(weight)
 
 
 def close(found: NDArray[Any], right: NDArray[Any], tolerance: float = TOLERANCE) -> bool:
@@ -63,7 +76,7 @@ def scaled_modules(deployed: Deployed, module: nn.Module, folds: Mapping[str, st
         if array is None:
             continue
         stored = array.astype(np.float64)
-        if path in folds and _holds(stored, right, module.get_submodule(folds[path])):
+        if path in folds and _holds(stored, right, module.get_submodule(folds[path]), module.get_submodule(path)):
             continue
         if any(_is_scaled(stored, each) for each in (right, right.swapaxes(0, 1))):
             found.add(path)
@@ -85,9 +98,9 @@ def _weights_of_modules(deployed: Deployed, known: Collection[str]) -> Iterator[
             yield path, node.input[1]
 
 
-def _holds(stored: NDArray[Any], right: NDArray[Any], norm: nn.Module) -> bool:
+def _holds(stored: NDArray[Any], right: NDArray[Any], norm: nn.Module, layer: nn.Module) -> bool:
     """Whether a convolution's weight is stored with the BatchNorm behind it, and with nothing else."""
-    return stored.shape == right.shape and close(stored, expected(right, None, norm)[0])
+    return stored.shape == right.shape and close(stored, expected(right, None, norm, layer)[0])
 
 
 def _is_scaled(stored: NDArray[Any], right: NDArray[Any]) -> bool:

@@ -22,10 +22,11 @@ from deploykit import onnx_file
 from deploykit.onnx_file import external_data
 from deploykit.onnx_file.walk import SCOPES
 from deploykit.verdict.deployed import Deployed
-from deploykit.verdict.folding import expected, float64_array, scaled_modules
+from deploykit.verdict.folding import channels, expected, float64_array, scaled_modules
 
 Convolution = nn.modules.conv._ConvNd
 BatchNorm = nn.modules.batchnorm._BatchNorm
+FOLDING = ("Conv", "ConvTranspose", "Gemm")  # operators that the exporter folds a BatchNorm into
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,22 @@ def name_layers(deployed: Deployed, module: nn.Module) -> Naming:
             for value in node.output
             if isinstance(modules.get(value), BatchNorm) and node.name != value and node.name in modules
         }
+        folds |= _folded_at_the_end(deployed, modules)
         suspects = {folds.get(path, path) for path in scaled_modules(deployed, module, folds)}
         several = _of_several_paths(module)
         suspects |= {name for name in deployed.values() if name.split("@")[0] in several}
         return Naming({name: name for name in deployed.values()}, True, folds, frozenset(suspects))
     return _guessed(deployed, modules)
+
+
+def _folded_at_the_end(deployed: Deployed, modules: Mapping[str, nn.Module]) -> dict[str, str]:
+    """The BatchNorms whose output is one of the graph's, which has the name of that: told by the weight that holds them."""
+    outputs = {value.name for value in deployed.model.graph.output}
+    nodes = [(node, node.name) for node in deployed.model.graph.node]
+    last = [node for node, path in nodes if path in modules and node.op_type in FOLDING and outputs & {*node.output}]
+    candidates = _norms_without_node(nodes, modules) if last else {}
+    found = {node.name: _nearest(deployed, node, modules[node.name], candidates) for node in last if candidates}
+    return {path: norm for path, norm in found.items() if norm}
 
 
 def _of_several_paths(module: nn.Module) -> frozenset[str]:
@@ -126,9 +138,9 @@ def _nearest(deployed: Deployed, node: onnx.NodeProto, conv: nn.Module, norms: M
     found = values.astype(np.float64)
     best, nearest = "", float(np.linalg.norm(found - own))
     for path, norm in norms.items():
-        if norm.num_features != len(own) or norm.running_mean is None:
+        if norm.num_features != channels(own, conv) or norm.running_mean is None:
             continue
-        distance = float(np.linalg.norm(found - expected(own, None, norm)[0]))
+        distance = float(np.linalg.norm(found - expected(own, None, norm, conv)[0]))
         if distance < nearest:
             best, nearest = path, distance
     return best

@@ -69,7 +69,7 @@ def _apart(name: str, found: NDArray[Any], own: Tensor, module: nn.Module, namin
     right, tolerance = float64_array(own), 0.0
     if owner in naming.folds:
         conv = module.get_submodule(owner)
-        pair = expected(float64_array(conv.weight), float64_array(conv.bias), module.get_submodule(naming.folds[owner]))
+        pair = expected(float64_array(conv.weight), float64_array(conv.bias), module.get_submodule(naming.folds[owner]), conv)
         right, tolerance = pair[kind == "bias"], TOLERANCE
     if found.dtype == np.float16:
         tolerance = max(tolerance, float(np.finfo(np.float16).eps))
