@@ -61,7 +61,7 @@ def culprit(deployed: Deployed, module: nn.Module, naming: Naming, path: str) ->
     bias_name = node.input[2] if len(node.input) > 2 else ""
     added = external_data.array(stored[bias_name], deployed.folder) if bias_name in stored else None
     norm = module.get_submodule(path)
-    bias = np.zeros(norm.num_features) if added is None else added.astype(np.float64)
+    bias = np.zeros_like(float64_array(norm.running_mean)) if added is None else added.astype(np.float64)
     own_bias = float64_array(conv.bias)
     right_weight, right_bias = expected(float64_array(conv.weight), own_bias, norm, conv)
     if weight.shape != right_weight.shape:
