@@ -76,10 +76,11 @@ class Deployed:
 
     @cached_property
     def sigmoids(self) -> frozenset[str]:
-        """The values of the main graph that a sigmoid makes, also in another shape or type, or in parts."""
+        """The values of the main graph that a sigmoid makes, also in another shape or type, in parts, or beside others."""
         found: set[str] = set()
         for node in self.model.graph.node:
-            if node.op_type == "Sigmoid" or (node.op_type in SAME_NUMBERS and node.input[0] in found):
+            kept = node.input[:1] if node.op_type in SAME_NUMBERS else node.input if node.op_type == "Concat" else ()
+            if node.op_type == "Sigmoid" or not found.isdisjoint(kept):
                 found.update(node.output)
         return frozenset(found)
 

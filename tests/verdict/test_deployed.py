@@ -89,3 +89,12 @@ def test_what_a_sigmoid_makes_in_another_shape_or_in_parts():
         helper.make_node("Identity", ["x"], ["z"]),
     ]
     assert graph_of(nodes, [tensor("x", [2, 2])], [tensor("y", [2, 2])]).sigmoids == {"gate", "left", "right", "turned"}
+
+
+def test_what_a_sigmoid_makes_is_known_beside_other_numbers():
+    nodes = [
+        helper.make_node("Sigmoid", ["x"], ["score"]),
+        helper.make_node("Concat", ["x", "score"], ["y"], axis=1),
+        helper.make_node("Concat", ["x", "x"], ["z"], axis=1),
+    ]
+    assert graph_of(nodes, [tensor("x", [2, 2])], [tensor("y", [2, 4]), tensor("z", [2, 4])]).sigmoids == {"score", "y"}
