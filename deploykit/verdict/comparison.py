@@ -123,7 +123,7 @@ def floor_of(precision: Precision, operators: Container[str]) -> float:
 def distance(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
     """|left - right| element by element: 0 for the same infinity or NaN on both sides, NaN for NaN beside a number."""
     with np.errstate(invalid="ignore", over="ignore"):  # inf - inf
-        apart = np.abs(left - right)
+        apart = np.asarray(np.abs(left - right))  # of two numbers numpy makes a number, which takes no assignment
     odd = np.isnan(apart)
     if odd.any():
         apart[odd & ((left == right) | (np.isnan(left) & np.isnan(right)))] = 0

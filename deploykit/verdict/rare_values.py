@@ -142,6 +142,8 @@ def _all_series(
             yield Series(((f"numbers {factor:g} times as large", small * factor) for factor in larger), few, "steadily")
     elif spec.mask:
         yield from (Series([each], usual, "attending") for each in _single(spec, tensor))
+    elif not limits.whole:
+        return
     elif spec.below > 2 and spec.dtype in (torch.int64, torch.int32):
         yield Series(_every_row(spec, tensor), usual)
         rows = dict.fromkeys([*(int(number) for number in constants if number == int(number)), 0, 1, 2, spec.below - 1])

@@ -24,15 +24,18 @@ MAKING: Mapping[str, tuple[int, ...]] = {
     "OneHot": (1,),
     "Loop": (0,),
 }
+# Operators that divide by a number that is given to them: onnxruntime ends the process where it is 0.
+STEPPING: Mapping[str, tuple[int, ...]] = {"STFT": (1, 3)}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Whether an input may hold NaN, an infinity, and finite numbers far larger than usual."""
+    """Whether an input may hold NaN, an infinity, finite numbers far larger than usual, and whole numbers of all sizes."""
 
     nan: bool = True
     infinity: bool = True
     far: bool = True
+    whole: bool = True
 
 
 ALL = Limits()
@@ -42,17 +45,18 @@ def limits(deployed: Deployed) -> Limits:
     """What a file, and the network that it is to be, may be asked."""
     if deployed.operators & PLACING:
         return Limits(False, False, False)
-    is_far = not _is_sized_by_values(deployed)
+    is_far = not _is_computed(deployed, MAKING)
     sorts = bool(deployed.operators & SORTING)
-    return Limits(not sorts and not deployed.operators & UNDEFINED_AT_NAN, is_far and not sorts, is_far)
+    is_whole = not _is_computed(deployed, STEPPING)
+    return Limits(not sorts and not deployed.operators & UNDEFINED_AT_NAN, is_far and not sorts, is_far, is_whole)
 
 
-def _is_sized_by_values(deployed: Deployed) -> bool:
-    """Whether something is as large, or takes as long, as a computed value says."""
+def _is_computed(deployed: Deployed, kinds: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether such an operator, at one of these inputs, takes what is neither stored nor a size: something that values decide."""
     known = file_sizes.sizes_in(deployed) | file_constants.small(deployed).keys()
     known |= {tensor.name for graph in walk.graphs(deployed.model) for tensor in graph.initializer}
     for node in walk.nodes(deployed.model):
-        places = MAKING.get(node.op_type, ())
+        places = kinds.get(node.op_type, ())
         if any(place < len(node.input) and node.input[place] and node.input[place] not in known for place in places):
             return True
     return False

@@ -137,3 +137,8 @@ def test_a_network_of_one_confident_number_is_the_same_and_a_changed_weight_is_n
         onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), tmp_path / "m.onnx")
         found = validate(tmp_path / "m.onnx", network, input_shapes=(4,), batches=[1, 2, 5])
         assert found.verdict == word, found
+
+
+def test_the_distance_of_two_lone_infinities_is_none():
+    lone = np.array(np.inf, np.float32)
+    assert distance(lone, lone) == 0

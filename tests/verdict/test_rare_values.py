@@ -217,6 +217,11 @@ def test_nothing_is_asked_of_an_input_without_elements(dtype):
     assert rare_values.check([spec], Batch("noise", (torch.zeros(0, dtype=dtype),)), compare) == (None, None)
 
 
+def test_whole_numbers_are_not_asked_where_one_of_them_would_end_the_process():
+    _, seen = asked(IDS, limits=Limits(whole=False))
+    assert seen == []
+
+
 def node(kind, *inputs, **attributes):
     return helper.make_node(kind, list(inputs), ["out"], **attributes)
 
@@ -230,6 +235,7 @@ def node(kind, *inputs, **attributes):
         ([node("DeformConv", "n", "w", "offsets")], Limits(False, False, False)),
         ([node("RoiAlign", "n", "boxes", "which")], Limits(False, False, False)),
         ([node("Range", "n", "n", "n")], Limits(infinity=False, far=False)),
+        ([node("STFT", "signal", "n")], Limits(whole=False)),
         ([helper.make_node("Shape", ["n"], ["size"]), node("Expand", "n", "size")], Limits()),
         (
             [helper.make_node("ReduceMax", ["n"], ["longest"]), node("ConstantOfShape", "longest")],
