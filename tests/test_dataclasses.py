@@ -11,6 +11,8 @@ CHANGING = {
     "runtime/batching.py Figures": "counts go up",
     "runtime/bounds.py _Tensor": "filled in node by node",
     "runtime/waiting.py Waiting": "known by itself and held by its future",
+    "network/first_calls.py _Left": "filled in pass by pass",
+    "verdict/channels.py Channels": "filled in batch by batch",
     "verdict/open_sizes.py Tried": "filled in size by size",
     "verdict/preprocessing.py _Found": "filled in node by node",
     "verdict/file_sizes.py Asked": "filled in size by size",
