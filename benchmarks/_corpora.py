@@ -62,7 +62,12 @@ def rows_of(groups: Mapping[str, str], ask: Ask, asked: argparse.Namespace) -> l
         if asked.resume:
             with asked.resume.open("a") as file:
                 file.write(json.dumps(known[name]) + "\n")
-    return [known[name] for name in wanted]
+    return [{key: placeless(value) for key, value in known[name].items()} for name in wanted]
+
+
+def placeless(value: Any) -> Any:
+    """A text without the folders of the machine that it was made on; other values as they are."""
+    return re.sub(r"(?<![\w.])/(?:[\w.+-]+/)+", "", value) if isinstance(value, str) else value
 
 
 def finish(name: str, report: Report, asked: argparse.Namespace) -> int:
