@@ -37,14 +37,14 @@ def watched(module: nn.Module) -> Iterator[None]:
     if module.training or any(map(is_lazy, module.parameters())):
         yield
         return
-    before, versions = _attributes(module), _versions(module)
+    before, known = _attributes(module), versions(module)
     yield
     left = _LEFT.setdefault(module, _Left())
     after = _attributes(module)
     for place in before.keys() | after.keys():
         if not _same(before.get(place, _ABSENT), after.get(place, _ABSENT)):
             left.before.setdefault(place, before.get(place, _ABSENT))
-    left.written |= {name for name, version in _versions(module).items() if versions.get(name, version) != version}
+    left.written |= {name for name, version in versions(module).items() if known.get(name, version) != version}
 
 
 def written(module: nn.Module) -> set[str]:
@@ -102,7 +102,7 @@ def _set(part: nn.Module, name: str, value: Any) -> None:
         vars(part)[name] = value
 
 
-def _versions(module: nn.Module) -> dict[str, tuple[int, int]]:
+def versions(module: nn.Module) -> dict[str, tuple[int, int]]:
     """Per parameter and buffer: which tensor it is, and how often that was written to."""
     stored = (*module.named_parameters(), *module.named_buffers())
     return {name: (id(tensor), 0 if tensor.is_inference() else tensor._version) for name, tensor in stored}

@@ -186,10 +186,10 @@ class Reference:
     def ask(self, tensors: Sequence[Tensor], layers: bool = False) -> Answers:
         """One run with the weights as they are now. Raises `InputError` with what the network says of its inputs."""
         found = Values()
-        before = _versions(self.module)
+        before = first_calls.versions(self.module)
         with _recording(self.module, found) if layers else nullcontext(), InOrder() if self.in_order else nullcontext():
             outputs = run(self.module, [tensor.clone() for tensor in tensors])  # a network may write into its inputs
-        after = _versions(self.module)
+        after = first_calls.versions(self.module)
         self.changed |= {name for name, version in after.items() if before.get(name) != version}
         named = network_outputs.named(outputs)
         network_outputs.require_real(named)
@@ -206,12 +206,6 @@ def _main_output(owner: nn.Module, output: Any) -> Any:
         return output
     several = sum(isinstance(each, Tensor) for each in output) > 1
     return None if several and not isinstance(owner, (nn.RNNBase, nn.MultiheadAttention)) else output[0]
-
-
-def _versions(module: nn.Module) -> dict[str, tuple[int, int]]:
-    """Per buffer and parameter: which tensor it is, and how often that was written to."""
-    stored = (*module.named_buffers(), *module.named_parameters())
-    return {name: (id(tensor), 0 if tensor.is_inference() else tensor._version) for name, tensor in stored}
 
 
 def _is_of_many(tensor: Tensor) -> bool:
