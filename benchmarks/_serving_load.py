@@ -23,7 +23,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 LEAD = 0.3  # seconds of a closed loop that do not count: every connection has had its first answer
 GRACE = 2.0  # seconds after the last arrival in which answers are still taken in
@@ -32,6 +32,9 @@ LONGEST_WAIT = 0.05  # seconds between two looks at the clock
 
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 _CLOSE = re.compile(rb"\r\nconnection:\s*close", re.IGNORECASE)
+MOST_KNOWN = 256  # responses whose meaning is remembered: a server under one load says few different things
+LARGEST_KNOWN = 2048  # bytes of such a response
+
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:\s*chunked", re.IGNORECASE)
 
 
@@ -113,6 +116,8 @@ def status_of(data: bytes) -> int | None:
 class Connection:
     """One connection to loopback. `intended`: when the request on it was meant to begin."""
 
+    known: ClassVar[dict[bytes, tuple[int, bool]]] = {}  # whole response -> its status, and whether the server closes after it
+
     def __init__(self, port: int, poll: select.epoll) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=10)
         self.sock.settimeout(None)
@@ -134,10 +139,15 @@ class Connection:
         part = self.sock.recv(1 << 16)
         if not part:
             raise ConnectionResetError
-        self.data = self.data + part if self.data else part
-        status = status_of(self.data)
-        self.closes = status is not None and _CLOSE.search(self.data) is not None
-        return status
+        data = self.data = self.data + part if self.data else part
+        if (known := self.known.get(data)) is not None:
+            status, self.closes = known
+            return status
+        if (found := status_of(data)) is not None:
+            self.closes = _CLOSE.search(data) is not None
+            if len(data) <= LARGEST_KNOWN and len(self.known) < MOST_KNOWN:
+                self.known[data] = found, self.closes
+        return found
 
     def close(self) -> None:
         """Twice is an error."""
@@ -213,11 +223,14 @@ class OpenLoop:
                 at, now = at + 1, self._now()
             if at == len(due) and not self._used and not self._waiting:
                 break
-            wait = min(LONGEST_WAIT, due[at] - now) if at < len(due) else LONGEST_WAIT
-            # epoll's own timeout has whole milliseconds; that of select, on epoll's descriptor, has microseconds.
-            if select.select([self._poll], [], [], max(0.0, wait))[0]:
-                for number, _ in self._poll.poll(0):
-                    self._take(number)
+            ready = self._poll.poll(0)
+            if not ready:
+                wait = min(LONGEST_WAIT, due[at] - now) if at < len(due) else LONGEST_WAIT
+                # epoll's own timeout has whole milliseconds; that of select, on epoll's descriptor, has microseconds.
+                if select.select([self._poll], [], [], max(0.0, wait))[0]:
+                    ready = self._poll.poll(0)
+            for number, _ in ready:
+                self._take(number)
         self.seen.unanswered = len(self._used) + len(self._waiting)
         for caller in [*self._used.values(), *self._idle.values()]:
             caller.close()

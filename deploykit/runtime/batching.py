@@ -182,6 +182,8 @@ class Batcher:
         except BaseException:
             future.cancel()
             raise
+        finally:
+            del future  # it holds what is raised, whose traceback holds this frame
 
     def figures(self) -> Figures:
         """A copy of what was counted so far."""
@@ -223,44 +225,56 @@ class Batcher:
         return rows
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                while True:
-                    now = self._clock()
-                    taken = self._line.take(now, self._closed)
-                    self._figures.cancelled += taken.cancelled
-                    self._figures.late += len(taken.late)
-                    self._figures.running += len(taken.batch)
-                    if taken.batch or taken.late:
-                        break
-                    if self._closed:
-                        return
-                    self._changed.wait(self._line.due(now))
-                if len(self._line):
-                    self._changed.notify()
-            for request in taken.late:
-                if request.future.set_running_or_notify_cancel():
-                    request.future.set_exception(_late(now - request.arrived))
-            if taken.batch:
-                self._answer(taken.batch)
+        while self._take_and_answer():
+            pass
+
+    def _take_and_answer(self) -> bool:
+        """What comes next in the line; `False` once it is closed and empty. Waiting for more, a worker holds no request."""
+        with self._changed:
+            while True:
+                now = self._clock()
+                taken = self._line.take(now, self._closed)
+                self._figures.cancelled += taken.cancelled
+                self._figures.late += len(taken.late)
+                self._figures.running += len(taken.batch)
+                if taken.batch or taken.late:
+                    break
+                if self._closed:
+                    return False
+                self._changed.wait(self._line.due(now))
+            if len(self._line):
+                self._changed.notify()
+        for request in taken.late:
+            if request.future.set_running_or_notify_cancel():
+                request.future.set_exception(_late(now - request.arrived))
+        if taken.batch:
+            self._answer(taken.batch)
+        return True
 
     def _answer(self, batch: list[Waiting]) -> None:
-        """Run a batch, or each request of it alone where that fails; every future of it is done afterwards."""
+        """Run a batch, or each request of it alone where that fails; every future of it is done afterwards, and `batch` is empty.
+
+        An exception holds the frames through which it came, and they hold `batch`: with a future in it that holds the exception,
+        the arrays of all its requests would stay in memory until the garbage collector comes by.
+        """
         try:
             self._answer_together(batch)
         except Exception as error:
             if len(batch) == 1:
                 self._fail(batch[0], error)
                 return
-            for request in batch:
+            for alone in [[request] for request in batch]:
                 now = self._clock()
-                if request.is_late(now):
+                if alone[0].is_late(now):
                     with self._changed:
                         self._figures.late += 1
                         self._figures.running -= 1
-                    request.future.set_exception(_late(now - request.arrived))
+                    alone[0].future.set_exception(_late(now - alone[0].arrived))
+                    alone.clear()
                 else:
-                    self._answer([request])
+                    self._answer(alone)
+        finally:
+            batch.clear()
 
     def _answer_together(self, batch: list[Waiting]) -> None:
         began = self._clock()

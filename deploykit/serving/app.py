@@ -22,7 +22,7 @@ from deploykit.serving.bodies import Budget, Limits, deflated
 from deploykit.serving.callers import header_of, while_connected
 from deploykit.serving.mailbox import Mailbox
 from deploykit.serving.models import Models, Served
-from deploykit.serving.refusals import RETRY_AFTER, Refusal, refusal_of
+from deploykit.serving.refusals import RETRY_AFTER, Refusal, forget, refusal_of
 
 T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -108,7 +108,7 @@ class Service:
                 size, _response, asked, answer.outputs, served, header_of(request.scope["headers"], b"accept-encoding")
             )
         except Exception as error:
-            raise _counted(error, served) from error
+            raise served.counted(error) from error
         served.latencies.add(time.perf_counter() - began)
         request.scope["deploykit.log"] = {
             "model": served.name,
@@ -143,7 +143,7 @@ class Service:
             if all(answer.error is not None for answer in answers):
                 raise InputError(answers[0].error or "no answer")
         except Exception as error:
-            raise _counted(error, served) from error
+            raise served.counted(error) from error
         served.latencies.add(time.perf_counter() - began)
         request.scope["deploykit.log"] = {"model": served.name, "images": len(answers)}
         return said(images.document(answers, served))
@@ -266,6 +266,7 @@ def guarded(handler: Handler) -> Handler:
             if refusal.reason == "internal" and not isinstance(error, Refusal):
                 log.error("%s %s failed", request.method, request.url.path[:200], exc_info=error)
             request.scope["deploykit.error"] = refusal.text
+            forget(error)
             return refused(refusal)
 
     return answer
@@ -325,15 +326,6 @@ def _response(asked: inference.Inference, outputs: dict[str, Any], served: Serve
 async def _worked(size: int, work: Callable[..., T], *args: Any) -> T:
     """`work(*args)`, in a thread where `size` bytes of it would hold up every other request."""
     return work(*args) if size < LARGE else await asyncio.to_thread(work, *args)
-
-
-def _counted(error: Exception, served: Served) -> Refusal:
-    """The refusal, counted for the metrics unless the line has counted it itself."""
-    refusal = refusal_of(error)
-    if refusal.reason == "internal":
-        log.error("the model %s failed", served.name, exc_info=error)
-    served.refused[refusal.reason] += 1
-    return refusal
 
 
 def _ms(seconds: float) -> float:

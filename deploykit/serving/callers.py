@@ -28,7 +28,10 @@ class Connection(Protocol):
 
 def header_of(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:
     """The first header of that name, given in lower case; nothing where there is none. Cheaper than Starlette's `Headers`."""
-    return next((value.decode("latin-1") for key, value in headers if key == name), "")
+    for key, value in headers:
+        if key == name:
+            return value.decode("latin-1")
+    return ""
 
 
 def is_whole(request: Request) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -14,9 +13,7 @@ from deploykit.serving.app import LARGE, Service
 from deploykit.serving.grpc_inference import read_request, write_response
 from deploykit.serving.grpc_messages import SERVICE, health, message
 from deploykit.serving.models import Served
-from deploykit.serving.refusals import Refusal, refusal_of
-
-log = logging.getLogger("deploykit.serving")
+from deploykit.serving.refusals import Refusal, forget
 
 
 class Calls:
@@ -95,11 +92,7 @@ class Calls:
         try:
             found = await self._infer(request, served, context.time_remaining())
         except Exception as error:
-            refusal = refusal_of(error)
-            if refusal.reason == "internal":
-                log.error("the model %s failed", served.name, exc_info=error)
-            served.refused[refusal.reason] += 1
-            raise refusal from error
+            raise served.counted(error) from error
         finally:
             self.under_way -= 1
         served.latencies.add(time.perf_counter() - began)
@@ -114,6 +107,7 @@ class Calls:
                     raise Refusal(400, "the message cannot be read")
                 yield response(infer_response=await self.ModelInfer(request, context))
             except Refusal as error:
+                forget(error)
                 answer = response(error_message=error.text)
                 answer.infer_response.id = "" if request is None else request.id
                 yield answer

@@ -17,7 +17,7 @@ from deploykit.errors import InputError
 from deploykit.serving.app import Service
 from deploykit.serving.grpc_calls import Calls
 from deploykit.serving.grpc_messages import SERVICE, health, message
-from deploykit.serving.refusals import CODES, Refusal, refusal_of
+from deploykit.serving.refusals import CODES, Refusal, forget, refusal_of
 
 log = logging.getLogger("deploykit.serving")
 
@@ -89,7 +89,11 @@ def _handlers(calls: Calls, tokens: Any) -> Any:
     )
 
     async def stream(requests: Any, context: Any) -> Any:
-        await _admit(tokens, context)
+        try:
+            _admit(tokens, context)
+        except Refusal as refusal:
+            _refuse(refusal, context)
+            return
         async for answer in calls.ModelStreamInfer(requests, context):
             yield answer
 
@@ -112,9 +116,9 @@ class _Several(grpc.GenericRpcHandler):
 
 def _guarded(call: Call, tokens: Any, is_open: bool) -> Call:
     async def answer(request: Any, context: Any) -> Any:
-        if not is_open:
-            await _admit(tokens, context)
         try:
+            if not is_open:
+                _admit(tokens, context)
             if request is None:
                 raise Refusal(400, "the message cannot be read")
             return await call(request, context)
@@ -122,17 +126,25 @@ def _guarded(call: Call, tokens: Any, is_open: bool) -> Call:
             refusal = refusal_of(error)
             if refusal.reason == "internal" and not isinstance(error, Refusal):
                 log.error("the call failed", exc_info=error)
-            await context.abort(getattr(grpc.StatusCode, CODES.get(refusal.status, "UNKNOWN")), refusal.text)
+            forget(error)
+            _refuse(refusal, context)
 
     return answer
 
 
-async def _admit(tokens: Any, context: Any) -> None:
+def _refuse(refusal: Refusal, context: Any) -> None:
+    """The status of a call. `context.abort` would raise, and hold the request in a ring of references until it is searched for."""
+    context.set_code(getattr(grpc.StatusCode, CODES.get(refusal.status, "UNKNOWN")))
+    context.set_details(refusal.text)
+
+
+def _admit(tokens: Any, context: Any) -> None:
+    """Raise `Refusal` for a call without a token where one is needed."""
     if tokens is None:
         return
     given = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
     if len(given) != 1 or not tokens.accept(given[0]):
-        await context.abort(grpc.StatusCode.UNAUTHENTICATED, "a token is needed: send the metadata authorization: Bearer TOKEN")
+        raise Refusal(401, "a token is needed: send the metadata authorization: Bearer TOKEN")
 
 
 def _reader(kind: Any) -> Callable[[bytes], Any]:

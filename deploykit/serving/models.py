@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections import Counter
@@ -23,9 +24,11 @@ from deploykit.runtime.predictor import Predictor
 from deploykit.runtime.waiting import Answer
 from deploykit.serving.inference import Signature
 from deploykit.serving.latencies import Latencies
-from deploykit.serving.refusals import Refusal
+from deploykit.serving.refusals import Refusal, refusal_of
 from deploykit.serving.repository import Source
 from deploykit.serving.tensors import tensor_of
+
+log = logging.getLogger("deploykit.serving")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,11 @@ class Settings:
     timeout: float = 60.0
     allow_rejected: bool = False
 
+    @property
+    def most_inside(self) -> int:
+        """Requests of one model that may wait and may run."""
+        return self.queue + self.instances * self.max_rows
+
 
 class Served:
     """One version of a model, loaded and warm. `note`: why its rows do not share runs, where they do not.
@@ -55,7 +63,7 @@ class Served:
         self.settings = settings
         self.refused: Counter[str] = Counter()
         self.inside = 0
-        self._most_inside = settings.queue + settings.instances * settings.max_rows
+        self._most_inside = settings.most_inside
         self._full = Refusal(503, f"{settings.queue} requests wait already, which is the limit; try again later", "full")
         self.latencies = Latencies()
         self.loaded_at = time.time()
@@ -100,6 +108,14 @@ class Served:
             return None
         self.refused[self._full.reason] += 1
         return self._full
+
+    def counted(self, error: Exception) -> Refusal:
+        """The refusal for whatever went wrong with a request, counted for the metrics; what nobody expected is logged."""
+        refusal = refusal_of(error)
+        if refusal.reason == "internal":
+            log.error("the model %s failed", self.name, exc_info=error)
+        self.refused[refusal.reason] += 1
+        return refusal
 
     def submit(self, inputs: Mapping[str, Any], timeout: float | None = None, later: Later | None = None) -> Future[Answer]:
         """A request, already checked, into the line. Raises what `Batcher.submit` raises."""

@@ -45,3 +45,17 @@ def refusal_of(error: Exception) -> Refusal:
     if isinstance(error, (InputError, DeploykitError)):
         return Refusal(400, str(error), "invalid")
     return Refusal(500, f"internal error ({type(error).__name__})", "internal")
+
+
+def forget(error: BaseException) -> None:
+    """Take the traceback off an exception that was answered, and off those before it, and these from it.
+
+    Its frames hold the request with all its bytes, and often the exception again, in a future or a variable: such a ring stays in
+    memory until the garbage collector comes by, and a hundred refused requests may come before it does.
+    """
+    left: list[BaseException | None] = [error]
+    while left:
+        last = left.pop()
+        if last is not None:
+            left += [last.__cause__, last.__context__]
+            last.__traceback__ = last.__cause__ = last.__context__ = None

@@ -77,6 +77,24 @@ def test_a_token_is_needed_for_all_but_the_health(call, token):
     assert call("ServerReady", message("ServerReadyRequest")(), token).ready
 
 
+@pytest.mark.parametrize("token", [None, f"Bearer {TOKEN}"])
+def test_a_stream_needs_it_too(server, token):
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        stream = channel.stream_stream(
+            f"/{SERVICE}/ModelStreamInfer",
+            request_serializer=lambda given: given.SerializeToString(),
+            response_deserializer=message("ModelStreamInferResponse").FromString,
+        )
+        answers = stream(iter([request(), request()]), timeout=30, metadata=[("authorization", token)] if token else None)
+        if token:
+            assert len(list(answers)) == 2
+        else:
+            with pytest.raises(grpc.RpcError) as caught:
+                list(answers)
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            assert "a token is needed" in caught.value.details()
+
+
 WRONG = {
     "cut off": request(RAW[:-1]),
     "too long": request(RAW + b"x"),

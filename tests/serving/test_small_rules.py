@@ -389,6 +389,11 @@ def test_outputs_and_inputs_by_their_names():
 
 
 def test_what_is_loaded_is_searched_for_garbage_again_afterwards():
-    with lasting_objects():
+    before = gc.get_threshold()
+    with lasting_objects(160):
         assert gc.get_freeze_count() > 0
+        assert gc.get_threshold()[0] == 16_000
     assert gc.get_freeze_count() == 0
+    assert gc.get_threshold() == before
+    with lasting_objects(1):
+        assert gc.get_threshold() == before
