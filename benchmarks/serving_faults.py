@@ -8,6 +8,7 @@ python benchmarks/serving_faults.py reloads --times 200
 python benchmarks/serving_faults.py bodies --times 20000
 python benchmarks/serving_faults.py shapes --times 100000
 python benchmarks/serving_faults.py kills --times 5
+python benchmarks/serving_faults.py large --times 500
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from damage import mutated
 
 SHIPPED = Path(__file__).parents[1] / "trained" / "lenet5" / "model.onnx"
 PATH = "/v2/models/lenet5/infer"
-LITTLE = {"signals": 3, "reloads": 10, "bodies": 1000, "shapes": 2000, "kills": 2}
+LITTLE = {"signals": 3, "reloads": 10, "bodies": 1000, "shapes": 2000, "kills": 2, "large": 50}
 GROWTH = 50 << 20  # bytes by which a server may grow
 
 
@@ -159,6 +160,36 @@ def shapes(times: int) -> tuple[bool, str]:
     } and grown < GROWTH, f"{times} requests of 1 to 32 rows: {dict(statuses)}, memory {grown / 1e6:+.1f} MB after the first fifth"
 
 
+def large(times: int) -> tuple[bool, str]:
+    """Bodies of 8 MB that are refused, or whose callers go away: nothing of them is kept."""
+    random_ = random.Random(18)
+    rows = bytes(2048 * 4096)  # more rows than a run takes
+    raw = {"Inference-Header-Content-Length": "0"}
+    asked = [
+        (PATH, rows, raw),
+        (PATH, rows[:-1], raw),
+        (PATH, b'{"inputs": "' + b"x" * len(rows) + b'"}', {}),
+        (PATH, rows, {"Content-Encoding": "gzip"}),
+        ("/v2/models/lenet5/predict", image()[:40] + rows, {"Content-Type": "image/png"}),
+        ("/v2/models/lenet5/predict", rows, {"Content-Type": "application/json"}),
+    ]
+    statuses: Counter[int] = Counter()
+    with Server([SHIPPED], "--threads", "1") as server:
+        sizes = []
+        for _ in range(times):
+            path, body, headers = random_.choice(asked)
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+            connection.request("POST", path, body, headers)
+            if random_.random() < 0.9:
+                statuses[connection.getresponse().status] += 1
+            connection.close()
+            sizes.append(server.memory())
+        again = server.ask("POST", PATH, body_of(1))[0]
+    grown = max(sizes[times // 5 :]) - sizes[times // 5]
+    good = all(400 <= status < 500 for status in statuses) and again == 200 and grown < GROWTH
+    return good, f"{times} large bodies: {dict(statuses)}, memory {grown / 1e6:+.1f} MB at most after the first fifth"
+
+
 def image() -> bytes:
     """A small PNG."""
     from io import BytesIO
@@ -177,7 +208,7 @@ def form() -> bytes:
 
 
 TRIALS: dict[str, Callable[[int], tuple[bool, str]]] = {
-    "signals": signals, "kills": kills, "reloads": reloads, "bodies": bodies, "shapes": shapes,
+    "signals": signals, "kills": kills, "reloads": reloads, "bodies": bodies, "shapes": shapes, "large": large,
 }  # fmt: skip
 
 
