@@ -29,8 +29,7 @@ def result(
 ) -> TuneResult:
     """All that was found, and what is to be said of it."""
     faster = found.chosen is not found.baseline
-    is_good = faster and (found.chosen.proven or not found.unproven)
-    verdict: Any = "faster" if is_good else "not proven" if found.unproven else "float32"
+    verdict: Any = "faster" if faster and not found.unproven else "not proven" if found.unproven else "float32"
     labelled = task.parts.labelled
     decides = all(entry.judged is None or entry.judged.drop is not None for entry in found.candidates) or not labelled
     by_drop = labelled and decides

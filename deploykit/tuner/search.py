@@ -4,9 +4,7 @@
    that a short search has seen something of each. Candidates are timed beside the baseline; only those that are faster are compared
    on the samples of the selection, or those that take no time to ask.
 2. The best few are timed once more, with what is left of the time: the interval that decides is one that nobody chose by.
-3. Of these the best one is asked about the samples of the proof, and if it fails, the next one; after that the answer is float32.
-   Each proof is wrong at its bad end in 1 of 40 cases at most (`guarantee`), so both together in 1 of 20 (Bonferroni): what is
-   written holds at the stated confidence, whichever of them it is.
+3. Of these the best one alone is asked about the samples of the proof, once. If it fails, no other one is: the answer is float32.
 """
 
 from __future__ import annotations
@@ -29,16 +27,12 @@ ASIDE = 0.01  # of the seconds: what is not faster is asked for its answers if t
 TIMED = 0.05  # of the seconds: how long one go may take
 LEAST_TIMED = 1.0
 FINALISTS = 3
-PROOFS = 2  # with each end of an interval at half of what may be wrong, so many may be asked
 OVERHEAD = 4.0  # seconds that a go takes beside what it is asked for: processes start, engines warm up
 
 
 @dataclass(frozen=True)
 class Found:
-    """What the search has found. `proof`: the last judgement on the proof's samples, `None` where nothing had to be proven.
-
-    `unproven`: the fastest one that failed there.
-    """
+    """What the search has found. `proof`: the judgement on the proof's samples, `None` where nothing had to be proven."""
 
     baseline: Measured
     chosen: Measured
@@ -65,7 +59,6 @@ class _Search:
         finalists = sorted((entry for entry in self.measured.values() if self._may_win(entry)), key=self._order)[:FINALISTS]
         finalists = self._timed_again(finalists)
         proof = unproven = None
-        asked = 0
         chosen = self.baseline
         for entry in finalists:
             if not self._wins(entry):
@@ -73,16 +66,15 @@ class _Search:
             if entry.candidate.is_float and entry.judged is not None and entry.judged.same:
                 chosen = entry
                 break
-            if asked == PROOFS:
-                continue  # the proof's samples were asked often enough: only float32 needs none
-            asked += 1
+            if proof is not None:
+                continue  # the proof's samples were asked before: only float32 needs none
             proof = self.tools.judge(entry.candidate, "proof")
             proven = replace(entry, judged=proof, kept=proof.kept, proven=True, reason=proof.reason)
             self.measured[entry.candidate.name] = proven
             if proof.kept:
                 chosen = proven
                 break
-            unproven = unproven or proven
+            unproven = proven
         return Found(self.baseline, chosen, (self.baseline, *self.measured.values()), proof, unproven, self.cut)
 
     def _explore(self, kinds: Iterable[Kind]) -> None:

@@ -68,10 +68,10 @@ def tune(
     `target`: an ONNX file, or what `export` takes, which is exported first unless its export lies beside its checkpoint.
     `data`: a dataset, a folder, an `.npz` file of arrays by the inputs' names (and `labels`), or "noise"; without it the dataset
     that the file was trained on. It is divided into three parts: one to calibrate with, one to select by, and one for the proof,
-    which is asked of two candidates at most. `max_drop`: of the accuracy, in percentage points; where the data have no labels,
-    `min_agreement` (0..1) of the decisions must be the same, or, where the outputs are no decisions, within `max_error` (0..1) of
-    their scale. Each must hold at 95 % confidence. `goal`: "latency" of `batch` samples (1), "throughput" (of `batch` samples at
-    once; of 16, and of what is best, where none is given), or "size" without being slower.
+    which is asked once. `max_drop`: of the accuracy, in percentage points; where the data have no labels, `min_agreement` (0..1)
+    of the decisions must be the same, or, where the outputs are no decisions, within `max_error` (0..1) of their scale. Each must
+    hold at 95 % confidence. `goal`: "latency" of `batch` samples (1), "throughput" (of `batch` samples at once; of 16,
+    and of what is best, where none is given), or "size" without being slower.
     `threads`: within one run; `None` lets it choose. `engines`, `precisions`: to choose from; `None` is all that are there.
     `seconds`: about how long it may take. `out` defaults to ``<stem>.tuned.onnx`` beside the file, which is never replaced. If
     nothing is faster, keeps the decisions and can be proven to, the file that is written is the one that was given.
