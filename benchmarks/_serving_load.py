@@ -29,12 +29,11 @@ LEAD = 0.3  # seconds of a closed loop that do not count: every connection has h
 GRACE = 2.0  # seconds after the last arrival in which answers are still taken in
 SETTLE = 0.2  # seconds in which the server accepts the connections of an open loop
 LONGEST_WAIT = 0.05  # seconds between two looks at the clock
-
-_LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
-_CLOSE = re.compile(rb"\r\nconnection:\s*close", re.IGNORECASE)
 MOST_KNOWN = 256  # responses whose meaning is remembered: a server under one load says few different things
 LARGEST_KNOWN = 2048  # bytes of such a response
 
+_LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
+_CLOSE = re.compile(rb"\r\nconnection:\s*close", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:\s*chunked", re.IGNORECASE)
 
 
