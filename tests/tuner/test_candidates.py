@@ -103,7 +103,7 @@ def test_which_layers_are_taken_back():
 
     made, found = plans(INT8)
     assert found == [("int8 without 1 slow layers", ["b"]), ("int8, 1 of 3 layers", ["b", "c"])]
-    assert made.plans == {"int8-minmax-0": ("minmax", frozenset())}, "the times are those of the file in which nothing is"
+    assert made.plans == {"int8-minmax-0": ("minmax", frozenset(), False)}, "the times are those of the file in which nothing is"
     # a and b save 4 and 1: 0.8 of all is what a saves alone; c saves nothing, which is not enough.
     assert plans({"a": 1.0, "b": 1.0, "c": 1.0})[1] == [("int8 without 1 slow layers", ["c"]), ("int8, 1 of 3 layers", ["b", "c"])]
     assert plans({"a": 1.5, "b": 0.5, "c": 0.5})[1] == [("int8, 2 of 3 layers", ["c"])], "nothing loses"
@@ -205,7 +205,8 @@ def test_a_plan_has_one_file():
     assert (first, second, made.plan("minmax", set()), made.plan("entropy", set())) == (
         "int8-minmax-0", "int8-minmax-1", "int8-minmax-0", "int8-entropy-2",
     )  # fmt: skip
-    assert made.plans["int8-minmax-1"] == ("minmax", frozenset({"a"}))
+    assert made.plans["int8-minmax-1"] == ("minmax", frozenset({"a"}), False)
+    assert made.plan("minmax", {"a"}, True) == "int8-minmax-3"
 
 
 @pytest.mark.parametrize(
@@ -283,6 +284,44 @@ def test_fp32_tries_engines_and_levels_and_then_fewer_threads_of_the_best():
     assert names(follow(fp32, task(engines=("onnxruntime",), threads=(4,)))) == [first[1:], []]
     elsewhere = replace(BASELINE, engine="openvino")
     assert names(follow(fp32, task(baseline=elsewhere)))[0] == ["fp32 onnxruntime"], "levels are onnxruntime's"
+
+
+def gated():
+    """The network of `task`, with a gate beside it."""
+    model = network()
+    model.graph.node.append(helper.make_node("Mul", ["image", "gate"], ["opened"], name="gate"))
+    for name, sides in (("image", (3, 4)), ("gate", (1, 1))):
+        model.graph.input.append(helper.make_tensor_value_info(name, 1, ["n", 2, *sides]))
+    return model
+
+
+def test_fp32_tries_gates_in_blocks_and_goes_on_from_there():
+    name = "fp32 onnxruntime, gates in blocks"
+    steps = follow(fp32, task(model=gated(), batches=(3, 1)), {name: 1.5}, [name])
+    assert names(steps)[1:] == [[f"{name}, 2 threads", f"{name}, 1 thread"], [f"{name}, batch 1"]]
+    assert {each.build for step in steps[1:] for each in step} | {steps[0][-1].build} == {"fp32-blocked"}
+    (proposal,) = (each for each in next(fp32.propose(task(model=gated()))) if each.candidate.name == name)
+    assert [node.op_type for node in proposal.how().graph.node][-2:] == ["Resize", "Mul"]
+    for changes in ({}, {"model": gated(), "device": "cuda"}, {"model": gated(), "baseline": replace(BASELINE, engine="openvino")}):
+        assert name not in names(follow(fp32, task(**changes)))[0]
+
+
+def test_int8_tries_gates_in_blocks_of_the_best(monkeypatch):
+    monkeypatch.setattr(int8.quantizing, "taken_back", lambda whole, original, floats: original)
+    monkeypatch.setattr(int8.Quantized, "whole", lambda self, calibration: None)
+    best, blocked = WITHOUT_B[0], f"{WITHOUT_B[0]}, gates in blocks"
+    steps = follow(int8, task(model=gated()), {best: 1.5, blocked: 2.0}, [best, blocked])
+    assert names(steps)[2:] == [[blocked], [f"{blocked}, 2 threads", f"{blocked}, 1 thread"]]
+    (each,) = steps[2]
+    assert dict(each.floats) == {"b": int8.SLOWER}
+    assert {other.build for other in steps[3]} == {each.build}
+    assert names(follow(int8, task(model=gated()), {WITHOUT_B[1]: 1.5}, WITHOUT_B[1:]))[2:] == [
+        [f"{WITHOUT_B[1]}, 2 threads", f"{WITHOUT_B[1]}, 1 thread"]
+    ], "openvino has a layout of its own"
+    made = int8.Quantized(task(model=gated()))
+    for wanted in (False, True):
+        model = made.how(made.plan("minmax", set(), wanted))()
+        assert ("Resize" in {node.op_type for node in model.graph.node}) == wanted
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 
 import onnx
 
+from deploykit.tuner import blocked_layout
 from deploykit.tuner.result import Candidate, Measured
 from deploykit.tuner.samples import Parts
 
@@ -63,6 +64,13 @@ def with_threads(task: Task, best: Candidate) -> list[Candidate]:
 def with_batches(task: Task, best: Candidate) -> list[Candidate]:
     """The same with the other numbers of samples per run."""
     return [best.but(f"{best.name}, batch {batch}", batch=batch) for batch in task.batches if batch != best.batch]
+
+
+def in_blocks(task: Task, best: Candidate) -> list[Candidate]:
+    """The same with gates as onnxruntime's blocked layout knows them (see `blocked_layout`), where the network has some."""
+    if best.engine != "onnxruntime" or task.device != "cpu" or not blocked_layout.has_gates(task.model):
+        return []
+    return [best.but(f"{best.name}, gates in blocks")]
 
 
 def fastest(measured: Sequence[Measured]) -> Measured | None:

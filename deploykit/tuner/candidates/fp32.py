@@ -1,29 +1,39 @@
-"""The file as it is: other engines, less rewriting of the graph, settings of a GPU, fewer threads, for throughput other batches."""
+"""float32: other engines, less or more rewriting of the graph, settings of a GPU, fewer threads, for throughput other batches."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
+from deploykit.tuner.blocked_layout import blocked
 from deploykit.tuner.candidates import _gpu
-from deploykit.tuner.candidates._types import Proposal, Steps, Task, fastest, with_batches, with_threads
+from deploykit.tuner.candidates._types import Proposal, Steps, Task, fastest, in_blocks, with_batches, with_threads
 from deploykit.tuner.result import Candidate, Measured
 
 PRECISION = "fp32"
 LEVELS = ("extended", "basic")  # of onnxruntime, besides "all", which the baseline has: its own layout does not always pay
+BLOCKED = "fp32-blocked"
 
 
 def propose(task: Task) -> Steps:
-    """Every engine with the baseline's threads, and onnxruntime's levels; then the best with fewer threads or another batch."""
+    """Every engine with the baseline's threads, onnxruntime's levels, and gates as its layout knows them; then the best with fewer
+    threads or another batch.
+    """  # fmt: skip
     first = [task.like_baseline(f"fp32 {engine}", engine=engine) for engine in task.engines if engine != task.baseline.engine]
     if task.baseline.engine == "onnxruntime" and task.device == "cpu":
         first += [task.like_baseline(f"fp32 onnxruntime, level {level}", options={"level": level}) for level in LEVELS]
     if task.device != "cpu":
         first += _gpu.variants(task.baseline, (_gpu.BINDING, _gpu.GRAPH, _gpu.NHWC, _gpu.NHWC_GRAPH))
-    measured = yield [Proposal(candidate) for candidate in first]
-    measured += yield [Proposal(candidate) for candidate in with_threads(task, _best(task, measured))]
+    first += [each.but(each.name, build=BLOCKED) for each in in_blocks(task, task.baseline)]
+    measured = yield [_proposal(task, candidate) for candidate in first]
+    measured += yield [_proposal(task, candidate) for candidate in with_threads(task, _best(task, measured))]
     batches = with_batches(task, _best(task, measured))
     if batches:
-        yield [Proposal(candidate) for candidate in batches]
+        yield [_proposal(task, candidate) for candidate in batches]
+
+
+def _proposal(task: Task, candidate: Candidate) -> Proposal:
+    return Proposal(candidate, partial(blocked, task.model) if candidate.build == BLOCKED else None)
 
 
 def _best(task: Task, measured: Sequence[Measured]) -> Candidate:

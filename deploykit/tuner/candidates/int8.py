@@ -5,23 +5,24 @@
    file keeps only the layers that win most.
 3. Where the fastest of these does not keep the decisions, it is calibrated in other ways; if that does not help, the layers with
    the largest errors are taken back, one, two, four, and so on, as long as it stays faster than what keeps the decisions.
-4. What is best then is tried with fewer threads, and for throughput with other batches.
+4. What is best then is tried with the gates of what is left in float32 as onnxruntime's layout knows them, with fewer threads, and
+   for throughput with other batches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Set
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnx
 
 from deploykit.onnx_file import inputs as graph_inputs
 from deploykit.runtime.instructions import BFLOAT16, BYTES
-from deploykit.tuner import quantizing
-from deploykit.tuner.candidates._types import Proposal, Steps, Task, fastest, with_batches, with_threads
+from deploykit.tuner import blocked_layout, quantizing
+from deploykit.tuner.candidates._types import Proposal, Steps, Task, fastest, in_blocks, with_batches, with_threads
 from deploykit.tuner.quantizing import Calibration, Scheme
-from deploykit.tuner.result import Measured
+from deploykit.tuner.result import Candidate, Measured
 
 PRECISION = "int8"
 OTHER_CALIBRATIONS: tuple[Calibration, ...] = ("percentile", "entropy")
@@ -50,19 +51,27 @@ def propose(task: Task) -> Steps:
         return
     if not fast[0].kept:
         measured += yield from _more_exact(task, made, fast[0], measured)
-    for other in (with_threads, with_batches):
+    for other in (made.in_blocks, with_threads, with_batches):
         best = fastest(measured)
         more = other(task, best.candidate) if best is not None else []
         if more:
             measured += yield [Proposal(candidate, made.how(candidate.build)) for candidate in more]
 
 
+class Plan(NamedTuple):
+    """How a file is calibrated, which layers stay in float32, and whether gates are written for onnxruntime's blocked layout."""
+
+    calibration: Calibration
+    floats: frozenset[str]
+    blocked: bool = False
+
+
 @dataclass
 class Quantized:
-    """The graph in QDQ by calibration, made when it is first asked for. `plans`: build -> calibration, layers in float32."""
+    """The graph in QDQ by calibration, made when it is first asked for. `plans`: what each build is."""
 
     task: Task
-    plans: dict[str, tuple[Calibration, frozenset[str]]] = field(default_factory=dict)
+    plans: dict[str, Plan] = field(default_factory=dict)
     _whole: dict[Calibration, onnx.ModelProto] = field(default_factory=dict)
 
     @property
@@ -70,9 +79,9 @@ class Quantized:
         """See `quantizing.layers`."""
         return quantizing.layers(self.task.model)
 
-    def plan(self, calibration: Calibration, floats: Set[str]) -> str:
+    def plan(self, calibration: Calibration, floats: Set[str], blocked: bool = False) -> str:
         """The name of the build with these layers in float32."""
-        wanted = (calibration, frozenset(floats))
+        wanted = Plan(calibration, frozenset(floats), blocked)
         known = next((build for build, plan in self.plans.items() if plan == wanted), None)
         build = known or f"int8-{calibration}-{len(self.plans)}"
         self.plans[build] = wanted
@@ -80,8 +89,18 @@ class Quantized:
 
     def how(self, build: str) -> Callable[[], onnx.ModelProto]:
         """How that file is made."""
-        calibration, floats = self.plans[build]
-        return lambda: quantizing.taken_back(self.whole(calibration), self.task.model, floats)
+        plan = self.plans[build]
+
+        def make() -> onnx.ModelProto:
+            mixed = quantizing.taken_back(self.whole(plan.calibration), self.task.model, plan.floats)
+            return blocked_layout.blocked(mixed) if plan.blocked else mixed
+
+        return make
+
+    def in_blocks(self, task: Task, best: Candidate) -> list[Candidate]:
+        """See `_types.in_blocks`."""
+        plan = self.plans[best.build]
+        return [each.but(each.name, build=self.plan(plan.calibration, plan.floats, True)) for each in in_blocks(task, best)]
 
     def whole(self, calibration: Calibration) -> onnx.ModelProto:
         """Everything quantized. Raises `InputError` for a graph that the quantizer cannot read."""
@@ -147,7 +166,7 @@ def _more_exact(
     found: list[Measured] = []
     kept = fastest(measured)
     enough = max(1.0, kept.timing.ratio if kept is not None and kept.timing is not None else 1.0)
-    _, floats = made.plans[first.candidate.build]
+    floats = made.plans[first.candidate.build].floats
     for calibration in OTHER_CALIBRATIONS:
         build = made.plan(calibration, floats)
         candidate = replace(first.candidate, name=f"{first.candidate.name}, {calibration}", build=build)
