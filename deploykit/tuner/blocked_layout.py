@@ -38,31 +38,53 @@ def blocked(model: onnx.ModelProto) -> onnx.ModelProto:
     if not gates:
         return result
     taken, graph = set(walk.names(model)), result.graph
+    axes: set[str] = set()
     nodes: list[onnx.NodeProto] = []
     for place, node in enumerate(graph.node):
         if place in gates:
             nodes.append(_repeated(graph, node, gates[place], shapes, taken))
         elif _is_mean(model, node, shapes):
+            axes.update(node.input[1:])
             del node.input[1:], node.attribute[:]
             node.op_type = "GlobalAveragePool"
         nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
+    _drop(graph, axes)
     return result
+
+
+def _drop(graph: onnx.GraphProto, stored: set[str]) -> None:
+    """Leave out those of the stored tensors that nobody reads any more: onnxruntime would warn about them."""
+    ends = {value.name for value in (*graph.input, *graph.output)}
+    unread = stored - ends - {name for node in walk.nodes(graph) for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name not in unread]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def _gates(model: onnx.ModelProto, shapes: Mapping[str, Dims]) -> dict[int, int]:
     """By place of a product among the nodes: which of its inputs is the gate."""
     if onnx_file.opset(model) < OLDEST:
         return {}
+    into_int8 = _only_converted(model.graph)
     found = {}
     for place, node in enumerate(model.graph.node):
-        if node.op_type == "Mul" and node.domain in STANDARD:
+        if node.op_type == "Mul" and node.domain in STANDARD and node.output[0] not in into_int8:
             inputs = [shapes.get(name, ()) for name in node.input]
             for gate, values in ((0, inputs[1]), (1, inputs[0])):
                 if _opens(inputs[gate], values):
                     found[place] = gate
     return found
+
+
+def _only_converted(graph: onnx.GraphProto) -> set[str]:
+    """The values that nothing but a conversion to int8 reads, for which they have to leave the layout in any case."""
+    readers: dict[str, set[str]] = {}
+    for node in walk.nodes(graph):
+        for name in node.input:
+            readers.setdefault(name, set()).add(node.op_type)
+    return {name for name, types in readers.items() if types == {"QuantizeLinear"}}
 
 
 def _opens(gate: Dims, values: Dims) -> bool:
