@@ -8,6 +8,7 @@ of the original: conversions then stand at the borders only.
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -31,11 +32,15 @@ _OUTPUT_INPUT = "_QuantizeLinear_Input"  # how it calls a graph's output before 
 
 @dataclass(frozen=True)
 class Scheme:
-    """Which whole numbers: `signed` activations (for ARM) or unsigned ones; `reduced`: weights in 7 bits, for x86 without VNNI."""
+    """Which whole numbers: `signed` activations (for ARM) or unsigned ones; `reduced`: weights in 7 bits, for x86 without VNNI.
+
+    `coarse`: one scale per weight instead of one per channel of it, and one for all that a Concat joins, which then is copied and
+    not computed: faster, and less exact.
+    """
 
     signed: bool = False
     reduced: bool = False
-    per_channel: bool = True
+    coarse: bool = False
 
 
 def calibrate(file: Path, feeds: Sequence[Mapping[str, NDArray[Any]]], method: Calibration) -> Any:
@@ -62,12 +67,24 @@ def quantized(file: Path, ranges: Any, scheme: Scheme) -> onnx.ModelProto:
     with _quiet(file):
         model = quant_utils.load_model_with_shape_infer(file)
         kind = QuantType.QInt8 if scheme.signed else QuantType.QUInt8
+        ranges = _joined(model.graph, ranges) if scheme.coarse else ranges
         options = {"QDQKeepRemovableActivations": True, "ActivationSymmetric": scheme.signed, "WeightSymmetric": True}
         quantizer = QDQQuantizer(
-            model, scheme.per_channel, scheme.reduced, QuantType.QInt8, kind, ranges, [], [], _operators(), options
+            model, not scheme.coarse, scheme.reduced, QuantType.QInt8, kind, ranges, [], [], _operators(), options
         )
         quantizer.quantize_model()
         found: onnx.ModelProto = quantizer.model.model
+    return found
+
+
+def _joined(graph: onnx.GraphProto, ranges: Any) -> Any:
+    """The same, but for what a Concat joins, which has the range of the whole; the last one first: it may join another."""
+    found = copy.deepcopy(ranges)
+    for node in reversed(graph.node):
+        if node.op_type == "Concat" and node.output[0] in found:
+            for value in node.input:
+                if value in found:
+                    found[value] = found[node.output[0]]
     return found
 
 

@@ -88,8 +88,9 @@ def test_gains_are_of_the_layer_that_a_node_belongs_to():
 
 def test_int8_takes_back_what_loses_and_keeps_what_wins_most():
     steps = follow(int8, task(), {"int8 onnxruntime": 1.5}, ["int8 onnxruntime"])
-    assert names(steps) == [WHOLE, WITHOUT_B + ONLY_A, ["int8 onnxruntime, 2 threads", "int8 onnxruntime, 1 thread"]]
-    assert [step[0].build for step in steps] == ["int8-minmax-0", "int8-minmax-1", "int8-minmax-0"]
+    coarse, fewer = ["int8 onnxruntime, coarse"], ["int8 onnxruntime, 2 threads", "int8 onnxruntime, 1 thread"]
+    assert names(steps) == [WHOLE, WITHOUT_B + ONLY_A, coarse, fewer]
+    assert [step[0].build for step in steps] == ["int8-minmax-0", "int8-minmax-1", "int8-minmax-3", "int8-minmax-0"]
     both = [("onnxruntime", "int8", 4, 3, {}), ("openvino", "int8", 4, 3, {})]
     for step, times in zip(steps[:2], (1, 2), strict=True):
         assert [(each.engine, each.precision, each.threads, each.batch, dict(each.options)) for each in step] == both * times
@@ -103,7 +104,9 @@ def test_which_layers_are_taken_back():
 
     made, found = plans(INT8)
     assert found == [("int8 without 1 slow layers", ["b"]), ("int8, 1 of 3 layers", ["b", "c"])]
-    assert made.plans == {"int8-minmax-0": ("minmax", frozenset(), False)}, "the times are those of the file in which nothing is"
+    assert made.plans == {"int8-minmax-0": ("minmax", frozenset(), False, False)}, (
+        "the times are those of the file in which nothing is"
+    )
     # a and b save 4 and 1: 0.8 of all is what a saves alone; c saves nothing, which is not enough.
     assert plans({"a": 1.0, "b": 1.0, "c": 1.0})[1] == [("int8 without 1 slow layers", ["c"]), ("int8, 1 of 3 layers", ["b", "c"])]
     assert plans({"a": 1.5, "b": 0.5, "c": 0.5})[1] == [("int8, 2 of 3 layers", ["c"])], "nothing loses"
@@ -147,7 +150,9 @@ def test_where_nothing_keeps_the_decisions_the_fastest_is_made_more_exact():
     assert kept[2:6] == [[name] for name in more], "also where a slower one may be chosen"
     beaten = names(follow(int8, task(), fast | {more[2]: 1.15}, [WHOLE[0]]))
     assert beaten[2:5] == [more[:1], more[1:2], more[2:3]]
-    assert beaten[5] == ["int8 onnxruntime, 2 threads", "int8 onnxruntime, 1 thread"], "but not for less than that one's speed"
+    assert beaten[5:] == [["int8 onnxruntime, coarse"], ["int8 onnxruntime, 2 threads", "int8 onnxruntime, 1 thread"]], (
+        "but not for less than that one's speed"
+    )
     slow = names(follow(int8, task(), fast | {more[2]: 1.0}))
     assert slow[2:] == [more[:1], more[1:2], more[2:3]], "what is not faster is not made slower"
     steps = follow(int8, task(), fast)
@@ -205,8 +210,7 @@ def test_a_plan_has_one_file():
     assert (first, second, made.plan("minmax", set()), made.plan("entropy", set())) == (
         "int8-minmax-0", "int8-minmax-1", "int8-minmax-0", "int8-entropy-2",
     )  # fmt: skip
-    assert made.plans["int8-minmax-1"] == ("minmax", frozenset({"a"}), False)
-    assert made.plan("minmax", {"a"}, True) == "int8-minmax-3"
+    assert made.plans["int8-minmax-1"] == ("minmax", frozenset({"a"}), False, False)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +250,7 @@ def test_calibration_goes_by_whole_batches_and_is_done_once(monkeypatch, samples
 )
 def test_whole_numbers_by_the_machine(arm, instructions, scheme):
     assert int8.scheme_of(task(arm=arm, instructions=instructions)) == scheme
-    assert int8.Scheme() == int8.Scheme(signed=False, reduced=False, per_channel=True)
+    assert int8.Scheme() == int8.Scheme(signed=False, reduced=False, coarse=False)
 
 
 @pytest.mark.parametrize(("batch", "fixed"), [("n", None), (4, 4), (1, 1)])
@@ -308,20 +312,40 @@ def test_fp32_tries_gates_in_blocks_and_goes_on_from_there():
 
 def test_int8_tries_gates_in_blocks_of_the_best(monkeypatch):
     monkeypatch.setattr(int8.quantizing, "taken_back", lambda whole, original, floats: original)
-    monkeypatch.setattr(int8.Quantized, "whole", lambda self, calibration: None)
+    monkeypatch.setattr(int8.Quantized, "whole", lambda self, calibration, coarse: None)
     best, blocked = WITHOUT_B[0], f"{WITHOUT_B[0]}, gates in blocks"
     steps = follow(int8, task(model=gated()), {best: 1.5, blocked: 2.0}, [best, blocked])
-    assert names(steps)[2:] == [[blocked], [f"{blocked}, 2 threads", f"{blocked}, 1 thread"]]
-    (each,) = steps[2]
+    assert names(steps)[2:] == [[f"{best}, coarse"], [blocked], [f"{blocked}, 2 threads", f"{blocked}, 1 thread"]]
+    (each,) = steps[3]
     assert dict(each.floats) == {"b": int8.SLOWER}
-    assert {other.build for other in steps[3]} == {each.build}
+    assert {other.build for other in steps[4]} == {each.build}
     assert names(follow(int8, task(model=gated()), {WITHOUT_B[1]: 1.5}, WITHOUT_B[1:]))[2:] == [
         [f"{WITHOUT_B[1]}, 2 threads", f"{WITHOUT_B[1]}, 1 thread"]
     ], "openvino has a layout of its own"
     made = int8.Quantized(task(model=gated()))
-    for wanted in (False, True):
-        model = made.how(made.plan("minmax", set(), wanted))()
-        assert ("Resize" in {node.op_type for node in model.graph.node}) == wanted
+    given = BASELINE.but("int8 onnxruntime", build=made.plan("minmax", set()))
+    (each,) = made.in_blocks(made.task, given)
+    for build, written in ((given.build, False), (each.build, True)):
+        assert ("Resize" in {node.op_type for node in made.how(build)().graph.node}) == written
+
+
+def test_int8_tries_coarser_scales_of_the_best(monkeypatch):
+    asked = []
+    monkeypatch.setattr(int8.quantizing, "calibrate", lambda file, feeds, method: asked.append(method) or "ranges")
+    monkeypatch.setattr(int8.quantizing, "quantized", lambda file, ranges, scheme: scheme)
+    monkeypatch.setattr(int8.quantizing, "taken_back", lambda whole, original, floats: (whole, sorted(floats)))
+    best, coarse = WITHOUT_B[0], f"{WITHOUT_B[0]}, coarse"
+    steps = follow(int8, task(), {best: 1.5, coarse: 2.0}, [best, coarse])
+    assert names(steps)[2:] == [[coarse], [f"{coarse}, 2 threads", f"{coarse}, 1 thread"]]
+    assert dict(steps[2][0].floats) == {"b": int8.SLOWER}
+    assert {each.build for each in steps[3]} == {steps[2][0].build}
+    made = int8.Quantized(task())
+    given = BASELINE.but(best, build=made.plan("minmax", {"b"}))
+    (each,) = made.coarser(made.task, given)
+    assert made.how(given.build)() == (int8.Scheme(), ["b"])
+    assert made.how(each.build)() == (int8.Scheme(coarse=True), ["b"])
+    assert asked == ["minmax"], "the ranges are found once"
+    assert made.coarser(made.task, given.but(best, engine="openvino")) == []
 
 
 @pytest.mark.parametrize(

@@ -131,12 +131,56 @@ def test_several_batches_are_calibrated_with_one_after_the_other(network, method
     assert half != apart, "the second batch counts"
 
 
-@pytest.mark.parametrize("scheme", [Scheme(signed=True), Scheme(reduced=True), Scheme(per_channel=False)])
+@pytest.mark.parametrize("scheme", [Scheme(signed=True), Scheme(reduced=True), Scheme(coarse=True)])
 def test_the_other_schemes_are_legal_too(network, scheme):
     file, model, _, feeds = network
     ranges = quantizing.calibrate(file, [feeds], "minmax")
     found = run(quantizing.taken_back(quantizing.quantized(file, ranges, scheme), model, set()), feeds)
     assert np.isfinite(found).all()
+
+
+def scales(model):
+    """By value, the scale and the shape of the scale of its conversion to int8."""
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    return {node.input[0]: stored[node.input[1]] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+
+
+def test_coarse_is_one_scale_for_all_that_is_joined_and_for_every_weight(tmp_path):
+    generator = np.random.default_rng(0)
+    value, node = onnx.helper.make_tensor_value_info, onnx.helper.make_node
+    weights = {"wa": 1.0, "wb": 5.0, "wc": 0.2}
+    stored = [
+        onnx.numpy_helper.from_array((size * generator.standard_normal((4, 3, 1, 1))).astype(np.float32), name)
+        for name, size in weights.items()
+    ]
+    nodes = [
+        *(node("Conv", ["x", f"w{name}"], [name], name=f"conv{name}") for name in "abc"),
+        node("Relu", ["c"], ["d"], name="relu"),
+        node("Concat", ["a", "b"], ["ab"], name="inner", axis=1),
+        node("Concat", ["ab", "d"], ["y"], name="outer", axis=1),
+    ]
+    graph = onnx.helper.make_graph(nodes, "g", [value("x", 1, ["n", 3, 4, 4])], [value("y", 1, ["n", 12, 4, 4])], stored)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    file = tmp_path / "joins.onnx"
+    onnx_file.write(model, file)
+    feeds = {"x": generator.standard_normal((8, 3, 4, 4)).astype(np.float32)}
+    ranges = quantizing.calibrate(file, [feeds], "minmax")
+    before = {name: ranges[name].range_value for name in ("a", "b", "ab", "y")}
+    fine, coarse = (
+        quantizing.taken_back(quantizing.quantized(file, ranges, Scheme(coarse=c)), model, set()) for c in (False, True)
+    )
+    assert {name: ranges[name].range_value for name in before} == before, "they are found once, for all schemes"
+    names = [name for name in scales(fine) if name != "x"]
+    assert len(names) >= 4
+    assert len({float(scales(fine)[name]) for name in names}) > 1
+    assert len({float(scales(coarse)[name]) for name in names}) == 1
+    assert scales(coarse)["x"] == scales(fine)["x"]
+    shapes = [
+        {tensor.dims[0] if tensor.dims else 1 for tensor in each.graph.initializer if tensor.name.endswith("_scale") and tensor.name[:1] == "w"}
+        for each in (fine, coarse)
+    ]  # fmt: skip
+    assert shapes == [{4}, {1}]
+    np.testing.assert_allclose(run(coarse, feeds), run(model, feeds), atol=0.05 * np.abs(run(model, feeds)).max())
 
 
 def test_a_graph_that_the_quantizer_cannot_read_is_one_line(tmp_path):

@@ -5,8 +5,8 @@
    file keeps only the layers that win most.
 3. Where the fastest of these does not keep the decisions, it is calibrated in other ways; if that does not help, the layers with
    the largest errors are taken back, one, two, four, and so on, as long as it stays faster than what keeps the decisions.
-4. What is best then is tried with the gates of what is left in float32 as onnxruntime's layout knows them, with fewer threads, and
-   for throughput with other batches.
+4. What is best then is tried with coarser scales, with the gates of what is left in float32 as onnxruntime's layout knows them,
+   with fewer threads, and for throughput with other batches.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def propose(task: Task) -> Steps:
         return
     if not fast[0].kept:
         measured += yield from _more_exact(task, made, fast[0], measured)
-    for other in (made.in_blocks, with_threads, with_batches):
+    for other in (made.coarser, made.in_blocks, with_threads, with_batches):
         best = fastest(measured)
         more = other(task, best.candidate) if best is not None else []
         if more:
@@ -59,10 +59,11 @@ def propose(task: Task) -> Steps:
 
 
 class Plan(NamedTuple):
-    """How a file is calibrated, which layers stay in float32, and whether gates are written for onnxruntime's blocked layout."""
+    """How a file is calibrated, and which layers stay in float32. `coarse`: see `Scheme`; `blocked`: see `blocked_layout`."""
 
     calibration: Calibration
     floats: frozenset[str]
+    coarse: bool = False
     blocked: bool = False
 
 
@@ -72,18 +73,21 @@ class Quantized:
 
     task: Task
     plans: dict[str, Plan] = field(default_factory=dict)
-    _whole: dict[Calibration, onnx.ModelProto] = field(default_factory=dict)
+    _ranges: dict[Calibration, Any] = field(default_factory=dict)
+    _whole: dict[tuple[Calibration, bool], onnx.ModelProto] = field(default_factory=dict)
 
     @property
     def layers(self) -> list[str]:
         """See `quantizing.layers`."""
         return quantizing.layers(self.task.model)
 
-    def plan(self, calibration: Calibration, floats: Set[str], blocked: bool = False) -> str:
+    def plan(self, calibration: Calibration, floats: Set[str]) -> str:
         """The name of the build with these layers in float32."""
-        wanted = Plan(calibration, frozenset(floats), blocked)
+        return self._build(Plan(calibration, frozenset(floats)))
+
+    def _build(self, wanted: Plan) -> str:
         known = next((build for build, plan in self.plans.items() if plan == wanted), None)
-        build = known or f"int8-{calibration}-{len(self.plans)}"
+        build = known or f"int8-{wanted.calibration}-{len(self.plans)}"
         self.plans[build] = wanted
         return build
 
@@ -92,25 +96,38 @@ class Quantized:
         plan = self.plans[build]
 
         def make() -> onnx.ModelProto:
-            mixed = quantizing.taken_back(self.whole(plan.calibration), self.task.model, plan.floats)
+            mixed = quantizing.taken_back(self.whole(plan.calibration, plan.coarse), self.task.model, plan.floats)
             return blocked_layout.blocked(mixed) if plan.blocked else mixed
 
         return make
 
+    def coarser(self, _task: Task, best: Candidate) -> list[Candidate]:
+        """The same with fewer scales, of which onnxruntime makes use."""
+        if best.engine != "onnxruntime":
+            return []
+        return [best.but(f"{best.name}, coarse", build=self._build(self.plans[best.build]._replace(coarse=True)))]
+
     def in_blocks(self, task: Task, best: Candidate) -> list[Candidate]:
         """See `_types.in_blocks`."""
-        plan = self.plans[best.build]
-        return [each.but(each.name, build=self.plan(plan.calibration, plan.floats, True)) for each in in_blocks(task, best)]
+        blocked = self.plans[best.build]._replace(blocked=True)
+        return [each.but(each.name, build=self._build(blocked)) for each in in_blocks(task, best)]
 
-    def whole(self, calibration: Calibration) -> onnx.ModelProto:
+    def whole(self, calibration: Calibration, coarse: bool = False) -> onnx.ModelProto:
         """Everything quantized. Raises `InputError` for a graph that the quantizer cannot read."""
-        if calibration not in self._whole:
+        if (calibration, coarse) not in self._whole:
+            ranges, scheme = self._ranges_by(calibration), replace(scheme_of(self.task), coarse=coarse)
+            self._whole[calibration, coarse] = quantizing.quantized(self.task.file, ranges, scheme)
+        return self._whole[calibration, coarse]
+
+    def _ranges_by(self, calibration: Calibration) -> Any:
+        if calibration not in self._ranges:
             part, file = self.task.parts.calibration, self.task.file
             size = fixed_batch(self.task.model) or CALIBRATED_AT_ONCE
             feeds = [part.rows(begin, begin + size) for begin in range(0, len(part) - size + 1, size)] or [_filled(part, size)]
-            ranges = quantizing.calibrate(file, feeds if calibration == "minmax" else feeds[:HISTOGRAMS], calibration)
-            self._whole[calibration] = quantizing.quantized(file, ranges, scheme_of(self.task))
-        return self._whole[calibration]
+            self._ranges[calibration] = quantizing.calibrate(
+                file, feeds if calibration == "minmax" else feeds[:HISTOGRAMS], calibration
+            )
+        return self._ranges[calibration]
 
 
 def scheme_of(task: Task) -> Scheme:
