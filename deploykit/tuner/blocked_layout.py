@@ -19,6 +19,8 @@ from onnx import helper, numpy_helper
 from deploykit import onnx_file
 from deploykit.onnx_file import walk
 from deploykit.onnx_file.walk import STANDARD
+from deploykit.profiler.onnx.inputs import FixedInput
+from deploykit.profiler.onnx.shapes import slim
 
 OLDEST = 11  # opset whose Resize can be asked for it
 Dims = tuple[int | str, ...]
@@ -128,8 +130,10 @@ def _shapes(model: onnx.ModelProto) -> dict[str, Dims]:
 
     Left out is what has a size of which nothing is known, and what comes from a conversion: there an operator computes in int8.
     """
+    stored = walk.stored(model.graph)
+    open_sizes = [FixedInput(value.name, None, None) for value in model.graph.input if value.name not in stored]
     try:
-        inferred = onnx.shape_inference.infer_shapes(model)
+        inferred = onnx.shape_inference.infer_shapes(slim(model, open_sizes))
     except Exception:  # native code; what it cannot say is not written anew
         return {}
     found: dict[str, Dims] = {}

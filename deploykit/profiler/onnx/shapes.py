@@ -102,9 +102,9 @@ def _infer(
     model: onnx.ModelProto, inputs: Sequence[FixedInput], seen: Sequence[onnx.ValueInfoProto]
 ) -> tuple[Sequence[onnx.NodeProto], dict[str, Shape]]:
     """The nodes with what is known inside their bodies, and shapes by value name; none for a graph that the inference refuses."""
-    slim = _slim(model, inputs, seen)
+    found = slim(model, inputs, seen)
     try:
-        inferred = shape_inference.infer_shapes(slim, check_type=False, strict_mode=False, data_prop=True)
+        inferred = shape_inference.infer_shapes(found, check_type=False, strict_mode=False, data_prop=True)
     except Exception:  # native code; what it cannot say is reported as uncounted
         return (), {}
     return inferred.graph.node, known_shapes(inferred.graph)
@@ -122,15 +122,15 @@ def known_shapes(graph: onnx.GraphProto) -> dict[str, Shape]:
     return found
 
 
-def _slim(model: onnx.ModelProto, inputs: Sequence[FixedInput], seen: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
+def slim(model: onnx.ModelProto, inputs: Sequence[FixedInput], seen: Sequence[onnx.ValueInfoProto] = ()) -> onnx.ModelProto:
     """The model with the inputs' sizes fixed, and inputs of the same shape in place of large weights.
 
     What the file says of values in between is dropped (it was for free sizes), except for values that only a custom operator
     makes, which nothing else describes.
     """
     # Before version 4 of the format every initializer had to be an input, too, and the inference looks for it there.
-    slim = onnx.ModelProto(ir_version=max(4, model.ir_version), opset_import=model.opset_import)
-    graph = slim.graph
+    found = onnx.ModelProto(ir_version=max(4, model.ir_version), opset_import=model.opset_import)
+    graph = found.graph
     graph.name = model.graph.name
     graph.node.extend(model.graph.node)
     values = {value.name: value for value in model.graph.input}
@@ -159,4 +159,4 @@ def _slim(model: onnx.ModelProto, inputs: Sequence[FixedInput], seen: Sequence[o
     custom = {output for node in model.graph.node if node.domain not in STANDARD for output in node.output}
     custom -= {value.name for value in seen}
     graph.value_info.extend(value for value in model.graph.value_info if value.name in custom)
-    return slim
+    return found
