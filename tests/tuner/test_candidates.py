@@ -73,7 +73,7 @@ def names(steps):
     return [[candidate.name for candidate in step] for step in steps]
 
 
-WHOLE = ["int8 onnxruntime", "int8 openvino"]
+WHOLE = ["int8 onnxruntime", "int8 openvino", "int8 onnxruntime, coarse"]
 WITHOUT_B = ["int8 without 1 slow layers onnxruntime", "int8 without 1 slow layers openvino"]
 ONLY_A = ["int8, 1 of 3 layers onnxruntime", "int8, 1 of 3 layers openvino"]
 
@@ -88,12 +88,11 @@ def test_gains_are_of_the_layer_that_a_node_belongs_to():
 
 def test_int8_takes_back_what_loses_and_keeps_what_wins_most():
     steps = follow(int8, task(), {"int8 onnxruntime": 1.5}, ["int8 onnxruntime"])
-    coarse, fewer = ["int8 onnxruntime, coarse"], ["int8 onnxruntime, 2 threads", "int8 onnxruntime, 1 thread"]
-    assert names(steps) == [WHOLE, WITHOUT_B + ONLY_A, coarse, fewer]
-    assert [step[0].build for step in steps] == ["int8-minmax-0", "int8-minmax-1", "int8-minmax-3", "int8-minmax-0"]
+    assert names(steps) == [WHOLE, WITHOUT_B + ONLY_A, ["int8 onnxruntime, 2 threads", "int8 onnxruntime, 1 thread"]]
+    assert [step[0].build for step in steps] == ["int8-minmax-0", "int8-minmax-2", "int8-minmax-0"]
     both = [("onnxruntime", "int8", 4, 3, {}), ("openvino", "int8", 4, 3, {})]
-    for step, times in zip(steps[:2], (1, 2), strict=True):
-        assert [(each.engine, each.precision, each.threads, each.batch, dict(each.options)) for each in step] == both * times
+    for step, expected in zip(steps[:2], (both + both[:1], both * 2), strict=True):
+        assert [(each.engine, each.precision, each.threads, each.batch, dict(each.options)) for each in step] == expected
     assert [each.threads for each in steps[-1]] == [2, 1]
 
 
@@ -117,13 +116,13 @@ def test_which_layers_are_taken_back():
 
 
 def test_what_is_not_in_int8_openvino_computes_in_bfloat16_where_it_can():
-    (first, second), *_ = follow(int8, task(instructions=("avx_vnni", "avx512_bf16")))
+    (first, second, _), *_ = follow(int8, task(instructions=("avx_vnni", "avx512_bf16")))
     assert (dict(first.options), dict(second.options)) == ({}, {"precision": "bf16"})
 
 
 def test_a_candidate_says_which_layers_are_in_float_and_why():
     whole, fewer, *_ = follow(int8, task(), {"int8 onnxruntime": 1.5}, ["int8 onnxruntime"])
-    assert [dict(each.floats) for each in whole] == [{}, {}]
+    assert [dict(each.floats) for each in whole] == [{}, {}, {}]
     slow, little = {"b": int8.SLOWER}, {"b": int8.SLOWER, "c": int8.LITTLE}
     assert [dict(each.floats) for each in fewer] == [slow, slow, little, little]
     names = ["int8 openvino, percentile", "int8 openvino, 1 inexact in fp32", "int8 openvino, 2 inexact in fp32"]
@@ -133,7 +132,7 @@ def test_a_candidate_says_which_layers_are_in_float_and_why():
 
 
 def test_where_nothing_keeps_the_decisions_the_fastest_is_made_more_exact():
-    speeds = dict.fromkeys((*WHOLE, *WITHOUT_B), 1.2) | {"int8 openvino": 1.5}
+    speeds = dict.fromkeys((*WHOLE, *WITHOUT_B), 1.2) | {"int8 openvino": 1.5, "int8 onnxruntime, coarse": 1.6}
     more = [
         "int8 openvino, percentile",
         "int8 openvino, entropy",
@@ -150,14 +149,12 @@ def test_where_nothing_keeps_the_decisions_the_fastest_is_made_more_exact():
     assert kept[2:6] == [[name] for name in more], "also where a slower one may be chosen"
     beaten = names(follow(int8, task(), fast | {more[2]: 1.15}, [WHOLE[0]]))
     assert beaten[2:5] == [more[:1], more[1:2], more[2:3]]
-    assert beaten[5:] == [["int8 onnxruntime, coarse"], ["int8 onnxruntime, 2 threads", "int8 onnxruntime, 1 thread"]], (
-        "but not for less than that one's speed"
-    )
+    assert beaten[5] == ["int8 onnxruntime, 2 threads", "int8 onnxruntime, 1 thread"], "but not for less than that one's speed"
     slow = names(follow(int8, task(), fast | {more[2]: 1.0}))
     assert slow[2:] == [more[:1], more[1:2], more[2:3]], "what is not faster is not made slower"
     steps = follow(int8, task(), fast)
     assert [step[0].build for step in steps[2:]] == [
-        "int8-percentile-3", "int8-entropy-4", "int8-minmax-1", "int8-minmax-2",
+        "int8-percentile-4", "int8-entropy-5", "int8-minmax-2", "int8-minmax-3",
     ], "b is the least exact, then c: those files are there"  # fmt: skip
     assert {step[0].engine for step in steps[2:]} == {"openvino"}
 
@@ -334,6 +331,12 @@ def test_int8_tries_coarser_scales_of_the_best(monkeypatch):
     monkeypatch.setattr(int8.quantizing, "calibrate", lambda file, feeds, method: asked.append(method) or "ranges")
     monkeypatch.setattr(int8.quantizing, "quantized", lambda file, ranges, scheme: scheme)
     monkeypatch.setattr(int8.quantizing, "taken_back", lambda whole, original, floats: (whole, sorted(floats)))
+    best, coarse = WHOLE[0], WHOLE[2]
+    steps = follow(int8, task(), {best: 1.5, coarse: 2.0}, [best, coarse])
+    assert names(steps)[2:] == [[f"{coarse}, 2 threads", f"{coarse}, 1 thread"]]
+    assert {each.build for each in steps[2]} == {steps[0][2].build} != {steps[0][0].build}
+    steps = follow(int8, task(), {best: 1.5, coarse: 2.0}, [best])
+    assert names(steps)[2:] == [[f"{best}, 2 threads", f"{best}, 1 thread"]], "where it costs decisions, the finer one is there"
     best, coarse = WITHOUT_B[0], f"{WITHOUT_B[0]}, coarse"
     steps = follow(int8, task(), {best: 1.5, coarse: 2.0}, [best, coarse])
     assert names(steps)[2:] == [[coarse], [f"{coarse}, 2 threads", f"{coarse}, 1 thread"]]
@@ -345,7 +348,9 @@ def test_int8_tries_coarser_scales_of_the_best(monkeypatch):
     assert made.how(given.build)() == (int8.Scheme(), ["b"])
     assert made.how(each.build)() == (int8.Scheme(coarse=True), ["b"])
     assert asked == ["minmax"], "the ranges are found once"
-    assert made.coarser(made.task, given.but(best, engine="openvino")) == []
+    assert made.coarser(made.task, given) == made.coarser(made.task, each) == [], "it was tried"
+    other = given.but(best, engine="openvino", build=made.plan("minmax", {"c"}))
+    assert made.coarser(made.task, other) == [], "it makes no use of it"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """int8 by onnxruntime's quantizer (QDQ): all of it, and without the layers where it loses time or decisions.
 
-1. Everything is quantized, on each engine.
+1. Everything is quantized, on each engine, and for onnxruntime with coarser scales, too.
 2. The time of each layer in both precisions, with its conversions, says which layers win nothing: those are taken back. Another
    file keeps only the layers that win most.
 3. Where the fastest of these does not keep the decisions, it is calibrated in other ways; if that does not help, the layers with
@@ -40,13 +40,18 @@ def propose(task: Task) -> Steps:
     made = Quantized(task)
     if not made.layers or task.device != "cpu":
         return
-    measured = yield _on_engines(task, made, "int8", {})
+    whole = _on_engines(task, made, "int8", {})
+    coarse = [each for proposal in whole for each in made.coarser(task, proposal.candidate)]
+    measured = yield [*whole, *(Proposal(each, made.how(each.build)) for each in coarse)]
     if not measured:
         return
     fewer = [proposal for title, floats in _without_losers(task, made) for proposal in _on_engines(task, made, title, floats)]
     if fewer:
         measured += yield fewer
-    fast = [entry for entry in _by_speed(measured) if entry.timing and entry.timing.ratio > 1]
+    fast = [
+        entry for entry in _by_speed(measured)
+        if entry.timing and entry.timing.ratio > 1 and (entry.kept or not made.plans[entry.candidate.build].coarse)
+    ]  # fmt: skip
     if not fast:
         return
     if not fast[0].kept:
@@ -102,10 +107,11 @@ class Quantized:
         return make
 
     def coarser(self, _task: Task, best: Candidate) -> list[Candidate]:
-        """The same with fewer scales, of which onnxruntime makes use."""
-        if best.engine != "onnxruntime":
+        """The same with fewer scales, of which onnxruntime makes use, unless that was tried."""
+        plan = self.plans[best.build]._replace(coarse=True)
+        if best.engine != "onnxruntime" or plan in self.plans.values():
             return []
-        return [best.but(f"{best.name}, coarse", build=self._build(self.plans[best.build]._replace(coarse=True)))]
+        return [best.but(f"{best.name}, coarse", build=self._build(plan))]
 
     def in_blocks(self, task: Task, best: Candidate) -> list[Candidate]:
         """See `_types.in_blocks`."""
