@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from asyncio import TimerHandle
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -33,8 +33,7 @@ class Door(HttpToolsProtocol):
         self.on_lost: Callable[[], None] | None = None
         self._gate: Any = self.app
         self._model: Served | None = None  # that the request which is being read is for
-        self._entered: Served | None = None  # that counts the request which is being answered as inside
-        self._begun: Served | None = None  # and as begun
+        self._entered: Served | None = None  # that counts the request which is being answered
         self._refusal: Refusal | None = None  # of the request which is being read
         self._slow: TimerHandle | None = None
         self._refused_at = -math.inf  # on the clock of the loop
@@ -121,13 +120,7 @@ class Door(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """In its turn."""
-        self._gate.turns.begin(partial(self._begin, cycle, app, self._model), self._model)
-
-    def _begin(self, cycle: Any, app: Any, model: Served | None) -> None:
-        if model is not None and not cycle.disconnected:
-            self._begun = model
-            model.begun += 1
-        super()._start_asgi_task(cycle, app)
+        self._gate.turns.begin(super()._start_asgi_task, cycle, app)
 
     def _is_pipelined(self) -> bool:
         """Whether answers of earlier requests have to be written first."""
@@ -137,10 +130,6 @@ class Door(HttpToolsProtocol):
         if self._entered is not None:
             self._entered.inside -= 1
             self._entered = None
-        if self._begun is not None:
-            self._begun.begun -= 1
-            self._begun = None
-            self._gate.turns.ended()
 
     def _refuse(self, refusal: Refusal) -> None:
         """The request is read and refused."""

@@ -29,7 +29,6 @@ from deploykit.serving.repository import Source
 from deploykit.serving.tensors import tensor_of
 
 log = logging.getLogger("deploykit.serving")
-FEW = 64  # requests that are worked on at a time without being in each other's way
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,7 @@ class Settings:
 class Served:
     """One version of a model, loaded and warm. `note`: why its rows do not share runs, where they do not.
 
-    `inside`: requests that were read and are not answered yet, counted by whoever reads them. `begun`: those of them that are
-    worked on. With `most_begun` one run can be computed, one can wait and one can be answered: more are in each other's way.
+    `inside`: requests that were read and are not answered yet, counted by whoever reads them.
     """
 
     def __init__(self, name: str, version: int, path: Path, settings: Settings) -> None:
@@ -64,8 +62,7 @@ class Served:
         self.path = path
         self.settings = settings
         self.refused: Counter[str] = Counter()
-        self.inside = self.begun = 0
-        self.most_begun = max(FEW, 3 * settings.instances * settings.max_rows)
+        self.inside = 0
         self._most_inside = settings.most_inside
         self._full = Refusal(503, f"{settings.queue} requests wait already, which is the limit; try again later", "full")
         self.latencies = Latencies()

@@ -1,25 +1,13 @@
-"""Requests begin a few in each turn of the event loop, and only a few runs of a model are begun at a time.
-
-A request that waits as bytes costs little; one that is begun is a task, futures, a timer and arrays, and where some 160 of them
-take turns, the cache of a core holds none of them when its turn comes: an answer of lenet5 then took a tenth longer than with 96.
-"""
+"""Requests begin a few in each turn of the event loop, so that it soon looks again at what has come meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any
 
 EACH = 32  # as many as share a run
-PATIENCE = 0.02  # seconds for which a request is held back: its deadline counts from when it is begun
-
-
-class Crowd(Protocol):
-    """What requests are for. `begun`: those that have begun and are not answered yet, of which `most_begun` are enough."""
-
-    begun: int
-    most_begun: int
 
 
 class Turns:
@@ -27,23 +15,17 @@ class Turns:
 
     def __init__(self) -> None:
         self._left = EACH
-        self._lines: dict[Crowd | None, deque[tuple[float, Callable[[], None]]]] = {}
+        self._waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._is_due = False
-        self._late: asyncio.TimerHandle | None = None
 
-    def begin(self, start: Callable[[], None], crowd: Crowd | None = None) -> None:
-        """Call `start()`, which counts itself as begun: now, or in one of the next turns, those of a crowd in their order."""
-        if self._left and crowd not in self._lines and (crowd is None or crowd.begun < crowd.most_begun):
+    def begin(self, start: Callable[..., None], *args: Any) -> None:
+        """Call `start(*args)`: now, or in one of the next turns, in the order in which they came."""
+        if self._left:
             self._left -= 1
-            start()
+            start(*args)
         else:
-            self._lines.setdefault(crowd, deque()).append((asyncio.get_running_loop().time(), start))
+            self._waiting.append((start, args))
         self._next_turn()
-
-    def ended(self) -> None:
-        """One that had begun was answered, so another may begin."""
-        if self._lines:
-            self._next_turn()
 
     def _next_turn(self) -> None:
         if not self._is_due:
@@ -53,19 +35,9 @@ class Turns:
     def _turn(self) -> None:
         self._is_due = False
         self._left = EACH
-        now = asyncio.get_running_loop().time()
-        for crowd, line in list(self._lines.items()):
-            while line and self._left and (crowd is None or crowd.begun < crowd.most_begun or now - line[0][0] >= PATIENCE):
-                self._left -= 1
-                line.popleft()[1]()
-            if not line:
-                del self._lines[crowd]
+        while self._waiting and self._left:
+            self._left -= 1
+            start, args = self._waiting.popleft()
+            start(*args)
         if self._left < EACH:
             self._next_turn()
-        elif self._lines and self._late is None:
-            oldest = min(line[0][0] for line in self._lines.values())
-            self._late = asyncio.get_running_loop().call_later(max(0.0, oldest + PATIENCE - now), self._too_late)
-
-    def _too_late(self) -> None:
-        self._late = None
-        self._next_turn()
