@@ -78,7 +78,7 @@ def quantized(file: Path, ranges: Any, scheme: Scheme) -> onnx.ModelProto:
 
 
 def _joined(graph: onnx.GraphProto, ranges: Any) -> Any:
-    """The same, but for what a Concat joins, which has the range of the whole; the last one first: it may join another."""
+    """The ranges, in which what a Concat joins has that of the whole; the last one comes first, as it may join another."""
     found = copy.deepcopy(ranges)
     for node in reversed(graph.node):
         if node.op_type == "Concat" and node.output[0] in found:
