@@ -37,7 +37,7 @@ from deploykit.network.request import Request
 from deploykit.profiler.benchmark.latency import measure_latency
 from deploykit.profiler.subjects import Subject
 from deploykit.tuner import bench, layer_measures, quantizing, samples
-from deploykit.tuner.bench import answers_of
+from deploykit.tuner.answers import answers_of
 from deploykit.verdict.guarantee import Pairs
 from deploykit.verdict.same_decisions import Answers, Budget, judge
 
@@ -128,8 +128,9 @@ def row(name: str, asked: argparse.Namespace) -> dict[str, Any]:
     others, missing = peers(subject, untrained, file, parts, folder)
     arrays = parts.calibration.cycled(1)
     report = measure_latency([tuned(result, "tuned"), *others], arrays, seconds=asked.timed)
+    expected = answered(file, parts.proof)
     compared = [
-        {"peer": c.candidate, "ratio": c.ratio, "low": c.low, "high": c.high, "keeps": keeps(other, file, parts)}
+        {"peer": c.candidate, "ratio": c.ratio, "low": c.low, "high": c.high, "keeps": keeps(other, expected, parts.proof)}
         for c, other in zip(report.comparisons, others, strict=True)
     ]
     own = measure_latency([Subject(str(file), "onnxruntime", label="fp32"), tuned(alone, "alone")], arrays, seconds=asked.timed / 2)
@@ -150,14 +151,12 @@ def tuned(result: deploykit.TuneResult, label: str) -> Subject:
     return Subject(str(result.file), chosen.engine, label=label, threads=chosen.threads, options=chosen.options)
 
 
-def keeps(peer: Subject, file: Path, parts: samples.Parts) -> bool:
-    """Whether a peer makes the same decisions as the network, on the samples of the proof."""
+def keeps(peer: Subject, expected: Any, part: samples.Part) -> bool:
+    """Whether a peer makes the same decisions as the network, whose answers to the samples are `expected`."""
     if not peer.is_file:
         return True
-    found = answered(Path(peer.target), parts.proof, peer.engine, peer.options)
-    return judge(
-        Answers((answered(file, parts.proof),), parts.proof.labels), Answers((found,), parts.proof.labels), Budget(BUDGET)
-    ).kept
+    found = answered(Path(peer.target), part, peer.engine, peer.options)
+    return judge(Answers((expected,), part.labels), Answers((found,), part.labels), Budget(BUDGET)).kept
 
 
 def answered(file: Path, part: samples.Part, engine: str = "onnxruntime", options: Mapping[str, str] | None = None) -> Any:

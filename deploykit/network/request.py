@@ -126,6 +126,20 @@ class Request:
         """Whether it is an ONNX file."""
         return self.kind == "onnx"
 
+    def require_bare(self) -> None:
+        """Raise `InputError` for an option that an ONNX file has no use for: its weights and the types of its inputs are inside."""
+        given = {
+            "--checkpoint": self.checkpoint,
+            "--untrained": self.untrained,
+            "--arg": self.arguments,
+            "--input-dtype": self.input_dtypes,
+        }
+        option = next((name for name, value in given.items() if value), None)
+        if option is not None:
+            raise InputError(
+                f"{self.target} has its inputs and weights inside; {option} does not go with it", f"leave out {option}"
+            )
+
     def keywords(self) -> dict[str, Any]:
         """All but the network itself, by the names under which `export`, `profile` and `validate` take them."""
         return {each.name: getattr(self, each.name) for each in fields(Request) if each.name not in ("target", "module")}

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -17,19 +17,18 @@ from deploykit.errors import DeploykitError
 from deploykit.profiler.benchmark.latency import MIN_ROUNDS_OVERTIME, measure_latency
 from deploykit.profiler.subjects import Subject
 from deploykit.progress import Progress
+from deploykit.tuner.answers import Outputs, answers_of
 from deploykit.tuner.journal import Journal
 from deploykit.tuner.result import Candidate, Timing
 from deploykit.tuner.samples import Part, Parts
 from deploykit.verdict.same_decisions import Answers, Budget, Judged, Rule, judge
 
-CHUNK = 32  # samples at once where answers are compared
 FIRST, RUNS = 8, 3  # samples, and runs on them, by which it is found out how long answers take
 RUNS_OF_A_GO = 4 * MIN_ROUNDS_OVERTIME  # at least: two blocks per round, of one run that counts and one before it
 # The most of the seconds that the given file may take to answer all samples of a part, and the least samples that stay.
 SHARES = {"calibration": (0.05, 16), "selection": (0.05, 16), "proof": (0.15, 32)}
 Build = Callable[[], onnx.ModelProto]
 BEST = Rule()
-Outputs: TypeAlias = "tuple[np.ndarray[Any, np.dtype[np.float64]], ...]"
 
 
 class Instruments(Protocol):
@@ -201,18 +200,3 @@ class Bench:
                 answers_of(engine, samples)
                 found.append(time.perf_counter() - began)
         return min(found) / len(samples)
-
-
-def answers_of(engine: Engine, samples: Part) -> Outputs:
-    """The outputs of an engine for all samples; those of a file that takes whole batches only are filled up."""
-    fixed = next((spec.shape[0] for spec in engine.inputs if spec.shape), None)
-    size = fixed or CHUNK
-    found: list[list[Any]] = []
-    for begin in range(0, len(samples), size):
-        rows = samples.rows(begin, begin + size)
-        count = len(next(iter(rows.values())))
-        arrays = [
-            np.concatenate([array, np.repeat(array[-1:], size - count, axis=0)]) if fixed else array for array in rows.values()
-        ]
-        found.append([np.asarray(output)[:count] for output in engine.run(arrays)])
-    return tuple(np.concatenate(column).astype(np.float64) for column in zip(*found, strict=True))

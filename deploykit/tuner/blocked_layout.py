@@ -22,7 +22,7 @@ from deploykit.onnx_file.walk import STANDARD
 from deploykit.profiler.onnx.inputs import FixedInput
 from deploykit.profiler.onnx.shapes import slim
 
-OLDEST = 11  # opset whose Resize can be asked for it
+OLDEST = 13  # opset from which on Resize need not be given regions
 Dims = tuple[int | str, ...]
 
 

@@ -58,7 +58,7 @@ def choices(
     whole = _by_layer(original, fp32)
     found = []
     for name in quantizing.layers(original):
-        is_int8 = name in twins and twins[name].input[0] in back
+        is_int8 = name in twins and any(value in back for value in twins[name].input[1:])  # its weights
         before = whole.get(name) if fp32 else None
         after = before - saved[name] if before is not None and int8 else None
         found.append(LayerChoice(

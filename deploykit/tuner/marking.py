@@ -10,27 +10,32 @@ import onnx
 
 from deploykit import onnx_file
 from deploykit.onnx_file import inputs as graph_inputs
-from deploykit.runtime.contract import ArrayInput, Contract, Output, Tuned
+from deploykit.runtime.contract import ArrayInput, Contract, ImageInput, Output, Tuned
 from deploykit.tuner.candidates import Task
 from deploykit.tuner.search import Found
 
 
 def marked(file: Path, given: onnx.ModelProto, tuned: Tuned) -> onnx.ModelProto:
-    """The file that was chosen, with what it was tuned for in its contract, if it has one."""
+    """The file that was chosen, with what it was tuned for in its contract, where there can be one."""
     model = onnx_file.read_whole(file)[0]
-    contract = onnx_file.get_contract(given) or _bare_contract(given)
+    contract = contract_of(given)
     if contract is not None:
         onnx_file.set_contract(model, replace(contract, tuned=tuned))
     return model
 
 
-def _bare_contract(model: onnx.ModelProto) -> Contract | None:
-    """The least that a file without a contract can be given to say what it was tuned for: it takes one array."""
-    inputs = graph_inputs.described(model.graph)
-    if len(inputs) != 1 or inputs[0].axes is None or inputs[0].dtype is None or not inputs[0].axes:
-        return None
-    shape = tuple(axis if isinstance(axis, int) and axis > 0 else None for axis in inputs[0].axes[1:])
-    return Contract(ArrayInput(shape, inputs[0].dtype.name), Output())
+def contract_of(model: onnx.ModelProto) -> Contract | None:
+    """That of the file, or the least that can say what it was tuned for, if it takes arrays of samples; else `None`."""
+    contract = onnx_file.get_contract(model)
+    if contract is not None:
+        return contract
+    rules: dict[str, ImageInput | ArrayInput] = {}
+    for entry in graph_inputs.described(model.graph):
+        if entry.dtype is None or not entry.axes:
+            return None
+        shape = tuple(axis if isinstance(axis, int) and axis > 0 else None for axis in entry.axes[1:])
+        rules[entry.name] = ArrayInput(shape, entry.dtype.name)
+    return Contract(next(iter(rules.values())), Output(), inputs=rules if len(rules) > 1 else {}) if rules else None
 
 
 def tuned_for(task: Task, found: Found, source: str, device: str) -> Tuned:

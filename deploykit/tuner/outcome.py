@@ -10,6 +10,8 @@ import onnx
 from deploykit.network.request import Request
 from deploykit.profiler.benchmark import conditions
 from deploykit.tuner.candidates import Task
+from deploykit.tuner.candidates.int8 import fixed_batch
+from deploykit.tuner.marking import contract_of
 from deploykit.tuner.options import Options
 from deploykit.tuner.result import LayerChoice, TuneResult
 from deploykit.tuner.search import Found
@@ -55,7 +57,8 @@ def result(
 def _decides(model: onnx.ModelProto, rule: Rule) -> bool:
     """Whether the output that is meant is one number per class or label, as far as the file says."""
     meant = next((value for value in model.graph.output if value.name == rule.name), model.graph.output[0])
-    return rule.kind != "values" and len(meant.type.tensor_type.shape.dim) == 2
+    axes = len(meant.type.tensor_type.shape.dim)
+    return rule.kind != "values" and (axes == 2 or (axes == 1 and fixed_batch(model) == 1))
 
 
 def _notes(task: Task, found: Found) -> list[str]:
@@ -69,6 +72,8 @@ def _notes(task: Task, found: Found) -> list[str]:
         )
     if found.cut:
         notes.append("the time was over before everything was tried; --seconds gives more")
+    if found.chosen.candidate.build != "fp32" and contract_of(task.model) is None:
+        notes.append("the file has no contract and takes what none can describe, so it does not say what it was tuned for")
     if found.unproven is not None:
         reason = found.unproven.reason
         notes.append(f"{found.unproven.candidate.name} was faster and could not be proven to keep the decisions: {reason}")

@@ -11,6 +11,7 @@ import contextlib
 import copy
 import io
 import logging
+import shutil
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from deploykit import files
+from deploykit import files, onnx_file
 from deploykit.errors import InputError, first_line
 from deploykit.onnx_file import walk
+from deploykit.tuner.quantizable import left_in_float
+from deploykit.tuner.readable import OPSET
 
 Calibration = Literal["minmax", "percentile", "entropy"]
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # operators that are layers; others follow them
@@ -50,9 +53,9 @@ def calibrate(file: Path, feeds: Sequence[Mapping[str, NDArray[Any]]], method: C
     methods = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile, "entropy": CalibrationMethod.Entropy}
     options = {"symmetric": False} if method == "percentile" else {}
     with files.scratch_folder() as folder, _quiet(file):
-        augmented = str(folder / "augmented.onnx")
+        own, augmented = shutil.copyfile(file, folder / "model.onnx"), str(folder / "augmented.onnx")  # it writes beside it
         calibrator = calibrate.create_calibrator(
-            file, _operators(), augmented, calibrate_method=methods[method], extra_options=options
+            own, _operators(), augmented, calibrate_method=methods[method], extra_options=options
         )
         for feed in feeds:  # it keeps every value of every layer of what it is given at once
             calibrator.collect_data(_Reader([feed]))
@@ -61,31 +64,37 @@ def calibrate(file: Path, feeds: Sequence[Mapping[str, NDArray[Any]]], method: C
 
 def quantized(file: Path, ranges: Any, scheme: Scheme) -> onnx.ModelProto:
     """The whole graph in QDQ. Raises `InputError` for a graph that the quantizer cannot read."""
-    from onnxruntime.quantization import QuantType, quant_utils
+    from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+    model = onnx_file.read_whole(file)[0]
+    if onnx_file.opset(model) < OPSET:
+        raise InputError(
+            f"{file.name} is of opset {onnx_file.opset(model)}, and onnx cannot convert it to {OPSET}, which int8 needs",
+            "export it anew, or tune with --precisions fp32",
+        )
     with _quiet(file):
-        model = quant_utils.load_model_with_shape_infer(file)
         kind = QuantType.QInt8 if scheme.signed else QuantType.QUInt8
-        ranges = _joined(model.graph, ranges) if scheme.coarse else ranges
+        ranges = copy.deepcopy(ranges)  # the quantizer changes them
+        left_out = left_in_float(model.graph, ranges)
+        if scheme.coarse:
+            _join(model.graph, ranges)
         options = {"QDQKeepRemovableActivations": True, "ActivationSymmetric": scheme.signed, "WeightSymmetric": True}
         quantizer = QDQQuantizer(
-            model, not scheme.coarse, scheme.reduced, QuantType.QInt8, kind, ranges, [], [], _operators(), options
+            model, not scheme.coarse, scheme.reduced, QuantType.QInt8, kind, ranges, [], left_out, _operators(), options
         )
         quantizer.quantize_model()
         found: onnx.ModelProto = quantizer.model.model
     return found
 
 
-def _joined(graph: onnx.GraphProto, ranges: Any) -> Any:
-    """The ranges, in which what a Concat joins has that of the whole; the last one comes first, as it may join another."""
-    found = copy.deepcopy(ranges)
+def _join(graph: onnx.GraphProto, ranges: Any) -> None:
+    """Give what a Concat joins the range of the whole; the last Concat comes first, as it may join another."""
     for node in reversed(graph.node):
-        if node.op_type == "Concat" and node.output[0] in found:
+        if node.op_type == "Concat" and node.output[0] in ranges:
             for value in node.input:
-                if value in found:
-                    found[value] = found[node.output[0]]
-    return found
+                if value in ranges:
+                    ranges[value] = ranges[node.output[0]]
 
 
 def layers(model: onnx.ModelProto) -> list[str]:
@@ -130,6 +139,9 @@ class _Mixed:
         for node in original.graph.node:
             if node.name not in floats and self._is_quantizable(node):
                 self.whole_numbers.add(node.name)
+        for value in original.graph.output:
+            if value.name in self.pairs and not self._keeps(value.name):
+                self.pairs[value.name] = self.pairs[value.name].beside(value.name)
 
     def model(self) -> onnx.ModelProto:
         """The mixed graph, as a model."""
@@ -143,7 +155,7 @@ class _Mixed:
         del result.graph.node[:]
         del result.graph.initializer[:]
         result.graph.node.extend(_sorted(nodes, self._given()))
-        used = {name for node in walk.nodes(result.graph) for name in node.input}
+        used = {name for node in walk.nodes(result.graph) for name in node.input} | ends
         made = {name for node in nodes for name in node.output}  # a bias is quantized under its own name
         tensors = {tensor.name: tensor for tensor in (*self.whole.graph.initializer, *self.original.graph.initializer)}
         result.graph.initializer.extend(tensor for name, tensor in tensors.items() if name in used - made)
@@ -221,7 +233,7 @@ class _Mixed:
                 yield node
 
     def _given(self) -> set[str]:
-        names = {tensor.name for graph in (self.whole.graph, self.original.graph) for tensor in graph.initializer}
+        names = walk.stored(self.whole.graph) | walk.stored(self.original.graph)
         return names | {value.name for value in self.original.graph.input} | {""}
 
 
@@ -236,6 +248,14 @@ class _Pair:
     @property
     def back_output(self) -> str:
         return self.back.output[0]
+
+    def beside(self, value: str) -> _Pair:
+        """The pair for those inside that read an output of the graph, which stays as it is."""
+        there, back = onnx.NodeProto(), onnx.NodeProto()
+        there.CopyFrom(self.there)
+        back.CopyFrom(self.back)
+        there.input[0], back.output[0] = value, f"{value}_DequantizeLinear_Output"
+        return _Pair(there, back, value)
 
 
 def _pairs(whole: onnx.ModelProto, ends: Set[str]) -> dict[str, _Pair]:
@@ -256,7 +276,8 @@ def _sorted(nodes: Sequence[onnx.NodeProto], given: Set[str]) -> list[onnx.NodeP
     while waiting:
         ready = [node for node in waiting if all(name in known for name in _read_by(node))]
         if not ready:
-            raise InputError(f"the layers of the graph cannot be quantized apart ({waiting[0].name[:80]!r})", "tune with fp32 only")
+            problem = f"the layers of the graph cannot be quantized apart ({waiting[0].name[:80]!r})"
+            raise InputError(problem, "tune with --precisions fp32")
         found += ready
         known.update(name for node in ready for name in node.output)
         names = {id(node) for node in ready}

@@ -16,6 +16,7 @@ from deploykit import datasets, onnx_file
 from deploykit.datasets import Split
 from deploykit.errors import InputError, UnknownName
 from deploykit.onnx_file import inputs as graph_inputs
+from deploykit.onnx_file.inputs import Shape
 from deploykit.profiler.onnx import inputs as fixed_inputs
 from deploykit.runtime import values
 from deploykit.runtime.contract import Contract
@@ -85,13 +86,15 @@ class Parts:
 
 
 def read(
-    file: Path, model: onnx.ModelProto, data: str | None, given: Mapping[str, NDArray[Any]] | None = None, seed: int = 0
-) -> Parts:
+    file: Path, model: onnx.ModelProto, data: str | None, given: Mapping[str, NDArray[Any]] | None = None, seed: int = 0,
+    shapes: Sequence[Shape] | None = None,
+) -> Parts:  # fmt: skip
     """The samples for `file`, whose inputs they must fit.
 
     `data`: a dataset, a folder, an `.npz` file of arrays by the inputs' names (and `labels`), or "noise"; `None` is the dataset
-    that the file says it was trained on. `given`: arrays that are at hand, in place of `data`. Raises `InputError` where there is
-    nothing, too little, or data of another shape.
+    that the file says it was trained on. `given`: arrays that are at hand, in place of `data`. `shapes`: of the noise,
+    per input and without the batch, where axes are open. Raises `InputError` where there is nothing, too little, or data of
+    another shape.
     """
     contract = onnx_file.get_contract(model)
     if contract is not None and contract.preprocessing_in_graph:
@@ -104,7 +107,7 @@ def read(
         if data is None:
             raise InputError(f"there is nothing to calibrate {file} with", HINT)
     if data == NOISE:
-        return _noise(model, seed)
+        return _noise(model, seed, shapes)
     if data.lower().endswith(".npz"):
         return _in_three(_fitting(model, values.of_inputs(Path(data)) or {}, data), data, seed)
     return _of_dataset(file, model, contract, data)
@@ -150,9 +153,9 @@ def _part(name: str, split: Split, contract: Contract, most: int, labelled: bool
     return Part({name: split.arrays(contract.input)}, split.targets.astype(np.int64) if labelled else None)
 
 
-def _noise(model: onnx.ModelProto, seed: int) -> Parts:
+def _noise(model: onnx.ModelProto, seed: int, shapes: Sequence[Shape] | None = None) -> Parts:
     """Random numbers in place of samples: what is proven on them holds for random numbers."""
-    fixed = fixed_inputs.fixed(model, None)
+    fixed = fixed_inputs.fixed(model, None, shapes)
     first = next((entry.shape for entry in fixed if entry.shape), None)
     batch = first[0] if first else 1
     single = sum(int(np.prod(entry.shape or ())) * 4 for entry in fixed) // max(1, batch)

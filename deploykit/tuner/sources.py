@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import count
 from pathlib import Path
-
-import onnx
 
 from deploykit import exporter, files, onnx_file
 from deploykit.errors import ContractError, InputError, word
@@ -17,6 +14,7 @@ from deploykit.runtime.contract import Tuned
 def file_of(request: Request, progress: Progress) -> Path:
     """The ONNX file that is asked for, exported where that was not done before."""
     if request.is_file:
+        request.require_bare()
         return _source_of(Path(request.target))
     from deploykit.network import target as targets  # an ONNX file is tuned without PyTorch
 
@@ -37,20 +35,6 @@ def default_out(file: Path) -> Path:
     return again if again != file else file.with_name(f"{file.stem}.tuned.onnx")
 
 
-def with_names(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model, or a copy in which every node has a name of its own: layers are taken back by their names."""
-    if all(node.name for node in model.graph.node):
-        return model
-    found = onnx.ModelProto()
-    found.CopyFrom(model)
-    taken = {node.name for node in model.graph.node}
-    for place, node in enumerate(found.graph.node):
-        if not node.name:
-            node.name = next(name for n in count() if (name := f"{node.op_type}_{place + n}") not in taken)
-            taken.add(node.name)
-    return found
-
-
 def _source_of(file: Path) -> Path:
     """The file that is tuned: of one that was, what it was made from, which is known by its SHA-256 and lies beside it."""
     try:
@@ -60,7 +44,7 @@ def _source_of(file: Path) -> Path:
     if contract is None or contract.tuned is None or _is_float(contract.tuned):
         return file
     for other in sorted(file.absolute().parent.glob("*.onnx")):
-        if files.sha256(other) == contract.tuned.source:
+        if other.is_file() and files.sha256(other) == contract.tuned.source:
             return other
     raise InputError(
         f"{file} was tuned from a file that is not beside it (sha256 {contract.tuned.source[:12]}...)",

@@ -30,6 +30,7 @@ from deploykit.tuner.bench import Bench
 from deploykit.tuner.candidates import Task
 from deploykit.tuner.journal import Journal, remove
 from deploykit.tuner.options import Options
+from deploykit.tuner.readable import readable
 from deploykit.tuner.result import Candidate, Goal, LayerChoice, TuneResult
 from deploykit.tuner.samples import Parts
 from deploykit.tuner.search import Found, search
@@ -114,7 +115,7 @@ def _tuned(request: Request, options: Options, began: float) -> TuneResult:
     if folder is not None:
         raise InputError(f"{file} keeps its weights in another file, which quantizing cannot follow", "tune a network below 2 GB")
     options.progress.start(f"tuning {request.target}")
-    parts = samples.read(file, model, options.data, values.of_inputs(request.inputs), options.seed)
+    parts = samples.read(file, model, options.data, values.of_inputs(request.inputs), options.seed, request.input_shapes)
     baseline = settings.baseline(model, options)
     contract = onnx_file.get_contract(model)
     rule = rule_of(None if contract is None else contract.output)
@@ -147,15 +148,15 @@ def _journal(work: Path, run: dict[str, Any], progress: Progress) -> Journal:
 def _task(
     file: Path, model: onnx.ModelProto, work: Path, parts: Parts, baseline: Candidate, options: Options, bench: Bench
 ) -> Task:  # fmt: skip
-    """What kinds of candidates are told; of a file whose nodes have no names, a copy in which they do."""
-    named, readable = sources.with_names(model), file
-    if named is not model:
-        readable = work / "named.onnx"
-        onnx_file.write(named, readable)
+    """What kinds of candidates are told; of a file that the quantizer cannot read as it is, a copy."""
+    known = readable(model)
+    if known is not model:
+        file = work / "readable.onnx"
+        onnx_file.write(known, file)
     return Task(
-        readable, named, bench.parts, baseline, options.engines, settings.threads(options, baseline),
-        partial(layer_measures.layer_times, bench, parts, baseline, readable),
-        partial(layer_measures.layer_errors, bench, named, parts),
+        file, known, bench.parts, baseline, options.engines, settings.threads(options, baseline),
+        partial(layer_measures.layer_times, bench, parts, baseline, file),
+        partial(layer_measures.layer_errors, bench, known, parts),
         options.device, instruction_sets(), is_arm(), settings.batches(model, options, baseline), len(parts.proof),
     )  # fmt: skip
 

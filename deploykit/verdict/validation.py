@@ -108,7 +108,7 @@ def _original(file: Path, deployed: Deployed, asked: Request, named: bool) -> Ne
     if not named:
         return _origin(file, asked)
     if asked.is_file:
-        _refuse(asked)
+        asked.require_bare()
         candidate = preprocessing.network_in(deployed)
         given = values.of_inputs(asked.inputs)
         return OnnxOriginal(asked.target, _network_in(Path(asked.target)), candidate, asked.input_shapes, given)
@@ -165,19 +165,6 @@ def _narrower(own: torch.dtype, of_file: np.dtype[Any] | None) -> torch.dtype:
 def _network_in(file: Path) -> Deployed:
     """The network in a file, without the preprocessing that it may have in front."""
     return preprocessing.network_in(Deployed(*onnx_file.read_whole(file)))
-
-
-def _refuse(asked: Request) -> None:
-    """A file has its weights inside, and the types of its inputs."""
-    given = {
-        "--checkpoint": asked.checkpoint,
-        "--untrained": asked.untrained,
-        "--arg": asked.arguments,
-        "--input-dtype": asked.input_dtypes,
-    }
-    option = next((name for name, value in given.items() if value), None)
-    if option is not None:
-        raise InputError(f"{asked.target} has its inputs and weights inside; {option} does not go with it", f"leave out {option}")
 
 
 def _inputs_in(deployed: Deployed) -> tuple[InputSpec, ...]:

@@ -15,7 +15,8 @@ from deploykit.errors import InputError, OutputError
 from deploykit.progress import Silent
 from deploykit.tuner import bench as benches
 from deploykit.tuner import journal as journals
-from deploykit.tuner.bench import Bench, answers_of
+from deploykit.tuner.answers import answers_of
+from deploykit.tuner.bench import Bench
 from deploykit.tuner.journal import Journal
 from deploykit.tuner.result import Candidate, Timing
 from deploykit.tuner.samples import Part, Parts

@@ -12,7 +12,7 @@ from deploykit.tuner.result import LayerChoice
 
 
 def chain(scales, output="y", quantized=()):
-    """Matrices one after the other that scale by a number each, called by letters; `quantized`: those that read from a conversion."""
+    """Matrices one after the other that scale by a number each, called by letters; `quantized`: those whose weights are int8."""
     names = "abcdefgh"[: len(scales)]
     weights = [
         numpy_helper.from_array(np.eye(2, dtype=np.float32) * scale, f"w{name}") for name, scale in zip(names, scales, strict=True)
@@ -23,6 +23,9 @@ def chain(scales, output="y", quantized=()):
         if name in quantized:
             nodes.append(helper.make_node("QuantizeLinear", [last, "scale", "zero"], [f"q{name}"], name=f"q{name}"))
             nodes.append(helper.make_node("DequantizeLinear", [f"q{name}", "scale", "zero"], [f"d{name}"], name=f"d{name}"))
+            nodes.append(helper.make_node("DequantizeLinear", [f"i{name}", "scale", "zero"], [f"w{name}"], name=f"w{name}"))
+            weights = [each for each in weights if each.name != f"w{name}"]
+            weights.append(numpy_helper.from_array(np.eye(2, dtype=np.uint8), f"i{name}"))
             last = f"d{name}"
         end = output if name == names[-1] else f"v{name}"
         nodes.append(helper.make_node("MatMul", [last, f"w{name}"], [end], name=name))
@@ -120,7 +123,7 @@ def test_what_was_not_measured_is_a_gap_and_a_file_without_conversions_is_not_qu
     assert [(each.fp32_ms, each.int8_ms) for each in plain] == [(4.0, 1.0), (3.0, 3.5)]
     gone = onnx.ModelProto()
     gone.CopyFrom(chosen)
-    gone.graph.node[2].name = "other"
+    next(node for node in gone.graph.node if node.name == "a").name = "other"
     assert layers.choices(original, gone, fp32, int8, {}, {})[0].precision == "fp32", (
         "a layer of another name is not known to be in int8"
     )
@@ -136,3 +139,17 @@ def test_what_was_not_measured_is_a_gap_and_a_file_without_conversions_is_not_qu
 )  # fmt: skip
 def test_why_a_layer_was_left_in_its_precision(is_int8, before, after, taken_back, reason):
     assert layers._reason(is_int8, before, after, taken_back) == reason
+
+
+def test_a_float_layer_that_reads_what_an_int8_one_gives_is_float():
+    model = chain([1.0, 1.0], quantized="a")
+    nodes = [
+        helper.make_node("QuantizeLinear", ["va", "scale", "zero"], ["qva"]),
+        helper.make_node("DequantizeLinear", ["qva", "scale", "zero"], ["dva"]),
+    ]
+    last = model.graph.node[-1]
+    last.input[0] = "dva"
+    for node in nodes:
+        model.graph.node.insert(len(model.graph.node) - 1, node)
+    found = layers.choices(chain([1.0, 1.0]), model, {}, {}, {}, {"b": "because"})
+    assert [(row.path, row.precision, row.reason) for row in found] == [("a", "int8", ""), ("b", "fp32", "because")]

@@ -208,3 +208,30 @@ def test_nncf_quantizes_in_its_own_way(network):
         sessions.run(sessions.open_session(each.SerializeToString()), feeds)[0] for each in (model, int8_nncf.quantized(task))
     )
     assert 0 < float(np.abs(found - expected).max() / np.abs(expected).max()) < 0.5
+
+
+def test_what_was_quantized_before_changes_nothing(tmp_path):
+    """The quantizer gives a Concat the range of the Relu behind it, in the ranges that it is handed."""
+    random, value = np.random.default_rng(0), onnx.helper.make_tensor_value_info
+    shapes = {"wa": (4, 4), "wb": (4, 4), "wr": (4, 8), "wq": (4, 4)}
+    stored = [onnx.numpy_helper.from_array(random.standard_normal((*s, 1, 1)).astype(np.float32), n) for n, s in shapes.items()]
+    stored.append(onnx.numpy_helper.from_array(np.full(4, -8, np.float32), "ba"))
+    nodes = [
+        onnx.helper.make_node(kind, inputs, [output], name=output, **attributes)
+        for kind, inputs, output, attributes in (
+            ("Conv", ["x", "wa", "ba"], "a", {}), ("Conv", ["x", "wb"], "b", {}), ("Concat", ["a", "b"], "ab", {"axis": 1}),
+            ("Relu", ["ab"], "r", {}), ("Conv", ["r", "wr"], "p", {}), ("Conv", ["a", "wq"], "q", {}), ("Add", ["p", "q"], "y", {}),
+        )
+    ]  # fmt: skip
+    graph = onnx.helper.make_graph(nodes, "g", [value("x", 1, ["n", 4, 8, 8])], [value("y", 1, ["n", 4, 8, 8])], stored)
+    onnx_file.write(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), tmp_path / "net.onnx"
+    )
+    feeds = [{"x": random.standard_normal((16, 4, 8, 8)).astype(np.float32)}]
+    found = []
+    for fine_first in (False, True):
+        ranges = quantizing.calibrate(tmp_path / "net.onnx", feeds, "minmax")
+        if fine_first:
+            quantizing.quantized(tmp_path / "net.onnx", ranges, Scheme())
+        found.append(quantizing.quantized(tmp_path / "net.onnx", ranges, Scheme(coarse=True)).SerializeToString())
+    assert found[0] == found[1]

@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 from deploykit import onnx_file
+from deploykit.errors import InputError
 from deploykit.tuner import samples
 
 
@@ -52,3 +53,15 @@ def test_splits_of_a_dataset_lose_what_was_seen_before(exported):
     assert not keys(parts.selection) & keys(parts.proof)
     assert "the dataset digits" in parts.words()
     assert len(parts.calibration.cycled(1000)[0]) == 1000
+
+
+def test_noise_has_the_shape_that_is_given_where_the_file_leaves_it_open():
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [value("x", 1, ["n", 3, "h", "w"])], [value("y", 1, ["n", 3, "h", "w"])]
+    )
+    open_sides = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    found = samples.read(Path("x.onnx"), open_sides, "noise", shapes=[(3, 6, 5)])
+    assert found.proof.inputs["x"].shape[1:] == (3, 6, 5)
+    with pytest.raises(InputError, match="--input-shape"):
+        samples.read(Path("x.onnx"), open_sides, "noise")

@@ -270,18 +270,20 @@ def test_what_a_tuned_file_says_of_itself():
 
 @pytest.mark.parametrize(("axes", "shape"), [(("n", 3, "t"), (3, None)), ((4, 3), (3,)), (("n", 0), (None,)), (("n",), ())])
 def test_a_file_without_a_contract_gets_the_least_one(axes, shape):
-    found = marking._bare_contract(model(*axes))
-    assert (found.input, found.output) == (ArrayInput(shape, "float32"), Output())
+    found = marking.contract_of(model(*axes))
+    assert (found.input, found.output, found.inputs) == (ArrayInput(shape, "float32"), Output(), {})
 
 
-def test_a_file_of_several_inputs_or_of_a_scalar_gets_none():
-    assert marking._bare_contract(model()) is None
+def test_a_file_of_several_inputs_gets_one_of_arrays_and_that_of_a_scalar_none():
     two = model("n", 3)
-    two.graph.input.append(helper.make_tensor_value_info("z", 1, ["n", 3]))
-    assert marking._bare_contract(two) is None
+    two.graph.input.append(helper.make_tensor_value_info("z", 7, ["n", "t"]))
+    found = marking.contract_of(two)
+    assert found.inputs == {"x": ArrayInput((3,), "float32"), "z": ArrayInput((None,), "int64")}
+    assert found.input == found.inputs["x"]
+    assert marking.contract_of(model()) is None
     untyped = model("n", 3)
     untyped.graph.input[0].ClearField("type")
-    assert marking._bare_contract(untyped) is None
+    assert marking.contract_of(untyped) is None
 
 
 def test_engines_and_precisions_to_choose_from(monkeypatch):

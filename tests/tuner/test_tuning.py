@@ -248,20 +248,31 @@ def test_nodes_without_names_are_quantized_and_the_given_file_stays_as_it_is(fil
     assert not list(file.parent.glob("*.work"))
 
 
-def test_a_name_that_is_taken_is_not_given_twice():
-    value = onnx.helper.make_tensor_value_info
-    nodes = [onnx.helper.make_node("Relu", ["x"], ["a"], name="Relu_1"), onnx.helper.make_node("Relu", ["a"], ["y"])]
-    graph = onnx.helper.make_graph(nodes, "g", [value("x", 1, ["n"])], [value("y", 1, ["n"])])
-    model = onnx.helper.make_model(graph)
-    assert [node.name for node in sources.with_names(model).graph.node] == ["Relu_1", "Relu_2"]
-    assert model.graph.node[1].name == ""
-    named = sources.with_names(model)
-    assert sources.with_names(named) is named
-
-
 def test_a_tuned_file_whose_origin_is_gone_says_so(file, clock):
     clock.speeds = {"int8": 2.0}
     tuned = tune(file, **QUICK).file
     file.unlink()
     with pytest.raises(InputError, match=r"was tuned from a file that is not beside it .*; put it there, or tune that one"):
         tune(tuned)
+
+
+def test_what_is_no_file_beside_a_tuned_one_is_not_its_origin(file, clock):
+    clock.speeds = {"int8": 2.0}
+    tuned = tune(file, **QUICK).file
+    file.with_name("a.onnx").symlink_to("nowhere")
+    file.with_name("b.onnx").mkdir()
+    assert tune(tuned, **QUICK).verdict == "faster"
+
+
+def test_options_that_a_file_has_no_use_for_are_refused(file):
+    for options, name in (({"untrained": True}, "--untrained"), ({"input_dtypes": "int64"}, "--input-dtype")):
+        with pytest.raises(InputError, match=f"has its inputs and weights inside; {name} does not go with it; leave out {name}"):
+            tune(file, **options)
+
+
+def test_a_file_beside_that_the_quantizer_would_write_stays(file, clock):
+    other = file.with_name("model-inferred.onnx")
+    other.write_bytes(b"somebody's own")
+    clock.speeds = {"int8": 2.0}
+    assert tune(file, **QUICK).verdict == "faster"
+    assert other.read_bytes() == b"somebody's own"

@@ -114,9 +114,11 @@ class Quantized:
         return [best.but(f"{best.name}, coarse", build=self._build(plan))]
 
     def in_blocks(self, task: Task, best: Candidate) -> list[Candidate]:
-        """See `_types.in_blocks`."""
-        blocked = self.plans[best.build]._replace(blocked=True)
-        return [each.but(each.name, build=self._build(blocked)) for each in in_blocks(task, best)]
+        """See `_types.in_blocks`; nothing where all gates are in int8."""
+        blocked, found = self.plans[best.build]._replace(blocked=True), in_blocks(task, best)
+        if not found or not blocked_layout.has_gates(self.how(best.build)()):
+            return []
+        return [each.but(each.name, build=self._build(blocked)) for each in found]
 
     def whole(self, calibration: Calibration, coarse: bool = False) -> onnx.ModelProto:
         """Everything quantized. Raises `InputError` for a graph that the quantizer cannot read."""
