@@ -17,6 +17,7 @@ from deploykit.progress import Silent
 from deploykit.runtime import Predictor, openvino
 from deploykit.runtime.contract import Tuned
 from deploykit.tuner import sources, tune
+from deploykit.verdict import tuned_files
 
 QUICK = {"engines": "onnxruntime", "threads": 1, "max_drop": 10}
 
@@ -276,3 +277,26 @@ def test_a_file_beside_that_the_quantizer_would_write_stays(file, clock):
     clock.speeds = {"int8": 2.0}
     assert tune(file, **QUICK).verdict == "faster"
     assert other.read_bytes() == b"somebody's own"
+
+
+def test_a_file_of_two_inputs_without_a_contract_says_what_it_was_tuned_for(tmp_path, clock):
+    random, value = np.random.default_rng(0), onnx.helper.make_tensor_value_info
+    stored = [onnx.numpy_helper.from_array(random.standard_normal((8, 5)).astype(np.float32), name) for name in ("u", "v")]
+    nodes = [
+        onnx.helper.make_node("MatMul", ["a", "u"], ["p"]), onnx.helper.make_node("MatMul", ["b", "v"], ["q"]),
+        onnx.helper.make_node("Add", ["p", "q"], ["y"]),
+    ]  # fmt: skip
+    graph = onnx.helper.make_graph(nodes, "g", [value(n, 1, ["n", 8]) for n in "ab"], [value("y", 1, ["n", 5])], stored)
+    file = tmp_path / "two.onnx"
+    onnx_file.write(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), file)
+    np.savez(tmp_path / "data.npz", **{name: random.standard_normal((2000, 8)).astype(np.float32) for name in "ab"})
+    clock.speeds = {"int8": 2.0}
+    found = tune(file, data=tmp_path / "data.npz", engines="onnxruntime", threads=1, min_agreement=0.8)
+    assert found.verdict == "faster", found.notes
+    assert "QuantizeLinear" in operators(found.file)
+    contract = onnx_file.get_contract(onnx_file.read(found.file))
+    assert contract.tuned.precision == "int8"
+    assert list(contract.inputs) == ["a", "b"]
+    assert tuned_files.is_quantized(onnx_file.read(found.file)), "validate looks at its decisions"
+    again = tune(found.file, data=tmp_path / "data.npz", engines="onnxruntime", threads=1, min_agreement=0.8, precisions="fp32")
+    assert "QuantizeLinear" not in operators(again.file), "it goes back to the file that it was made from"
