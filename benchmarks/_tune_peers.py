@@ -32,6 +32,7 @@ def peers(target: str, untrained: bool, file: Path, parts: Parts, folder: Path) 
     if not openvino.installed():
         return found, [*missing, "OpenVINO is not installed"]
     found += [Subject(str(file), "openvino", label="OpenVINO fp32")]
+    # As OpenVINO itself does: bfloat16 where the machine has instructions for it, else float32.
     found += [Subject(str(file), "openvino", label="OpenVINO default", options={"precision": "bf16"})]
     try:
         made = folder / "nncf.onnx"

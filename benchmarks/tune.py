@@ -5,8 +5,8 @@
     python benchmarks/tune.py honest --count 40 --out FOLDER       nothing spoiled: how many get a faster file
     python benchmarks/tune.py coverage --out FOLDER                does the interval of the drop cover the truth?
 
-Each part keeps one JSON file per row in the folder and skips those that are there, but for those that failed: stopped, it goes on. The
-last lines are the result. `rows` and `honest` want a machine that does nothing else; `spoiled` is on a clock that says that int8 is always
+Each part keeps one JSON file per row in the folder and skips those that are there, but for those that failed: stopped, it goes on. A
+row that is deleted is measured again beside the files that were tuned. The last lines are the result. `rows` and `honest` want a machine that does nothing else; `spoiled` is on a clock that says that int8 is always
 the faster one, so that nothing but the guarantee stands between a spoiled file and the user. `--data` must have a test split of a
 thousand samples or more: fewer cannot prove half a point.
 """
@@ -121,28 +121,43 @@ def row(name: str, asked: argparse.Namespace) -> dict[str, Any]:
     elif not file.is_file():
         deploykit.train(name, data=asked.data, epochs=3, limit=LIMIT, out=folder / "trained", device="cpu")
         deploykit.export(subject, out=file)
-    seconds = asked.seconds * (2 if untrained else 1)
-    result = deploykit.tune(file, data=data, seconds=seconds)
-    alone = deploykit.tune(file, data=data, seconds=seconds, engines="onnxruntime", out=folder / "alone.onnx")
     parts = samples.read(file, onnx_file.read_whole(file)[0], data)
     others, missing = peers(subject, untrained, file, parts, folder)
-    arrays = parts.calibration.cycled(1)
-    report = measure_latency([tuned(result, "tuned"), *others], arrays, seconds=asked.timed)
+    known = folder / "tuned.json"
+    found = kept(known, lambda: tunings(file, data, asked.seconds * (2 if untrained else 1), parts, asked.timed / 2))
+    if found.get("failed"):
+        raise RuntimeError(found["failed"])
+    report = measure_latency([chosen_of(found["chosen"], folder), *others], parts.calibration.cycled(1), seconds=asked.timed)
     expected = answered(file, parts.proof)
     compared = [
         {"peer": c.candidate, "ratio": c.ratio, "low": c.low, "high": c.high, "keeps": keeps(other, expected, parts.proof)}
         for c, other in zip(report.comparisons, others, strict=True)
     ]
-    own = measure_latency([Subject(str(file), "onnxruntime", label="fp32"), tuned(alone, "alone")], arrays, seconds=asked.timed / 2)
+    return {**found, "missing": missing, "peers": compared}
+
+
+def tunings(file: Path, data: str, seconds: float, parts: samples.Parts, timed: float) -> dict[str, Any]:
+    """The file tuned with all engines, and with onnxruntime alone beside float32. Kept: peers can be measured again without it."""
+    result = deploykit.tune(file, data=data, seconds=seconds)
+    alone = deploykit.tune(file, data=data, seconds=seconds, engines="onnxruntime", out=file.with_name("alone.onnx"))
+    own = measure_latency(
+        [Subject(str(file), "onnxruntime", label="fp32"), tuned(alone, "alone")], parts.calibration.cycled(1), seconds=timed
+    )
     return {
-        "verdict": result.verdict, "chosen": result.document()["chosen"], "seconds": result.seconds, "missing": missing,
-        "peers": compared, "layers": [layer.document() for layer in result.layers], "notes": list(result.notes),
+        "verdict": result.verdict, "chosen": result.document()["chosen"], "seconds": result.seconds,
+        "layers": [layer.document() for layer in result.layers], "notes": list(result.notes),
         "alone": {
             "name": alone.chosen.candidate.name, "verdict": alone.verdict, "notes": list(alone.notes),
             **{key: getattr(own.comparisons[0], key) for key in ("ratio", "low", "high")},
         },
         "conditions": dict(result.conditions),
     }  # fmt: skip
+
+
+def chosen_of(chosen: Mapping[str, Any], folder: Path) -> Subject:
+    """What was written, as it is to be run."""
+    file = folder / "model.tuned.onnx"
+    return Subject(str(file), chosen["engine"], label="tuned", threads=chosen["threads"], options=chosen["options"])
 
 
 def tuned(result: deploykit.TuneResult, label: str) -> Subject:
