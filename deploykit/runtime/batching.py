@@ -103,10 +103,12 @@ class Batcher:
 
     @classmethod
     def of(cls, model: Predictor, **options: Any) -> Batcher:
-        """One for a predictor, which must stay open; rows share a run where `deploykit.runtime.rows.in_rows` says so."""
-        from deploykit.runtime.rows import in_rows
+        """One for a predictor, which must stay open; rows share a run where `deploykit.runtime.rows.together` says so, on trial."""
+        from deploykit.runtime import rows
 
-        return cls(model.run_all, **{"together": in_rows(model), **options})
+        if "together" not in options:
+            options["together"] = rows.together(model)[0]
+        return cls(model.run_all, **options)
 
     @property
     def max_rows(self) -> int:

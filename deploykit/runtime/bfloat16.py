@@ -16,6 +16,16 @@ TYPE = "tensor(bfloat16)"
 _ELEMENT = 16  # TensorProto.BFLOAT16
 
 
+def bits_of(floats: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """The bits of bfloat16, rounded toward 0."""
+    return (np.ascontiguousarray(floats).view(np.uint32) >> 16).astype(np.uint16)
+
+
+def floats_of(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """The numbers that bits of bfloat16 say."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
 class BitsRunner:
     """Runs a session on arrays, uint16 where the graph has bfloat16, and gives such arrays."""
 

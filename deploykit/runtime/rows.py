@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deploykit.errors import DeploykitError
-from deploykit.runtime import open_axes
+from deploykit.errors import InputError
+from deploykit.runtime import bfloat16, open_axes, trial_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deploykit.runtime.predictor import Predictor
+
+# Each in both orders. A loud row only disturbs: its own answer hangs on rounding (a sigmoid of a thousand, an overflow of float16).
+PAIRS: tuple[tuple[trial_rows.Kind, trial_rows.Kind], ...] = (
+    ("plain", "loud"),
+    ("loud", "small"),
+    ("small", "equal"),
+    ("equal", "plain"),
+)
+# By which share two numbers may differ that are the same up to rounding, of types shorter than float32.
+SHORT = {"tensor(float16)": 1e-2, bfloat16.TYPE: 4e-2}
 
 
 def in_rows(model: Predictor) -> bool:
@@ -24,7 +35,7 @@ def in_rows(model: Predictor) -> bool:
 
 
 def together(model: Predictor) -> tuple[bool, str]:
-    """Whether rows of several callers may share a run, and why not; a trial of two rows is part of it."""
+    """Whether rows of several callers may share a run, and why not; a trial of some rows is part of it."""
     if not in_rows(model):
         return False, "its graph does not have one open first axis for the samples of every input and output"
     if not are_independent(model):
@@ -33,45 +44,53 @@ def together(model: Predictor) -> tuple[bool, str]:
 
 
 def are_independent(model: Predictor) -> bool:
-    """Whether two rows of numbers get the same answers together as alone, within rounding; also `False` where they get none.
+    """Whether rows get the same answers beside each other as alone, within rounding; also `False` where they get none.
 
-    A first axis that is time, or a mean over the batch, shows here: the graph does not tell it from samples.
+    A first axis that is time, a mean over the batch, a division by its largest number show here: the graph does not tell them from
+    samples. Rows of different scale and sign run alone and two at a time. One that the network does not take alone says nothing
+    about it, such as a place beyond the end of a table.
     """
-    if any(spec.dtype is None for spec in model.inputs):
-        return True  # texts: nothing that could be tried
-    both = {name: _numbers(shape, dtype) for name, shape, dtype in _shapes(model)}
     try:
-        together = model.run_all(both)
-        alone = [model.run_all({name: array[row : row + 1] for name, array in both.items()}) for row in (0, 1)]
-    except DeploykitError:
+        rows = trial_rows.made(model)
+    except InputError:
         return False
-    return all(_agrees(whole, [one[name] for one in alone]) for name, whole in together.items())
+    alone = {kind: found for kind, row in rows.items() if (found := trial_rows.answer(model, row)) is not None}
+    pairs = [each for pair in PAIRS if alone.keys() >= set(pair) for each in (pair, pair[::-1])]
+    return "plain" in alone and bool(pairs) and all(_is_undisturbed(model, rows, alone, pair) for pair in pairs)
 
 
-def _shapes(model: Predictor) -> list[tuple[str, tuple[int, ...], np.dtype[Any]]]:
-    shapes = open_axes.sizes(model.axes, 2, contract=model.contract)
-    return [(spec.name, shapes[spec.name], spec.dtype) for spec in model.inputs if spec.dtype is not None]
-
-
-def _numbers(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Normal ones for floats; 0 and 1 for whole numbers, which may be the numbers of entries in a table."""
-    random = np.random.default_rng(0)
-    if dtype.kind == "f":
-        return random.normal(size=shape).astype(dtype)
-    return random.integers(0, 2, size=shape).astype(dtype)
-
-
-def _agrees(whole: NDArray[Any], parts: list[NDArray[Any]]) -> bool:
-    if (
-        any(part.shape[:1] != (1,) for part in parts)
-        or whole.shape[:1] != (2,)
-        or any(p.shape[1:] != whole.shape[1:] for p in parts)
-    ):
+def _is_undisturbed(
+    model: Predictor,
+    rows: Mapping[trial_rows.Kind, trial_rows.Row],
+    alone: Mapping[trial_rows.Kind, Mapping[str, Any]],
+    pair: tuple[trial_rows.Kind, ...],
+) -> bool:
+    """Whether rows of these kinds get in one run what each of them got alone."""
+    found = trial_rows.answer(model, {name: np.concatenate([rows[kind][name] for kind in pair]) for name in rows["plain"]})
+    if found is None:
         return False
-    joined = np.concatenate(parts)
-    if whole.dtype.kind != "f":
-        return bool(np.array_equal(whole, joined)) if whole.dtype.kind in "iub" else True
-    digits = 1e-2 if whole.dtype == np.float16 else 1e-3
+    for spec in model.outputs:
+        whole, parts = found[spec.name], [alone[kind][spec.name] for kind in pair]
+        if any(part.shape[:1] != (1,) or whole.shape != (2, *part.shape[1:]) for part in parts):
+            return False
+        usual = max(_scale(outputs[spec.name]) for kind, outputs in alone.items() if kind != "loud")
+        for place, (kind, part) in enumerate(zip(pair, parts, strict=True)):
+            if kind != "loud" and not _is_same(whole[place : place + 1], part, SHORT.get(spec.type, 1e-3), usual):
+                return False
+    return True
+
+
+def _is_same(found: NDArray[Any], alone: NDArray[Any], share: float, usual: float) -> bool:
+    """Rounding is measured by the row's own scale; where that is small by chance, by a tenth of what is usual for others."""
+    if alone.dtype.kind != "f":
+        return bool(np.array_equal(found, alone))
     with np.errstate(all="ignore"):
-        scale = float(np.abs(joined[np.isfinite(joined)]).max(initial=0.0))
-        return bool(np.allclose(whole, joined, rtol=digits, atol=digits * scale, equal_nan=True))
+        least = share * max(_scale(alone), usual / 10)
+        return bool(np.allclose(found, alone, rtol=share, atol=least, equal_nan=True))
+
+
+def _scale(array: NDArray[Any]) -> float:
+    """The largest finite absolute number of floats; 0 for anything else."""
+    if array.dtype.kind != "f":
+        return 0.0
+    return float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
