@@ -16,12 +16,14 @@ import numpy as np
 
 from deploykit.errors import InputError
 from deploykit.runtime.session import TensorSpec
+from deploykit.serving import numbers
+from deploykit.serving.numbers import MAX_AXES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MAX_AXES = 32
 MAX_SIZE = 1 << 31
+MAX_EMPTY = 1 << 24  # elements that a shape with a 0 may say without it: as many as 64 MiB hold of FP32
 _LENGTH = struct.Struct("<I")
 
 
@@ -87,7 +89,10 @@ def tensor_of(spec: TensorSpec) -> Tensor:
 
 
 def checked_shape(shape: object, name: str) -> tuple[int, ...]:
-    """Sizes as a tuple. Raises `InputError` for anything but a list of whole numbers from 0 to 2^31."""
+    """Sizes as a tuple. Raises `InputError` for anything but a list of whole numbers from 0 to 2^31.
+
+    A shape with a 0 needs no bytes, but a network may make an output of the sizes beside it: those are bounded together.
+    """
     if not isinstance(shape, (list, tuple)):
         raise InputError(f"the shape of {name!r:.80} must be a list of whole numbers, not {shape!r:.40}")
     if len(shape) > MAX_AXES:
@@ -95,6 +100,10 @@ def checked_shape(shape: object, name: str) -> tuple[int, ...]:
     for size in shape:
         if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MAX_SIZE:
             raise InputError(f"the shape of {name!r:.80} holds {size!r:.40}, sizes are whole numbers from 0 to {MAX_SIZE}")
+    if 0 in shape and math.prod(size for size in shape if size) > MAX_EMPTY:
+        raise InputError(
+            f"the shape of {name!r:.80} is empty, but large: {shape!r:.80}", f"without its 0 it may have {MAX_EMPTY:,} elements"
+        )
     return tuple(shape)
 
 
@@ -122,30 +131,18 @@ def from_json(data: object, datatype: Datatype, shape: tuple[int, ...], name: st
         raise InputError(f"the data of {name!r:.80} must be a list")
     if datatype.name == "BYTES":
         return _shaped(_array_of_texts(data, name), shape, name)
-    try:
-        array = np.array(data)
-    except (ValueError, OverflowError) as error:
-        raise InputError(f"the data of {name!r:.80} is ragged or holds something else than numbers") from error
-    if not array.size and array.dtype.kind == "f":
-        return _shaped(array.astype(datatype.numpy), shape, name)
-    if datatype.name == "UINT64" and array.dtype.kind in "fO":  # numbers below and above 2^63 together
-        array = _large(np.array(data, object), name)
-    return _shaped(_converted(array, datatype, name), shape, name)
+    return _shaped(numbers.array_of(data, datatype.numpy, f"the data of {name!r:.80}", datatype.name), shape, name)
 
 
 def from_values(values: Sequence[Any], datatype: Datatype, shape: tuple[int, ...], name: str) -> NDArray[Any]:
-    """The typed contents of gRPC, flat."""
+    """The typed contents of gRPC, flat. Floats may be any, as in raw bytes; whole numbers are those of the datatype."""
     if datatype.name == "BYTES":
         array = np.empty(len(values), object)
         array[:] = [_decoded(value, name) for value in values]
         return _shaped(array, shape, name)
-    return _shaped(
-        _converted(np.array(values, np.uint64 if datatype.name == "UINT64" else None), datatype, name)
-        if values
-        else np.empty(0, datatype.numpy),
-        shape,
-        name,
-    )
+    if datatype.numpy.kind == "f":
+        return _shaped(np.array(values, datatype.numpy), shape, name)
+    return _shaped(numbers.array_of(list(values), datatype.numpy, f"the data of {name!r:.80}", datatype.name), shape, name)
 
 
 def to_bytes(array: NDArray[Any], datatype: Datatype) -> bytes:
@@ -179,30 +176,6 @@ def _shaped(array: NDArray[Any], shape: tuple[int, ...], name: str) -> NDArray[A
         return array.reshape(shape)
     except ValueError as error:
         raise InputError(f"the shape {list(shape)!r:.80} of {name!r:.80} cannot be used") from error
-
-
-def _large(array: NDArray[Any], name: str) -> NDArray[Any]:
-    values = array.ravel().tolist()
-    if not all(type(value) is int and 0 <= value < 1 << 64 for value in values):
-        raise InputError(f"the data of {name!r:.80} does not hold values of UINT64 alone")
-    return np.array(values, np.uint64).reshape(array.shape)
-
-
-def _converted(array: NDArray[Any], datatype: Datatype, name: str) -> NDArray[Any]:
-    """Numbers as `datatype`, none of which may change by it beyond rounding."""
-    wanted = datatype.numpy
-    kinds = {"b": "b", "u": "iu", "i": "iu", "f": "iuf"}[wanted.kind]
-    if array.dtype.kind not in kinds:
-        raise InputError(f"the data of {name!r:.80} does not hold values of {datatype.name} alone")
-    if wanted.kind in "iu":
-        limits = np.iinfo(wanted)
-        if array.size and not (limits.min <= int(array.min()) and int(array.max()) <= limits.max):
-            raise InputError(f"the data of {name!r:.80} holds numbers that {datatype.name} has not")
-    with np.errstate(over="ignore"):
-        found = array.astype(wanted)
-    if wanted.kind == "f" and not np.isfinite(found).all():
-        raise InputError(f"the data of {name!r:.80} holds numbers that {datatype.name} has not")
-    return found
 
 
 def _texts(data: memoryview, count: int, name: str) -> NDArray[Any]:

@@ -47,6 +47,12 @@ def test_json_of_every_datatype_that_has_a_form_there(client, datatype, nested):
     assert "id" not in response.json()
 
 
+def test_a_number_as_javascript_writes_it(client):
+    body = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [100000000000000000000, 1.5]}]}'
+    response = infer(client, "FP32", body)
+    assert (response.status_code, response.json()["outputs"][0]["data"]) == (200, [pytest.approx(1e20), 1.5])
+
+
 def test_texts_in_json_and_in_bytes(client):
     texts = ["", "zwölf \u0000 ✓"]
     response = infer(client, "BYTES", {"inputs": [{"name": "x", "datatype": "BYTES", "shape": [1, 2], "data": [texts]}]})

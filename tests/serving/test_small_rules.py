@@ -240,6 +240,8 @@ def test_threads_for_images_are_enough_to_fill_a_batch(monkeypatch):
 
 
 @pytest.mark.parametrize(("shape", "fits"), [([0], True), ([1 << 31], True), ([(1 << 31) + 1], False), ([-1], False), ([True], False),
+                                             ([0, 1 << 24], True), ([0, (1 << 24) + 1], False),
+                                             ([1 << 12, 0, 1 << 12], True), ([1, 0, 80_000_000], False),
                                              ([1] * 32, True), ([1] * 33, False), ("1", False), (None, False), ((2, 3), True)])  # fmt: skip
 def test_sizes_of_a_shape(shape, fits):
     if fits:
