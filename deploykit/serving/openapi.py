@@ -5,12 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from deploykit._version import __version__
+from deploykit.serving.bodies import Limits
+from deploykit.serving.documents import MAX_JSON, MAX_PARTS
 from deploykit.serving.images import MAX_IMAGES
 from deploykit.serving.tensors import TYPES
 
 _TEXT = {"type": "string"}
 _SHAPE = {"type": "array", "items": {"type": "integer", "minimum": 0}, "maxItems": 32}
 _PARAMETERS = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
+_SIZES = (
+    f"At most {Limits.body >> 20} MiB, inflated too; a JSON document at most {MAX_JSON >> 20} MiB, "
+    f"with at most {MAX_PARTS:,} lists, objects, texts and escapes."
+)
 
 
 def document() -> dict[str, Any]:
@@ -168,7 +174,7 @@ def _infer(suffix: str) -> dict[str, Any]:
         "operationId": f"infer{suffix}",
         "summary": "Tensors in, tensors out. Raw tensors follow the JSON, whose length the header says.",
         "parameters": [length],
-        "requestBody": {"required": True, "content": {**_json(_ref("Request")), **raw}},
+        "requestBody": {"required": True, "description": _SIZES, "content": {**_json(_ref("Request")), **raw}},
         "responses": _responses({**_json(_ref("Response")), **raw}, (400, 404, 408, 413, 415, 500, 503)),
     }
 
@@ -181,6 +187,6 @@ def _predict(suffix: str) -> dict[str, Any]:
         "operationId": f"predict{suffix}",
         "summary": "Images in, answers out: one file as the body, files of a form, base64 or numbers in JSON.",
         "parameters": [{"name": "top", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 999_999}}],
-        "requestBody": {"required": True, "content": content},
+        "requestBody": {"required": True, "description": _SIZES, "content": content},
         "responses": _responses(_json(_ref("Answers")), (400, 404, 408, 413, 415, 500, 503)),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import gzip
+import time
 import zlib
 
 import numpy as np
@@ -327,6 +328,49 @@ def test_how_deep_json_may_be_nested(levels, deep, begin, end):
     assert documents.is_deep(b'"' + b"[" * 200 + b'"') is False, "within a text"
     assert documents.is_deep(b'"\\"' + b"[" * 200 + b'"') is False
     assert documents.is_deep(b"[" * levels) is deep, "without an end"
+
+
+@pytest.mark.parametrize(
+    ("text", "within"),
+    [
+        (b'"' + b"\\" * 4_000_000, True), (b'"\\"' * 2_000_000, False), (b"[]" * 4_000_000, False),
+        ((b"[" * 90 + b"]" * 90) * 40_000, False), (b'[""]' * 2_000_000, False), (b'"\\\\"' * 2_000_000, False),
+    ],
+    ids=["backslashes", "escaped quotes", "wide", "deep and wide", "texts", "texts of backslashes"],
+)  # fmt: skip
+def test_depth_is_counted_in_time_that_grows_with_the_text_alone(text, within):
+    began = time.process_time()
+    assert documents.is_deep(text) is False
+    assert documents.is_deep(text + b"[" * 101) is not within
+    assert time.process_time() - began < 1.5
+
+
+def test_a_document_has_a_limit_of_its_own():
+    within = b'{"a": "' + b"x" * (documents.MAX_JSON - 9) + b'"}'
+    assert len(within) == documents.MAX_JSON
+    assert len(documents.parse(within)["a"]) == documents.MAX_JSON - 9
+    with pytest.raises(
+        Refusal, match="a JSON document may have 16777216 bytes; send tensors as binary data, images as files"
+    ) as refused:
+        documents.parse(within + b" ")
+    assert refused.value.status == 413
+
+
+@pytest.mark.parametrize("part", [b"[],", b"{},", b'"",'])
+def test_a_document_has_no_more_parts_than_can_be_parsed_at_once(part, monkeypatch):
+    monkeypatch.setattr(documents, "MAX_PARTS", 1000)
+    for count, fits in ((997, True), (1001, False)):
+        text = (b'{"a": [' + part * count).rstrip(b",") + b"]}"
+        if fits:
+            assert len(documents.parse(text)["a"]) == count
+        else:
+            with pytest.raises(
+                Refusal, match="a JSON document may have 1000 lists, objects, texts and escapes; send tensors as"
+            ) as refused:
+                documents.parse(text)
+            assert refused.value.status == 413
+    with pytest.raises(Refusal, match="escapes"):
+        documents.parse(b'{"a": "' + b"\\n" * 1001 + b'"}')
 
 
 def test_a_file_is_named_after_its_folder_or_itself(tmp_path):
