@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -23,13 +23,12 @@ from deploykit.serving.callers import header_of, while_connected
 from deploykit.serving.mailbox import Mailbox
 from deploykit.serving.models import Models, Served
 from deploykit.serving.refusals import RETRY_AFTER, Refusal, forget, refusal_of
+from deploykit.serving.work import worked
 
-T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
 
 log = logging.getLogger("deploykit.serving")
 
-LARGE = 128 << 10  # bytes of a body from which on the event loop does not do the work itself
 HEADER_LENGTH = b"inference-header-content-length"
 
 
@@ -98,13 +97,13 @@ class Service:
             served.batcher.check_room()
             with await self.budget.read(request) as body:
                 header = header_of(request.scope["headers"], HEADER_LENGTH) or None
-                asked = await _worked(len(body.data), inference.read_request, body.data, header, served.signature)
+                asked = await worked(len(body.data), inference.read_request, body.data, header, served.signature)
                 timeout = min(asked.timeout or served.settings.timeout, served.settings.timeout)
                 mail = self._mail()
                 future = mail.wrap(self.models.submit(served, asked.inputs, timeout, mail.after_these))
                 answer = await while_connected(request, future, timeout)
             size = sum(getattr(array, "nbytes", 0) for array in answer.outputs.values())
-            made = await _worked(
+            made = await worked(
                 size, _response, asked, answer.outputs, served, header_of(request.scope["headers"], b"accept-encoding")
             )
         except Exception as error:
@@ -151,7 +150,7 @@ class Service:
     async def index(self, request: Request) -> Response:
         """`POST v2/repository/index`."""
         with await self.budget.read(request) as body:
-            asked = documents.parse(body.data) if body.data.strip() else {}
+            asked = await worked(len(body.data), documents.parse, body.data) if body.data.strip() else {}
         ready = asked.get("ready", False)
         if not isinstance(ready, bool):
             raise InputError(f"ready must be true or false, not {ready!r:.40}")
@@ -321,11 +320,6 @@ def _response(asked: inference.Inference, outputs: dict[str, Any], served: Serve
     if encoding is not None:
         headers.append((b"content-encoding", encoding.encode()))
     return Written(data, headers)
-
-
-async def _worked(size: int, work: Callable[..., T], *args: Any) -> T:
-    """`work(*args)`, in a thread where `size` bytes of it would hold up every other request."""
-    return work(*args) if size < LARGE else await asyncio.to_thread(work, *args)
 
 
 def _ms(seconds: float) -> float:

@@ -9,11 +9,12 @@ from typing import Any
 
 from deploykit.errors import Unavailable
 from deploykit.serving import description
-from deploykit.serving.app import LARGE, Service
+from deploykit.serving.app import Service
 from deploykit.serving.grpc_inference import read_request, write_response
 from deploykit.serving.grpc_messages import SERVICE, health, message
 from deploykit.serving.models import Served
 from deploykit.serving.refusals import Refusal, forget
+from deploykit.serving.work import LARGE
 
 
 class Calls:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import os
@@ -19,9 +20,10 @@ from deploykit.runtime.cores import cores
 from deploykit.runtime.images import MAX_PIXELS
 from deploykit.runtime.prediction import Prediction
 from deploykit.runtime.waiting import Answer
-from deploykit.serving import documents
+from deploykit.serving import documents, numbers
 from deploykit.serving.models import Models, Served
 from deploykit.serving.refusals import Refusal
+from deploykit.serving.work import LARGE, worked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,13 +47,11 @@ async def sources(body: bytes, content_type: str, served: Served) -> list[Any]:
     if kind == "multipart/form-data":
         found = await _of_form(body, content_type)
     elif kind == "application/json":
-        found = _of_document(documents.parse(body), contract)
+        found = await worked(len(body), _of_document, body, contract)
     else:
         found = [body]
     if not found or (len(found) == 1 and isinstance(found[0], bytes) and not found[0]):
         raise InputError("the request holds no image", "send a file as the body, files in a form, or JSON with images")
-    if len(found) > MAX_IMAGES:
-        raise InputError(f"the request holds {len(found)} images", f"send at most {MAX_IMAGES} at a time")
     several = len(served.predictor.inputs) > 1
     if (several or isinstance(contract.input, ArrayInput)) and any(isinstance(source, bytes) for source in found):
         what = "several inputs" if several else "arrays, not images"
@@ -123,7 +123,13 @@ def top_of(text: str | None) -> int:
 
 
 async def _of_form(body: bytes, content_type: str) -> list[bytes]:
-    """The files of a multipart form, in order."""
+    """The files of a multipart form, in order. Reading a large one waits for nothing, but takes time: it has a loop of its own."""
+    if len(body) < LARGE:
+        return await _files_of(body, content_type)
+    return await asyncio.to_thread(lambda: asyncio.run(_files_of(body, content_type)))
+
+
+async def _files_of(body: bytes, content_type: str) -> list[bytes]:
     from starlette.datastructures import Headers, UploadFile
     from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -143,16 +149,20 @@ async def _of_form(body: bytes, content_type: str) -> list[bytes]:
         await form.close()
 
 
-def _of_document(said: dict[str, Any], contract: Contract) -> list[Any]:
+def _of_document(body: bytes, contract: Contract) -> list[Any]:
     """`{"images": ["base64", ...]}`, and `{"inputs": [numbers, ...]}`, which are pixels where the network takes images.
 
     With several inputs an entry of `inputs` is an object: numbers by name, or base64 for one that is an image.
+    They are counted before anything is made of them.
     """
+    said = documents.parse(body)
     if ("images" in said) == ("inputs" in said):
         raise InputError('the JSON needs either "images" (base64 of files) or "inputs" (arrays of numbers)')
     given = said.get("images", said.get("inputs"))
     if not isinstance(given, list):
         raise InputError("images and inputs are lists, with one entry for each answer")
+    if len(given) > MAX_IMAGES:
+        raise InputError(f"the request holds {len(given)} images or inputs", f"send at most {MAX_IMAGES} at a time")
     if "images" in said:
         return [_decoded(text) for text in given]
     rules = contract.rules()
@@ -182,28 +192,17 @@ def _decoded(text: object) -> bytes:
 
 
 def _array(value: object, rules: ImageInput | ArrayInput) -> NDArray[Any]:
-    try:
-        array = np.array(value)
-    except (ValueError, OverflowError) as error:
-        raise InputError("an input is ragged or holds something else than numbers") from error
-    if array.dtype.kind not in "iufb":
-        raise InputError("an input holds something else than numbers")
     if isinstance(rules, ArrayInput):
         wanted = np.dtype(rules.dtype)
-        if array.dtype.kind in "iu" and wanted.kind in "iuf":
-            array = _within(array, wanted)
-        return array
-    if array.size and (array.min() < 0 or array.max() > 255):
-        raise InputError("the pixels of an image are numbers from 0 to 255")
-    return array.astype(np.uint8)
-
-
-def _within(array: NDArray[Any], wanted: np.dtype[Any]) -> NDArray[Any]:
-    if wanted.kind in "iu" and array.size:
-        limits = np.iinfo(wanted)
-        if int(array.min()) < limits.min or int(array.max()) > limits.max:
-            raise InputError(f"an input holds numbers that {wanted} has not")
-    return array.astype(wanted)
+        return numbers.array_of(value, wanted, "an input", str(wanted))
+    pixels = numbers.array_of(value, np.dtype(np.float64), "an image", "uint8")
+    wrong = pixels[(pixels < 0) | (pixels > 255) | (pixels != np.floor(pixels))]
+    if wrong.size:
+        raise InputError(
+            f"the pixels of an image are whole numbers from 0 to 255, not {wrong.flat[0]:g}",
+            "give 255 times what lies between 0 and 1, rounded",
+        )
+    return pixels.astype(np.uint8)
 
 
 def threads() -> int:

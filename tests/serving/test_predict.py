@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from io import BytesIO
 
 import numpy as np
@@ -12,9 +13,12 @@ from onnx import TensorProto, helper
 from PIL import Image
 from serving_files import CPU, value
 from small_models import DIGITS, build, with_contract
+from starlette.formparsers import MultiPartParser
 
 from deploykit.runtime.contract import ArrayInput, Contract, Output, SegmentationOutput
+from deploykit.serving import documents, images
 from deploykit.serving.models import Served
+from deploykit.serving.work import LARGE
 
 URL = "/v2/models/digits/predict"
 
@@ -52,6 +56,38 @@ def test_several_images_answer_in_order_and_a_bad_one_spoils_itself(client, serv
     assert answers[0] == answers[2]
 
 
+def test_whole_numbers_are_pixels_however_they_are_written(client, digit_png, expected):
+    pixels = np.asarray(Image.open(BytesIO(digit_png))).astype(float).tolist()
+    (answer,) = client.post(f"{URL}?top=3", json={"inputs": [pixels]}).json()["predictions"]
+    assert answer["top"] == expected
+
+
+def test_images_are_counted_before_they_are_decoded(client, monkeypatch):
+    monkeypatch.setattr(images, "_decoded", lambda text: pytest.fail("one was decoded"))
+    monkeypatch.setattr(images, "_array", lambda value, rules: pytest.fail("one was made"))
+    for name in ("images", "inputs"):
+        response = client.post(URL, json={name: [""] * 257})
+        assert (response.status_code, "send at most 256" in response.json()["error"]) == (400, True)
+
+
+@pytest.mark.parametrize("kind", ["json", "form"])
+def test_a_large_body_is_read_beside_the_event_loop(client, monkeypatch, digit_png, kind):
+    threads = []
+    read = documents.parse if kind == "json" else MultiPartParser.parse
+
+    def noted(*given):
+        threads.append(threading.current_thread())
+        return read(*given)
+
+    monkeypatch.setattr(*((documents, "parse") if kind == "json" else (MultiPartParser, "parse")), noted)
+    for filling in (b"", bytes(LARGE)):
+        image = digit_png + filling
+        sent = {"json": {"images": [base64.b64encode(image).decode()]}} if kind == "json" else {"files": {"a": image}}
+        assert client.post(URL, **sent).json()["predictions"][0]["error"] is None
+    assert threads[0] is not threads[1]
+    assert threads[1].name.startswith("asyncio_")
+
+
 def test_images_of_many_callers_share_runs(client, service, digit_png):
     served = service.models.get("digits")
     before = served.batcher.figures()
@@ -80,6 +116,9 @@ def test_a_network_of_arrays(client):
         (b'{"inputs": [[[1, 2], [3]]]}', "application/json", "ragged"),
         (b'{"inputs": [["a"]]}', "application/json", "numbers"),
         (b'{"inputs": [[[300]]]}', "application/json", "0 to 255"),
+        (b'{"inputs": [[[0.5, 1.0]]]}', "application/json", "whole numbers from 0 to 255, not 0.5; give 255 times"),
+        (b'{"inputs": [[[-1]]]}', "application/json", "0 to 255"),
+        (b'{"inputs": [[[true, false]]]}', "application/json", "numbers"),
         (b'{"inputs": [[]]}', "application/json", ""),
         (b"x", "multipart/form-data", "boundary"),
         (b"x", "multipart/form-data; boundary=b", ""),
