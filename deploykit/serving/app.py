@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deploykit.errors import InputError
 from deploykit.serving import description, documents, images, inference
-from deploykit.serving.bodies import Budget, Limits, deflated
+from deploykit.serving.bodies import Budget, Limits, all_of, deflated
 from deploykit.serving.callers import header_of, while_connected
 from deploykit.serving.mailbox import Mailbox
 from deploykit.serving.models import Models, Served
@@ -96,7 +96,7 @@ class Service:
         try:
             served.batcher.check_room()
             with await self.budget.read(request) as body:
-                header = header_of(request.scope["headers"], HEADER_LENGTH) or None
+                header = _length_of(request.scope["headers"])
                 asked = await worked(len(body.data), inference.read_request, body.data, header, served.signature)
                 timeout = min(asked.timeout or served.settings.timeout, served.settings.timeout)
                 mail = self._mail()
@@ -320,6 +320,14 @@ def _response(asked: inference.Inference, outputs: dict[str, Any], served: Serve
     if encoding is not None:
         headers.append((b"content-encoding", encoding.encode()))
     return Written(data, headers)
+
+
+def _length_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Where the JSON of an inference ends, as its caller says; `None` where nothing does. Raises `InputError` where two do."""
+    found = all_of(headers, HEADER_LENGTH)
+    if len(found) > 1:
+        raise InputError(f"Inference-Header-Content-Length is there {len(found)} times", "send it once")
+    return (found[0] or None) if found else None
 
 
 def _ms(seconds: float) -> float:

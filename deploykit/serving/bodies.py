@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -13,7 +14,10 @@ from deploykit.serving.callers import header_of, is_whole
 from deploykit.serving.refusals import Refusal
 
 WORTH_IT = 1400  # bytes of a response below which nothing is gained by making it smaller
+MOST_MEMBERS = 4096  # of one gzip: each takes time, even an empty one
 _STEP = 1 << 20
+_WINDOW = 1 << 16
+_MEMBER = b"\x1f\x8b"
 
 
 @dataclass
@@ -50,7 +54,7 @@ class Budget:
         return body
 
     async def _read_into(self, body: Body, request: Request) -> None:
-        encoding = header_of(request.scope["headers"], b"content-encoding").strip().lower()
+        encoding = ", ".join(all_of(request.scope["headers"], b"content-encoding")).strip().lower()
         if encoding not in ("", "identity", "gzip", "deflate"):
             raise Refusal(415, f"the content encoding {encoding!r:.40} is not known; gzip and deflate are")
         length = header_of(request.scope["headers"], b"content-length")
@@ -114,35 +118,54 @@ class Body:
         self.release()
 
 
+def all_of(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[str]:
+    """Every header of that name, given in lower case, in their order."""
+    return [value.decode("latin-1") for key, value in headers if key == name]
+
+
 def too_large(limit: int) -> Refusal:
     """The refusal of a body of more than `limit` bytes."""
     return Refusal(413, f"a request may have {limit} bytes, inflated too")
 
 
 def inflated(data: bytes, encoding: str, limit: int) -> bytes:
-    """What `data` holds. Raises `Refusal` for more than `limit` bytes of it, for damaged data and for what follows its end."""
-    stream = zlib.decompressobj(zlib.MAX_WBITS | (16 if encoding == "gzip" else 0))
-    parts, size, left = [], 0, data
+    """What `data` holds, of gzip in one member or in several. Raises `Refusal` for more than `limit` bytes of it, for damaged data
+    and for what follows its end.
+    """
+    parts, size = [], 0
     try:
-        while left and not stream.eof:
-            part = stream.decompress(left, _STEP)
-            size += len(part)
-            if size > limit:
-                raise too_large(limit)
-            parts.append(part)
-            left = stream.unconsumed_tail
-            if not part and not left and not stream.eof:
-                break
-        while not stream.eof and (part := stream.decompress(stream.unconsumed_tail, _STEP)):
+        for part in _pieces(data, encoding):
             size += len(part)
             if size > limit:
                 raise too_large(limit)
             parts.append(part)
     except zlib.error as error:
         raise Refusal(400, f"the body is no {encoding}: {str(error)[:80]}") from error
-    if not stream.eof or stream.unused_data:
-        raise Refusal(400, f"the body is no {encoding}: it {'goes on after its end' if stream.eof else 'is cut off'}")
     return b"".join(parts)
+
+
+def _pieces(data: bytes, encoding: str) -> Iterator[bytes]:
+    """What `data` holds, at most `_STEP` bytes at a time, read by the window: zlib copies whatever is left of what it is given."""
+    view, at = memoryview(data), 0
+    for _ in range(MOST_MEMBERS):
+        stream = zlib.decompressobj(zlib.MAX_WBITS | (16 if encoding == "gzip" else 0))
+        left: bytes | memoryview = b""
+        while not stream.eof:
+            if not left:
+                left = view[at : at + _WINDOW]
+                at += len(left)
+            part = stream.decompress(left, _STEP)
+            left = stream.unconsumed_tail
+            if part:
+                yield part
+            elif not stream.eof and not left and at == len(view):
+                raise Refusal(400, f"the body is no {encoding}: it is cut off")
+        at -= len(stream.unused_data)
+        if at == len(view):
+            return
+        if encoding != "gzip" or view[at : at + 2] != _MEMBER:
+            raise Refusal(400, f"the body is no {encoding}: it goes on after its end")
+    raise Refusal(413, f"a body of gzip may have {MOST_MEMBERS} members")
 
 
 def deflated(data: bytes, accepted: str) -> tuple[bytes, str | None]:

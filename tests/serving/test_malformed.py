@@ -208,6 +208,27 @@ def test_compression_that_is_none(client, encoding, body, status):
     is_refused(infer(client, "doubling", body, {"Content-Encoding": encoding}), [status])
 
 
+def test_gzip_in_two_members_is_one_body(client):
+    text = json.dumps(one()).encode()
+    body = gzip.compress(text[:20], mtime=0) + gzip.compress(text[20:], mtime=0)
+    assert infer(client, "doubling", body, {"Content-Encoding": "gzip"}).status_code == 200
+
+
+@pytest.mark.parametrize("lengths", [("0", "5"), ("5", "5")])
+def test_two_lengths_of_the_header_are_refused(client, lengths):
+    headers = [("Inference-Header-Content-Length", length) for length in lengths]
+    is_refused(infer(client, "doubling", RAW, headers), [400])
+    is_refused(infer(client, "doubling", gzip.compress(RAW), [("Content-Encoding", "gzip")] * 2), [415])
+
+
+def test_a_document_that_is_too_large_is_told_what_to_do(client):
+    response = infer(client, "doubling", json.dumps(one()).encode().ljust(documents.MAX_JSON + 1))
+    is_refused(response, [413])
+    assert "send tensors as binary data" in response.json()["error"]
+    head = json.dumps(one()).encode().ljust(documents.MAX_JSON + 1)
+    is_refused(infer(client, "doubling", head, {"Inference-Header-Content-Length": str(len(head))}), [413])
+
+
 def test_a_body_that_does_not_come_in_time(client, service, monkeypatch):
     async def never():
         await asyncio.Event().wait()

@@ -94,9 +94,42 @@ def test_what_is_inflated_has_a_limit_and_an_end(encoding):
         inflated(squeeze(b"x") + b"y", encoding, 100)
     with pytest.raises(Refusal, match=f"the body is no {encoding}: it is cut off"):
         inflated(squeeze(data)[:-1], encoding, len(data))
+    with pytest.raises(Refusal, match=f"the body is no {encoding}: it is cut off"):
+        inflated(squeeze(data)[:2], encoding, len(data))
     with pytest.raises(Refusal, match=f"the body is no {encoding}: Error") as refused:
         inflated(b"nothing", encoding, 100)
     assert refused.value.status == 400
+
+
+def test_gzip_may_have_several_members():
+    data = bytes(range(256)) * 300
+    several = gzip.compress(data) + gzip.compress(b"") + gzip.compress(data[:7])
+    assert inflated(several, "gzip", len(data) + 7) == data + data[:7]
+    with pytest.raises(Refusal, match=f"a request may have {len(data) + 6} bytes"):
+        inflated(several, "gzip", len(data) + 6)
+    for wrong, said in (
+        (several[:-1], "it is cut off"),
+        (several + b"\x1f", "it goes on after its end"),
+        (several + bytes(9), "it goes on"),
+    ):
+        with pytest.raises(Refusal, match=f"the body is no gzip: {said}"):
+            inflated(wrong, "gzip", 1 << 20)
+    with pytest.raises(Refusal, match="the body is no deflate: it goes on after its end"):
+        inflated(zlib.compress(data) * 2, "deflate", 1 << 20)
+
+
+def test_a_bomb_of_many_members_is_bounded():
+    assert inflated(gzip.compress(b"") * bodies.MOST_MEMBERS, "gzip", 0) == b""
+    began = time.process_time()
+    with pytest.raises(Refusal, match="a body of gzip may have 4096 members") as refused:
+        inflated(gzip.compress(b"") * 200_000, "gzip", 0)
+    assert refused.value.status == 413
+    assert time.process_time() - began < 2
+
+
+def test_headers_of_one_name_in_their_order():
+    headers = [(b"a", b"1"), (b"b", b"2"), (b"a", b"\xe9")]
+    assert (bodies.all_of(headers, b"a"), bodies.all_of(headers, b"c")) == (["1", "\u00e9"], [])
 
 
 @pytest.mark.parametrize(
