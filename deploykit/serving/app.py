@@ -131,9 +131,9 @@ class Service:
                     given = await images.sources(body.data, request.headers.get("content-type", ""), served)
                     timeout = served.settings.timeout
                     asking = images.Asking(self.models, served, top, timeout)
-                    work = asyncio.get_running_loop().run_in_executor(self.pool, asking.answers, given)
+                    work = asyncio.get_running_loop().run_in_executor(self.pool, asking.written, given)
                     try:
-                        answers = await while_connected(request, work, timeout)
+                        answers, text = await while_connected(request, work, timeout)
                     except BaseException:
                         asking.cancel()
                         raise
@@ -145,7 +145,7 @@ class Service:
             raise served.counted(error) from error
         served.latencies.add(time.perf_counter() - began)
         request.scope["deploykit.log"] = {"model": served.name, "images": len(answers)}
-        return said(images.document(answers, served))
+        return Response(text, media_type="application/json")
 
     async def index(self, request: Request) -> Response:
         """`POST v2/repository/index`."""

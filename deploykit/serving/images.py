@@ -89,6 +89,11 @@ class Asking:
             found[place] = answer
         return [answer for answer in found if answer is not None]
 
+    def written(self, given: list[Any]) -> tuple[list[Prediction], bytes]:
+        """`answers`, and the same as the body of a response."""
+        found = self.answers(given)
+        return found, documents.write_long(_document(found, self._served))
+
     def cancel(self) -> None:
         """Nobody waits any more."""
         self._given_up = True
@@ -104,7 +109,7 @@ class Asking:
         return [outputs[name] for name in names]
 
 
-def document(answers: list[Prediction], served: Served) -> dict[str, Any]:
+def _document(answers: list[Prediction], served: Served) -> dict[str, Any]:
     """The answers as JSON. A network without labels gives `values`; those that are not finite are an error already."""
     return {
         "model_name": served.name,

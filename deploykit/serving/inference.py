@@ -98,7 +98,9 @@ def write_response(
         )
         head = _head(model, version, told)
     else:
-        head = documents.write(_document(model, version, request.id, said))
+        many = sum(len(entry.get("data", ())) for entry in said) > documents.PIECE
+        write = documents.write_long if many else documents.write
+        head = write(_document(model, version, request.id, said))
     return (b"".join([head, *raw]), len(head)) if raw else (head, None)
 
 

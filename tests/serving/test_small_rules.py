@@ -476,3 +476,31 @@ def test_what_is_loaded_is_searched_for_garbage_again_afterwards():
     assert gc.get_threshold() == before
     with lasting_objects(1):
         assert gc.get_threshold() == before
+
+
+DOCUMENTS = [
+    {}, [], {"a": []}, 5, "\u00e9\ud800", {"a": {"b": None}, "c": [{"d": [1.5, 2]}, {}]}, [list(range(40))] * 3, [[[1, 2], [3, 4]]] * 9,
+    {"outputs": [{"name": "y", "data": [n / 7 for n in range(95)]}, {"data": ["\u00e9", ""] * 50}]}, [[]] * 40, [{"values": [[1.0] * 12] * 4}],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=range(len(DOCUMENTS)))
+def test_a_long_document_is_written_in_pieces(document, monkeypatch):
+    monkeypatch.setattr(documents, "PIECE", 10)
+    assert documents.write_long(document) == documents.write(document)
+    assert max(piece.count(",") for piece in documents._pieces(document)) < 10
+
+
+def test_a_long_document_holds_nothing_that_a_short_one_may_not():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        documents.write_long({"a": [float("nan")]})
+
+
+def test_outputs_of_many_numbers_are_written_in_pieces(monkeypatch):
+    asked = inference.Inference({}, (Wanted("y", False),), "7")
+    outputs = {"y": np.arange(24, dtype=np.float32).reshape(8, 3)}
+    short = inference.write_response(asked, outputs, network((None, 3)), "m", "1")
+    monkeypatch.setattr(documents, "PIECE", 10)
+    assert inference.write_response(asked, outputs, network((None, 3)), "m", "1") == short
+    monkeypatch.setattr(documents, "write", lambda document: pytest.fail("it was written at once"))
+    assert inference.write_response(asked, outputs, network((None, 3)), "m", "1") == short
