@@ -16,7 +16,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deploykit.errors import InputError
+from deploykit.errors import InputError, Unavailable
+from deploykit.runtime.prediction import Prediction
+from deploykit.runtime.waiting import Answer
 from deploykit.serving import description, documents, images, inference
 from deploykit.serving.bodies import Budget, Limits, all_of, deflated
 from deploykit.serving.callers import header_of, while_connected
@@ -96,12 +98,14 @@ class Service:
         try:
             served.batcher.check_room()
             with await self.budget.read(request) as body:
-                header = _length_of(request.scope["headers"])
-                asked = await worked(len(body.data), inference.read_request, body.data, header, served.signature)
-                timeout = min(asked.timeout or served.settings.timeout, served.settings.timeout)
-                mail = self._mail()
-                future = mail.wrap(self.models.submit(served, asked.inputs, timeout, mail.after_these))
-                answer = await while_connected(request, future, timeout)
+                while True:
+                    served = self._served(request)  # another may have taken its place while the body came
+                    try:
+                        asked, answer = await self._inferred(request, served, body.data)
+                        break
+                    except (InputError, Unavailable):
+                        if not served.closed:
+                            raise
             size = sum(getattr(array, "nbytes", 0) for array in answer.outputs.values())
             made = await worked(
                 size, _response, asked, answer.outputs, served, header_of(request.scope["headers"], b"accept-encoding")
@@ -128,15 +132,14 @@ class Service:
             self._with_images += 1
             try:
                 with await self.budget.read(request) as body:
-                    given = await images.sources(body.data, request.headers.get("content-type", ""), served)
-                    timeout = served.settings.timeout
-                    asking = images.Asking(self.models, served, top, timeout)
-                    work = asyncio.get_running_loop().run_in_executor(self.pool, asking.written, given)
-                    try:
-                        answers, text = await while_connected(request, work, timeout)
-                    except BaseException:
-                        asking.cancel()
-                        raise
+                    while True:
+                        served = self._served(request)
+                        try:
+                            answers, text = await self._predicted(request, served, body.data, top)
+                            break
+                        except (InputError, Unavailable):
+                            if not served.closed:
+                                raise
             finally:
                 self._with_images -= 1
             if all(answer.error is not None for answer in answers):
@@ -146,6 +149,27 @@ class Service:
         served.latencies.add(time.perf_counter() - began)
         request.scope["deploykit.log"] = {"model": served.name, "images": len(answers)}
         return Response(text, media_type="application/json")
+
+    async def _inferred(self, request: Request, served: Served, body: bytes) -> tuple[inference.Inference, Answer]:
+        """A body, read as `served` takes it, and the answer of its network."""
+        header = _length_of(request.scope["headers"])
+        asked = await worked(len(body), inference.read_request, body, header, served.signature)
+        timeout = min(asked.timeout or served.settings.timeout, served.settings.timeout)
+        mail = self._mail()
+        future = mail.wrap(served.submit(asked.inputs, timeout, mail.after_these))
+        return asked, await while_connected(request, future, timeout)
+
+    async def _predicted(self, request: Request, served: Served, body: bytes, top: int) -> tuple[list[Prediction], bytes]:
+        """The answers to the images in a body, as the contract of `served` has them, and the same as the body of a response."""
+        given = await images.sources(body, request.headers.get("content-type", ""), served)
+        timeout = served.settings.timeout
+        asking = images.Asking(served, top, timeout)
+        work = asyncio.get_running_loop().run_in_executor(self.pool, asking.written, given)
+        try:
+            return await while_connected(request, work, timeout)
+        except BaseException:
+            asking.cancel()
+            raise
 
     async def index(self, request: Request) -> Response:
         """`POST v2/repository/index`."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from deploykit.errors import Unavailable
+from deploykit.errors import InputError, Unavailable
 from deploykit.serving import description
 from deploykit.serving.app import Service
 from deploykit.serving.grpc_inference import read_request, write_response
@@ -91,7 +91,14 @@ class Calls:
         served = self.models.get(request.model_name, request.model_version or None)
         self.under_way += 1
         try:
-            found = await self._infer(request, served, context.time_remaining())
+            while True:
+                served = self.models.get(request.model_name, request.model_version or None)
+                try:
+                    found = await self._infer(request, served, context.time_remaining())
+                    break
+                except (InputError, Unavailable):
+                    if not served.closed:  # another has taken its place meanwhile
+                        raise
         except Exception as error:
             raise served.counted(error) from error
         finally:
@@ -117,7 +124,7 @@ class Calls:
         large = request.ByteSize() >= LARGE
         asked = await asyncio.to_thread(read_request, request, served) if large else read_request(request, served)
         times = [each for each in (asked.timeout, left, served.settings.timeout) if each is not None]
-        future = asyncio.wrap_future(self.models.submit(served, asked.inputs, min(times)))
+        future = asyncio.wrap_future(served.submit(asked.inputs, min(times)))
         # A caller that goes away cancels this coroutine, and so the future.
         try:
             answer = await asyncio.wait_for(future, min(times))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deploykit.errors import ContractError, InputError, kind_of
+from deploykit.errors import ContractError, InputError, Unavailable, kind_of
 from deploykit.runtime.answering import answer_all
 from deploykit.runtime.contract import ArrayInput, Contract, ImageInput
 from deploykit.runtime.cores import cores
@@ -21,7 +21,7 @@ from deploykit.runtime.images import MAX_PIXELS
 from deploykit.runtime.prediction import Prediction
 from deploykit.runtime.waiting import Answer
 from deploykit.serving import documents, numbers
-from deploykit.serving.models import Models, Served
+from deploykit.serving.models import Served
 from deploykit.serving.refusals import Refusal
 from deploykit.serving.work import LARGE, worked
 
@@ -66,13 +66,17 @@ def _no_run(_names: list[str], _feeds: dict[str, Any]) -> list[Any]:
 class Asking:
     """The answers to one request, worked out in a thread; `cancel` gives up what has not begun."""
 
-    def __init__(self, models: Models, served: Served, top: int, timeout: float | None) -> None:
-        self._models, self._served, self._top, self._timeout = models, served, top, timeout
+    def __init__(self, served: Served, top: int, timeout: float | None) -> None:
+        self._served, self._top, self._timeout = served, top, timeout
         self._futures: list[Future[Answer]] = []
         self._given_up = False
+        self._unavailable: tuple[str, str, str] | None = None  # why a run was refused that no image is to blame for
 
     def answers(self, given: list[Any]) -> list[Prediction]:
-        """One per image, in order; what cannot be read has `error`. Raises what the network raises for all of them."""
+        """One per image, in order; what cannot be read has `error`.
+
+        Raises what the network raises for all of them, and `Unavailable` where it was not asked for each: no image is to blame.
+        """
         network = self._served.predictor.answering(self._run)
         found: list[Prediction | None] = [None] * len(given)
         samples: dict[int, Any] = {}
@@ -87,7 +91,10 @@ class Asking:
         rows = self._served.max_batch_size or 1
         for place, answer in zip(samples, answer_all(list(samples.values()), network, self._top, rows), strict=True):
             found[place] = answer
-        return [answer for answer in found if answer is not None]
+        answers = [answer for answer in found if answer is not None]
+        if self._unavailable is not None and any(answer.error is not None for answer in answers):
+            raise Unavailable(*self._unavailable)
+        return answers
 
     def written(self, given: list[Any]) -> tuple[list[Prediction], bytes]:
         """`answers`, and the same as the body of a response."""
@@ -101,11 +108,15 @@ class Asking:
             future.cancel()
 
     def _run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
-        future = self._models.submit(self._served, feeds, self._timeout)
-        self._futures.append(future)
-        if self._given_up:
-            future.cancel()
-        outputs = future.result().outputs
+        try:
+            future = self._served.submit(feeds, self._timeout)
+            self._futures.append(future)
+            if self._given_up:
+                future.cancel()
+            outputs = future.result().outputs
+        except Unavailable as error:
+            self._unavailable = error.reason, error.problem, error.hint
+            raise
         return [outputs[name] for name in names]
 
 

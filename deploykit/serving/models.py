@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.errors import DeploykitError, InputError, Unavailable
+from deploykit.errors import DeploykitError, InputError
 from deploykit.runtime import rows
 from deploykit.runtime.batching import Batcher, Later
 from deploykit.runtime.contract import ImageInput
@@ -53,7 +53,8 @@ class Settings:
 class Served:
     """One version of a model, loaded and warm. `note`: why its rows do not share runs, where they do not.
 
-    `inside`: requests that were read and are not answered yet, counted by whoever reads them.
+    `inside`: requests that were read and are not answered yet, counted by whoever reads them. `closed`: it was taken away, and an
+    error that it gives from then on says nothing about the request: whatever took its place is asked.
     """
 
     def __init__(self, name: str, version: int, path: Path, settings: Settings) -> None:
@@ -63,6 +64,7 @@ class Served:
         self.settings = settings
         self.refused: Counter[str] = Counter()
         self.inside = 0
+        self.closed = False
         self._most_inside = settings.most_inside
         self._full = Refusal(503, f"{settings.queue} requests wait already, which is the limit; try again later", "full")
         self.latencies = Latencies()
@@ -124,6 +126,7 @@ class Served:
 
     def close(self) -> None:
         """Answer what was accepted, then let go of the network."""
+        self.closed = True
         self.batcher.close()
         self.predictor.close()
 
@@ -186,19 +189,6 @@ class Models:
     def loaded(self) -> list[Served]:
         """Every version of every model, at this moment."""
         return [served for model in self._models.values() for served in list(model.versions.values())]
-
-    def submit(
-        self, served: Served, inputs: Mapping[str, Any], timeout: float | None, later: Later | None = None
-    ) -> Future[Answer]:
-        """Into the line of `served`, or of what took its place in the meantime. Raises what `Batcher.submit` raises."""
-        while True:
-            try:
-                return served.submit(inputs, timeout, later)
-            except Unavailable as error:
-                now = self.model(served.name).versions.get(served.version)
-                if error.reason != "stopping" or now is None or now is served:
-                    raise
-                served = now
 
     def load(self, name: str) -> None:
         """Load the model's files as they are now, then exchange it; the old one answers until then and what it had accepted.

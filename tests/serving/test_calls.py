@@ -199,18 +199,16 @@ def test_how_many_classes_can_be_asked_for(calls, service, classes, fits):
 def test_the_shortest_of_all_times_counts(calls, service, monkeypatch):
     """Of the caller's parameter, its deadline and the server's own; what takes longer is refused as late."""
     given = []
-    submit = service.models.submit
-    monkeypatch.setattr(
-        service.models, "submit", lambda served, inputs, timeout: given.append(timeout) or submit(served, inputs, timeout)
-    )
+    served = service.models.get("pair")
+    submit = served.submit
+    monkeypatch.setattr(served, "submit", lambda inputs, timeout: given.append(timeout) or submit(inputs, timeout))
     made = request()
     ask(calls.ModelInfer, made)
     ask(calls.ModelInfer, made, Context(left=7.0))
     made.parameters["timeout"].int64_param = 5_000_000
     ask(calls.ModelInfer, made, Context(left=7.0))
     assert given == [60.0, 7.0, 5.0]
-    served = service.models.get("pair")
-    monkeypatch.setattr(service.models, "submit", lambda *_: asyncio_never())
+    monkeypatch.setattr(served, "submit", lambda *_: asyncio_never())
     made.parameters["timeout"].int64_param = 1000
     with pytest.raises(Refusal, match=r"there was no answer within 0\.001 seconds") as refused:
         ask(calls.ModelInfer, made)
@@ -399,3 +397,16 @@ def test_the_stream_of_the_service_asks_for_a_token_first(calls, tmp_path):
     refused = Context()
     assert asyncio.run(collect(refused)) == []
     assert refused.code == "UNAUTHENTICATED"
+
+
+def test_a_call_whose_model_was_closed_under_it_is_asked_of_the_new_one(calls, service, monkeypatch):
+    old = service.models.get("pair")
+    submit = old.submit
+
+    def submit_too_late(*given):
+        service.models.load("pair")
+        return submit(*given)
+
+    monkeypatch.setattr(old, "submit", submit_too_late)
+    assert np.frombuffer(ask(calls.ModelInfer, request()).raw_output_contents[0], "<f4").tolist() == [7.0] * 3
+    assert (old.closed, service.models.get("pair").closed) == (True, False)
