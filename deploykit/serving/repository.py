@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deploykit.errors import InputError, ModelFileError, first_line
@@ -22,18 +22,23 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 @dataclass(frozen=True)
 class Source:
-    """A model that can be loaded: its files by version. `origin` is what was given; looking there again finds new versions."""
+    """A model that can be loaded: its files by version. `origin` is what was given; looking there again finds new versions.
+
+    `place`: where it lies there, which stays while versions come and go and whatever it is called: its folder, or a file with a
+    name of its own.
+    """
 
     name: str
     files: dict[int, Path]
     origin: Path
+    place: Path
 
     def again(self) -> Source:
         """The same model as it lies there now. Raises `InputError` where it is gone."""
-        found = [source for source in _sources(self.origin) if source.name == self.name or _is_file(self.origin)]
+        found = [source for source in _sources(self.origin) if source.place == self.place]
         if not found:
             raise InputError(f"the model {self.name!r} is no longer in {self.origin}")
-        return Source(self.name, found[0].files, self.origin)
+        return replace(self, files=found[0].files)
 
 
 def find(given: Sequence[str | os.PathLike[str]], names: Sequence[str] = ()) -> list[Source]:
@@ -48,7 +53,7 @@ def find(given: Sequence[str | os.PathLike[str]], names: Sequence[str] = ()) -> 
             raise InputError(
                 f"{len(names)} names are given for {len(found)} models", "give --name once for each model, in their order"
             )
-        found = [Source(name, source.files, source.origin) for name, source in zip(names, found, strict=True)]
+        found = [replace(source, name=name) for name, source in zip(names, found, strict=True)]
     if not found:
         raise InputError("there is nothing to serve", "give ONNX files, or folders with models")
     seen: dict[str, Source] = {}
@@ -67,7 +72,7 @@ def find(given: Sequence[str | os.PathLike[str]], names: Sequence[str] = ()) -> 
 
 def _sources(path: Path) -> Iterable[Source]:
     if _is_file(path):
-        return [Source(_file_name(path), {1: path}, path)]
+        return [_of_file(path, path)]
     if not path.exists():
         raise ModelFileError(f"there is no file or folder {path}", "give an ONNX file, or a folder with models")
     try:
@@ -85,11 +90,15 @@ def _sources(path: Path) -> Iterable[Source]:
 def _in_folder(folder: Path, origin: Path) -> list[Source]:
     versions = {int(sub.name): file for sub in folder.iterdir() if _VERSION.fullmatch(sub.name) and (file := _only_file(sub))}
     if versions:
-        return [Source(folder.resolve().name, dict(sorted(versions.items())), origin)]
+        return [Source(folder.resolve().name, dict(sorted(versions.items())), origin, folder)]
     files = sorted(file for file in folder.glob("*.onnx") if _is_file(file) and not file.name.startswith("."))
     # What an export rejected lies beside the file that it did not replace: it is served only where it is named itself.
     files = [file for file in files if not file.name.endswith(".rejected.onnx")]
-    return [Source(_file_name(file), {1: file}, origin) for file in files]
+    return [_of_file(file, origin) for file in files]
+
+
+def _of_file(file: Path, origin: Path) -> Source:
+    return Source(_file_name(file), {1: file}, origin, file.parent if file.name == MODEL else file)
 
 
 def _only_file(folder: Path) -> Path | None:

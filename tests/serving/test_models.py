@@ -157,6 +157,22 @@ def test_new_versions_are_found_by_a_reload(tmp_path):
     models.close()
 
 
+def test_what_was_given_another_name_is_found_again_where_it_lies(tmp_path):
+    for path in ("repo/a/1/model.onnx", "repo/b/a.onnx", "repo/c/model.onnx", "alone/model.onnx"):
+        save(tmp_path / path, b"")
+    sources = find([tmp_path / "repo", tmp_path / "alone"], ["c", "b", "a", "x"])  # two are called a there
+    save(tmp_path / "repo/a/2/model.onnx", b"")
+    for source, files in zip(
+        sources, (["a/1/model.onnx", "a/2/model.onnx"], ["b/a.onnx"], ["c/model.onnx"], ["../alone/model.onnx"]), strict=True
+    ):
+        again = source.again()
+        assert again.name == source.name
+        assert [path.resolve() for path in again.files.values()] == [(tmp_path / "repo" / file).resolve() for file in files]
+    (tmp_path / "repo/b/a.onnx").unlink()
+    with pytest.raises(InputError, match="the model 'b' is no longer in"):
+        sources[1].again()
+
+
 def test_nothing_is_left_open_where_one_model_cannot_be_loaded(tmp_path):
     save(tmp_path / "a/model.onnx", doubling())
     save(tmp_path / "b/model.onnx", b"damaged")
