@@ -22,7 +22,9 @@ _MEMBER = b"\x1f\x8b"
 
 @dataclass
 class Limits:
-    """`body`: bytes of a request, before and after it is inflated. `held`: of all requests at a time. `seconds`: to send a body."""
+    """`body`: bytes of a request, before and after it is inflated. `held`: of all requests at a time, and of all answers that
+    nobody takes. `seconds`: to send a body.
+    """
 
     body: int = 64 << 20
     held: int = 512 << 20
@@ -30,14 +32,17 @@ class Limits:
 
 
 class Budget:
-    """How many bytes of requests the server holds at a time."""
+    """How many bytes of requests the server holds at a time. `unsent`: of answers that nobody takes, as connections count them."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.held = 0
+        self.unsent = 0
 
     async def read(self, request: Request) -> Body:
         """The whole body, inflated. Raises `Refusal` for one that is too large, too slow, wrongly encoded or cut off."""
+        if self.unsent > self.limits.held:
+            raise Refusal(503, "too many bytes of answers wait for their callers; try again later", "full")
         body = Body(self)
         try:
             if is_whole(request):

@@ -7,43 +7,30 @@ and a request whose head is, byte by byte, the one that was refused before it on
 
 from __future__ import annotations
 
-import math
 from asyncio import TimerHandle
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-from deploykit.serving import documents
+from deploykit.serving.bounded import NOTHING, Bounded
 from deploykit.serving.callers import CONNECTION, header_of
-from deploykit.serving.gate import CLOSE, HEADERS
-from deploykit.serving.joined import Joined
 from deploykit.serving.models import Served
-from deploykit.serving.refusals import RETRY_AFTER, Refusal
+from deploykit.serving.refusals import Refusal
 
 SECONDS = 60.0  # in which a caller has to send the rest of a request that is refused
+CROWDED = Refusal(503, "too many requests are being answered; try again later", "full")
 
 
-class Door(HttpToolsProtocol):
-    """uvicorn's own protocol, in front of a `Gate`. What is unusual about a request leaves the decision to the application."""
+class Door(Bounded):
+    """A bounded connection in front of a `Gate`. What is unusual about a request leaves the decision to the application."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.on_lost: Callable[[], None] | None = None
-        self._gate: Any = self.app
         self._model: Served | None = None  # that the request which is being read is for
         self._entered: Served | None = None  # that counts the request which is being answered
         self._refusal: Refusal | None = None  # of the request which is being read
         self._slow: TimerHandle | None = None
-        self._refused_at = -math.inf  # on the clock of the loop
-        self._between = True  # nothing of the next request was read
-        self._piece = b""  # what is being read
         self._again: tuple[bytes, int, Served] | None = None  # head and whole size of the request that was refused, and its model
-
-    def connection_made(self, transport: Any) -> None:
-        """A caller has connected."""
-        super().connection_made(Joined(transport))  # type: ignore[arg-type]
 
     @property
     def whole(self) -> bool:
@@ -54,41 +41,28 @@ class Door(HttpToolsProtocol):
         """What is parsed, unless it is what was refused before and there is still no room."""
         if self._again is not None and len(data) == self._again[1] and data.startswith(self._again[0]):
             model = self._again[2]
-            if self._between and not self._is_pipelined() and not self._gate.stopping and (refusal := model.no_room()) is not None:
-                self._refused_at = self.loop.time()
+            if (
+                self._part == NOTHING
+                and self._may_refuse()
+                and not self._gate.stopping
+                and (refusal := model.no_room()) is not None
+            ):
+                self._since = self.loop.time()
                 self._write(refusal, True)
                 return
-        self._piece = data
         super().data_received(data)
-        self._piece = b""
-
-    def on_message_begin(self) -> None:
-        """The first byte of a request."""
-        self._between = False
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        """The decision, or what uvicorn does."""
-        self._model = None
-        if not (self._is_pipelined() or self.expect_100_continue or self.parser.should_upgrade()):
-            self._model = self._gate.model_of(self.parser.get_method(), self.url, self.headers)
-            self._refusal = None if self._model is None else self._model.no_room()
-        if self._refusal is None:
-            self.scope[CONNECTION] = self  # type: ignore[literal-required]
-            super().on_headers_complete()
-        else:
-            self.scope["method"], self.scope["path"] = "POST", self.url.decode("latin-1")
-            self._slow = self.loop.call_later(SECONDS, self.transport.close)
 
     def on_body(self, body: bytes) -> None:
         """Nobody looks at what belongs to a refused request."""
         if self._refusal is None:
             super().on_body(body)
+        else:
+            self._unfinished = 0
 
     def on_message_complete(self) -> None:
         """From here on the request is the server's: it is inside until it is answered."""
-        self._between = True
         if self._refusal is not None:
+            self._part = NOTHING
             self._refuse(self._refusal)
         else:
             super().on_message_complete()
@@ -99,7 +73,6 @@ class Door(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """It is outside again."""
         self._leave()
-        self.transport.flush()  # type: ignore[attr-defined]
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -110,21 +83,31 @@ class Door(HttpToolsProtocol):
             self.on_lost()
         super().connection_lost(exc)
 
-    def timeout_keep_alive_handler(self) -> None:
-        """Nothing came since the last answer: but a refusal that was written without ado has not wound this clock up again."""
-        idle = self.loop.time() - self._refused_at
-        if idle < self.timeout_keep_alive:
-            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive - idle, self.timeout_keep_alive_handler)
+    def _begin(self) -> None:
+        """The decision, or what uvicorn does."""
+        self._model = None
+        if self._may_refuse() and not (self.expect_100_continue or self.parser.should_upgrade()):
+            self._model = self._gate.model_of(self.parser.get_method(), self.url, self.headers)
+            self._refusal = None if self._model is None else self._model.no_room()
+            if len(self.tasks) >= self._most:
+                self._refusal = CROWDED
+        if self._refusal is None:
+            self.scope[CONNECTION] = self  # type: ignore[literal-required]
+            super()._begin()
         else:
-            super().timeout_keep_alive_handler()
+            self.scope["method"], self.scope["path"] = self.parser.get_method().decode("ascii"), self.url.decode("latin-1")
+            self._slow = self.loop.call_later(SECONDS, self.transport.close)
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """In its turn."""
         self._gate.turns.begin(super()._start_asgi_task, cycle, app)
 
-    def _is_pipelined(self) -> bool:
-        """Whether answers of earlier requests have to be written first."""
-        return self.cycle is not None and not self.cycle.response_complete
+    def _may_refuse(self) -> bool:
+        """Whether an answer that is written now comes in its turn, to a caller who takes answers."""
+        return not (self._is_pipelined() or self.flow.write_paused)
+
+    def _is_refused(self) -> bool:
+        return self._refusal is not None
 
     def _leave(self) -> None:
         if self._entered is not None:
@@ -155,7 +138,7 @@ class Door(HttpToolsProtocol):
         return self._piece[:end], len(self._piece), model
 
     def _write(self, refusal: Refusal, lasting: bool) -> None:
-        self.transport.write(_answer(refusal.text, lasting, tuple(self.server_state.default_headers)))
+        self.write_refusal(refusal, lasting)
         self._gate.was_refused(self.scope, refusal)
 
     def _done_with_refusal(self) -> None:
@@ -163,18 +146,3 @@ class Door(HttpToolsProtocol):
         if self._slow is not None:
             self._slow.cancel()
             self._slow = None
-
-
-@lru_cache(64)
-def _answer(text: str, lasting: bool, more: tuple[tuple[bytes, bytes], ...]) -> bytes:
-    """The whole answer; `more`: headers of every answer, such as the date."""
-    body = documents.write({"error": text})
-    headers = [
-        *more,
-        (b"content-length", b"%d" % len(body)),
-        (b"content-type", b"application/json"),
-        (b"retry-after", b"%d" % RETRY_AFTER),
-        *HEADERS,
-        *(() if lasting else CLOSE),
-    ]
-    return b"\r\n".join([b"HTTP/1.1 503 Service Unavailable", *(b"%s: %s" % header for header in headers), b"", body])

@@ -131,6 +131,10 @@ class Gate:
         """Whether the server is about to end."""
         return self._service.stopping
 
+    def count_unsent(self, more: int) -> None:
+        """So many bytes of answers more, or fewer, that their callers have not taken."""
+        self._service.budget.unsent += more
+
     def was_refused(self, scope: Scope, refusal: Refusal) -> None:
         """A line in the log for a request that did not come as far as here."""
         if self._log is not None:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import threading
 
 import pytest
+from connections import BODY, PATH, calling, request
 from serving_files import doubling
-from uvicorn.server import ServerState
 
-from deploykit.serving import door, gate, listening, process
-from deploykit.serving.app import Service, application
+from deploykit.serving import bounded, door, gate
+from deploykit.serving.app import Service
 from deploykit.serving.bodies import Limits
 from deploykit.serving.models import Models, Settings
 from deploykit.serving.repository import find
 
-BODY = json.dumps({"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}]}).encode()
-PATH = "/v2/models/m/infer"
 TOKEN = "t" * 32
 
 
@@ -43,56 +40,6 @@ def served(service):
 
 
 FULL = 6  # four that wait, and two rows of a run
-
-
-def request(body=BODY, path=PATH, method="POST", **headers):
-    lines = [f"{method} {path} HTTP/1.1", "Host: x", *(f"{name}: {value}" for name, value in headers.items())]
-    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
-
-
-class Caller:
-    """One connection. `heads`: those of the answers that it got."""
-
-    def __init__(self, reader, writer):
-        self.reader, self.writer = reader, writer
-
-    async def answer(self):
-        """(status, headers, document) of the next answer."""
-        head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
-        body = await self.reader.readexactly(int(headers["content-length"]))
-        return int(head[0].split()[1]), headers, json.loads(body) if body else None
-
-    async def ask(self, data):
-        self.writer.write(data)
-        return await self.answer()
-
-
-@contextlib.asynccontextmanager
-async def calling(service, tokens=None, log=None):
-    """A connection to a server of this loop; its doors are in `caller.doors`."""
-    config = process.config_of(gate.Gate(application(service), service, tokens, log), listening.Options())
-    config.load()
-    state, doors = ServerState(), []
-
-    def made():
-        doors.append(door.Door(config=config, server_state=state, app_state={}))
-        return doors[-1]
-
-    opened = await asyncio.get_running_loop().create_server(made, "127.0.0.1", 0)
-    reader, writer = await asyncio.open_connection(*opened.sockets[0].getsockname())
-    caller = Caller(reader, writer)
-    caller.doors = doors
-    try:
-        yield caller
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-        opened.close()
-        await opened.wait_closed()
-        while state.connections:
-            await asyncio.sleep(0.001)
 
 
 def is_refused(answer):
@@ -122,8 +69,8 @@ def test_a_full_model_refuses_and_the_same_connection_is_answered_when_there_is_
 
 def test_what_was_refused_is_known_again_without_being_parsed(service, served, monkeypatch):
     parsed = []
-    whole = door.HttpToolsProtocol.data_received
-    monkeypatch.setattr(door.HttpToolsProtocol, "data_received", lambda self, data: parsed.append(data) or whole(self, data))
+    whole = bounded.HttpToolsProtocol.data_received
+    monkeypatch.setattr(bounded.HttpToolsProtocol, "data_received", lambda self, data: parsed.append(data) or whole(self, data))
     other = request(BODY.replace(b"1, 2", b"7, 8"))
     elsewhere = request(path=PATH.replace("m/", "n/"))
     assert len({len(request()), len(other), len(elsewhere)}) == 1
@@ -298,10 +245,10 @@ def test_a_connection_is_idle_from_its_last_refusal_on(service, served):
             is_refused(await caller.ask(request()))
             is_refused(await caller.ask(request()))  # written without ado
             mine = caller.doors[0]
-            mine.timeout_keep_alive_handler()
+            mine._look()
             is_refused(await caller.ask(request()))
-            mine._refused_at -= mine.timeout_keep_alive
-            mine.timeout_keep_alive_handler()
+            mine._since -= mine.timeout_keep_alive
+            mine._look()
             assert await caller.reader.read() == b""
 
     asyncio.run(main())
