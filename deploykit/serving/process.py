@@ -17,13 +17,14 @@ from typing import Any
 import uvicorn
 
 from deploykit.serving.app import Service
+from deploykit.serving.descriptors import room_for
 from deploykit.serving.gate import Tokens
 from deploykit.serving.listening import Listening, Options, let_nobody_in, pem_of
 
 BACKLOG = 1024  # connections that wait to be accepted
-CONNECTIONS = 4096
+CONNECTIONS = 4096  # or as many as the process may have descriptors for
 FIRST_REQUEST_SECONDS = 1.0  # that a new connection has to send its request when the server ends
-IDLE_SECONDS = 60  # after which a connection without a request is closed
+IDLE_SECONDS = 60  # after which a connection is closed on which no request is whole, and one whose answer is not taken
 
 log = logging.getLogger("deploykit.serving")
 
@@ -157,7 +158,7 @@ def config_of(app: Any, options: Options) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         backlog=BACKLOG,
-        limit_concurrency=CONNECTIONS,
+        limit_concurrency=room_for(CONNECTIONS),
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=max(1, round(options.drain)),
     )

@@ -14,10 +14,11 @@ from typing import Any
 from deploykit.errors import DependencyMissing
 from deploykit.serving import beside as pages
 from deploykit.serving.app import Service, application
+from deploykit.serving.descriptors import raise_limit
 from deploykit.serving.gate import Gate, Tokens
 from deploykit.serving.listening import Listening, Options, bound, certificate_of
 from deploykit.serving.models import Models, Settings
-from deploykit.serving.process import Server, config_of
+from deploykit.serving.process import CONNECTIONS, Server, config_of
 from deploykit.serving.repository import find
 
 OBJECTS = 100  # of a request that is inside, which the garbage collector counts, and somewhat more
@@ -64,6 +65,7 @@ def serve(
     sources = find([files] if isinstance(files, (str, os.PathLike)) else files, names)
     tokens = None if options.token_file is None else Tokens.read(options.token_file)
     certificate = certificate_of(options)
+    raise_limit(CONNECTIONS)
     sock = bound(options.host, options.port)
     try:
         grpc_side = _grpc(options)

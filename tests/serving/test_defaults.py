@@ -64,6 +64,7 @@ def test_what_a_request_may_be():
 
 
 def test_the_process_is_configured_for_callers_of_its_own(monkeypatch):
+    monkeypatch.setattr(process, "room_for", lambda connections: connections)
     found = process.config_of(None, listening.Options())
     assert found.http is door.Door
     assert {name: getattr(found, name) for name in (
