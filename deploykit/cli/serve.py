@@ -67,15 +67,17 @@ def command(
     what; stderr gets a line of JSON for every request, unless --quiet.
     """
     from deploykit.serving.description import contract
+    from deploykit.serving.lines import Lines, logged
     from deploykit.serving.listening import Listening
     from deploykit.serving.models import Models
-    from deploykit.serving.server import serve, write_line
+    from deploykit.serving.server import serve
     from deploykit.views.serving import report
 
     def started(listening: Listening, models: Models) -> None:
         common.emit(report(listening.address, listening.grpc_port, [contract(served) for served in models.loaded()]))
         common.note(f"listening on {listening.address}" + (f", gRPC on port {listening.grpc_port}" if listening.grpc_port else ""))
 
-    ended = serve(files, access_log=None if common.quiet else write_line, started=started, **options)
+    with Lines() as lines, logged(lines):
+        ended = serve(files, access_log=None if common.quiet else lines.write, started=started, **options)
     if ended == signal.SIGINT:
         ctx.exit(130)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,10 +125,3 @@ def _grpc(options: Options) -> Any:
     except ModuleNotFoundError as error:
         raise DependencyMissing.of(error.name or "grpc", "grpc") from error
     return grpc_service
-
-
-def write_line(text: str) -> None:
-    """To stderr at once; a reader that went away ends nothing."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()

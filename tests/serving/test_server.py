@@ -181,3 +181,21 @@ def test_more_callers_than_there_is_room_for_get_an_answer_or_a_refusal_until_th
         "2 requests wait already, which is the limit; try again later", "2 requests wait already, which is the limit",
     }  # fmt: skip
     assert not [line for line in server.lines if "Traceback" in line]
+
+
+class Unread(Server):
+    """One whose stderr nobody reads any more once it answers."""
+
+    def _read(self):
+        for line in self.process.stderr:
+            self.lines.append(line.rstrip("\n"))
+            if "listening on" in line:
+                break
+        self._ready.set()
+
+
+def test_whoever_does_not_read_the_log_holds_up_nobody(folder):
+    server = Unread([folder / "doubling"], "--threads", "1")
+    for _ in range(150):
+        assert server.ask("GET", "/" + "a" * 480)[0] == 404  # a line of 900 bytes; a pipe holds 64 kB
+    assert server.end() == 0
