@@ -25,6 +25,7 @@ BACKLOG = 1024  # connections that wait to be accepted
 CONNECTIONS = 4096  # or as many as the process may have descriptors for
 FIRST_REQUEST_SECONDS = 1.0  # that a new connection has to send its request when the server ends
 IDLE_SECONDS = 60  # after which a connection is closed on which no request is whole, and one whose answer is not taken
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 log = logging.getLogger("deploykit.serving")
 
@@ -38,7 +39,7 @@ class Server(uvicorn.Server):
         self.drain_delay = drain_delay
         self.ended_by = 0
         self.beside: Any = None
-        self._signals = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._reloading = threading.Lock()
 
     async def run_on(
@@ -56,12 +57,13 @@ class Server(uvicorn.Server):
         beside = None
         if grpc_side is not None:
             self.beside = beside = await grpc_side.start(self.service, options.host, options.grpc_port, tokens, pem_of(options))
-        with self.capture_signals():
-            watching = asyncio.ensure_future(self._tell(sock, options, beside, certificate is not None, started))
-            try:
-                await self._serve([sock])
-            finally:
-                watching.cancel()
+        self._loop = asyncio.get_running_loop()
+        watching = asyncio.ensure_future(self._tell(sock, options, beside, certificate is not None, started))
+        try:
+            await self._serve([sock])
+        finally:
+            watching.cancel()
+            self._loop = None
 
     async def _tell(self, sock: socket.socket, options: Options, beside: Any, secure: bool, started: Any) -> None:
         while not self.started:
@@ -72,12 +74,12 @@ class Server(uvicorn.Server):
             started(listening, self.service.models)
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def signals(self) -> Iterator[None]:
         """SIGTERM and Ctrl-C end it, a second one at once; SIGHUP loads the models again."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        wanted: dict[int, Any] = {signal.SIGTERM: self._on_end, signal.SIGINT: self._on_end}
+        wanted: dict[int, Any] = dict.fromkeys(ENDING, self._on_end)
         if hasattr(signal, "SIGHUP"):
             wanted[signal.SIGHUP] = self._on_reload
         before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
@@ -121,13 +123,15 @@ class Server(uvicorn.Server):
                 await loop.connect_accepted_socket(protocol, connection, ssl=self.config.ssl)
 
     def _on_end(self, number: int, _frame: FrameType | None) -> None:
-        self._signals += 1
+        # A second one is the system's: whatever is waited for then, a run of a network too, it is waited for no longer.
+        for each in ENDING:
+            signal.signal(each, signal.SIG_DFL)
         self.service.stopping = True
         self.ended_by = 0 if number == signal.SIGTERM else number
-        if self._signals > 1:
-            self.should_exit = self.force_exit = True
-            return
-        asyncio.get_running_loop().call_soon_threadsafe(self._end_soon)
+        if self._loop is None:
+            self.should_exit = True
+        else:
+            self._loop.call_soon_threadsafe(self._end_soon)
 
     def _end_soon(self) -> None:
         asyncio.get_running_loop().call_later(self.drain_delay, setattr, self, "should_exit", True)

@@ -71,13 +71,17 @@ def serve(
         models = Models(sources, settings)
         models.load_all()
         service = Service(models, options.limits, options.allow_reload)
-        try:
-            gate = Gate(application(service, pages.routes(service)), service, tokens, access_log)
-            server = Server(config_of(gate, options), service, options.drain_delay)
-            with lasting_objects(settings.most_inside * len(models.names())), asyncio.Runner(loop_factory=fastest_loop()) as runner:
-                runner.run(server.run_on(sock, options, certificate, tokens, grpc_side, started))
-        finally:
-            service.close()
+        gate = Gate(application(service, pages.routes(service)), service, tokens, access_log)
+        server = Server(config_of(gate, options), service, options.drain_delay)
+        with server.signals():
+            try:
+                with (
+                    lasting_objects(settings.most_inside * len(models.names())),
+                    asyncio.Runner(loop_factory=fastest_loop()) as runner,
+                ):
+                    runner.run(server.run_on(sock, options, certificate, tokens, grpc_side, started))
+            finally:
+                service.close()
     finally:
         sock.close()
     return server.ended_by

@@ -6,12 +6,16 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper
 from serving_files import digits, doubling, own_certificate
+from small_models import build
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -199,3 +203,31 @@ def test_whoever_does_not_read_the_log_holds_up_nobody(folder):
     for _ in range(150):
         assert server.ask("GET", "/" + "a" * 480)[0] == 404  # a line of 900 bytes; a pipe holds 64 kB
     assert server.end() == 0
+
+
+def test_a_second_signal_ends_it_while_a_network_runs(tmp_path):
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["more"]), helper.make_node("MatMul", ["v", "w"], ["next"])],
+        "body",
+        [value("i", TensorProto.INT64, []), value("c", TensorProto.BOOL, []), value("v", TensorProto.FLOAT, [64, 64])],
+        [value("more", TensorProto.BOOL, []), value("next", TensorProto.FLOAT, [64, 64])],
+    )
+    model = build(
+        [helper.make_node("Loop", ["m", "", "w"], ["y"], body=body)],
+        [value("m", TensorProto.INT64, [1])],
+        [value("y", TensorProto.FLOAT, [64, 64])],
+        {"w": np.eye(64, dtype=np.float32)},
+    )
+    (tmp_path / "long.onnx").write_bytes(model.SerializeToString())
+    server = Server([tmp_path / "long.onnx"], "--threads", "1")
+    request = {"inputs": [{"name": "m", "datatype": "INT64", "shape": [1], "data": [1 << 40]}]}
+    body = json.dumps(request).encode()
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.sendall(f"POST /v2/models/long/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        while b'deploykit_pending_requests{model="long",version="1"} 1' not in server.ask("GET", "/metrics")[1]:
+            time.sleep(0.01)
+        server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            server.process.wait(0.7)
+        assert server.end(signal.SIGTERM) == -signal.SIGTERM
