@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import socket
 import ssl
@@ -11,6 +12,7 @@ import struct
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deploykit.errors import InputError, first_line
 from deploykit.serving.bodies import Limits
@@ -48,8 +50,11 @@ class Listening:
         return f"{self.scheme}://{host}:{self.port}"
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """A socket that holds the port and does not listen yet: while models are loaded nobody is kept waiting. Raises `InputError`."""
+def bound(host: str, port: int, grpc: bool = False) -> socket.socket:
+    """A socket that holds the port and does not listen yet: while models are loaded nobody is kept waiting. Raises `InputError`.
+
+    `grpc`: the port is that of gRPC, for the message.
+    """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         sock = socket.socket(found[0], found[1], found[2])
@@ -58,14 +63,42 @@ def bound(host: str, port: int) -> socket.socket:
             f"cannot listen on {host!r:.80}: {first_line(error)}", "give an address of this machine with --host"
         ) from error
     try:
-        if os.name == "posix":
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the port of a server that was just killed is free
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.bind(found[4])
+        _bind(sock, found[4])
     except (OSError, OverflowError) as error:
         sock.close()
-        raise InputError(f"cannot listen on port {port} of {host}: {first_line(error)}", "choose another with --port") from error
+        raise _taken(host, port, error, grpc) from error
     return sock
+
+
+def _bind(sock: socket.socket, address: Any) -> None:
+    """Hold an address alone: with SO_REUSEADDR, as many servers as like may hold a port on which none of them listens yet.
+
+    Only where connections of a server that was killed are still there is it needed to get the port at all.
+    """
+    try:
+        sock.bind(address)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE or os.name != "posix":
+            raise
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+
+
+def listen(sock: socket.socket, backlog: int) -> None:
+    """Let callers in. Raises `InputError` where another server listens there by now."""
+    if os.name == "posix":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what is left of its connections will keep nobody from the port
+    try:
+        sock.listen(backlog)
+    except OSError as error:
+        host, port = sock.getsockname()[:2]
+        raise _taken(host, port, error) from error
+
+
+def _taken(host: str, port: int, error: Exception, grpc: bool = False) -> InputError:
+    what, option = (" for gRPC", "--grpc-port") if grpc else ("", "--port")
+    return InputError(f"cannot listen on port {port} of {host}{what}: {first_line(error)}", f"choose another with {option}")
 
 
 def certificate_of(options: Options) -> ssl.SSLContext | None:

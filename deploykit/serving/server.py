@@ -6,18 +6,19 @@ import asyncio
 import contextlib
 import gc
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from deploykit.errors import DependencyMissing
+from deploykit.errors import DependencyMissing, InputError
 from deploykit.serving import beside as pages
 from deploykit.serving.app import Service, application
 from deploykit.serving.descriptors import raise_limit
 from deploykit.serving.gate import Gate, Tokens
-from deploykit.serving.listening import Listening, Options, bound, certificate_of
+from deploykit.serving.listening import Listening, Options, bound, certificate_of, listen
 from deploykit.serving.models import Models, Settings
-from deploykit.serving.process import CONNECTIONS, Server, config_of
+from deploykit.serving.process import BACKLOG, CONNECTIONS, Server, config_of
 from deploykit.serving.repository import find
 
 OBJECTS = 100  # of a request that is inside, which the garbage collector counts, and somewhat more
@@ -65,8 +66,7 @@ def serve(
     tokens = None if options.token_file is None else Tokens.read(options.token_file)
     certificate = certificate_of(options)
     raise_limit(CONNECTIONS)
-    sock = bound(options.host, options.port)
-    try:
+    with held(options) as (sock, for_grpc):
         grpc_side = _grpc(options)
         models = Models(sources, settings)
         models.load_all()
@@ -75,6 +75,8 @@ def serve(
         server = Server(config_of(gate, options), service, options.drain_delay)
         with server.signals():
             try:
+                listen(sock, BACKLOG)
+                for_grpc.close()  # that side opens a socket of its own
                 with (
                     lasting_objects(settings.most_inside * len(models.names())),
                     asyncio.Runner(loop_factory=fastest_loop()) as runner,
@@ -82,9 +84,24 @@ def serve(
                     runner.run(server.run_on(sock, options, certificate, tokens, grpc_side, started))
             finally:
                 service.close()
-    finally:
-        sock.close()
     return server.ended_by
+
+
+@contextlib.contextmanager
+def held(options: Options) -> Iterator[tuple[socket.socket, contextlib.ExitStack]]:
+    """The socket of HTTP, and what holds the port of gRPC until that is closed: both are refused before anything is loaded.
+
+    Raises `InputError`.
+    """
+    if options.grpc_port and options.grpc_port == options.port:
+        raise InputError(
+            f"cannot listen on port {options.port} of {options.host} for gRPC: it is that of HTTP",
+            "choose another with --grpc-port",
+        )
+    with bound(options.host, options.port) as sock, contextlib.ExitStack() as for_grpc:
+        if options.grpc_port:
+            for_grpc.enter_context(bound(options.host, options.grpc_port, grpc=True))
+        yield sock, for_grpc
 
 
 @contextlib.contextmanager

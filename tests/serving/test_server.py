@@ -231,3 +231,9 @@ def test_a_second_signal_ends_it_while_a_network_runs(tmp_path):
         with pytest.raises(subprocess.TimeoutExpired):
             server.process.wait(0.7)
         assert server.end(signal.SIGTERM) == -signal.SIGTERM
+
+
+def test_ports_are_refused_in_one_line(folder, server):
+    assert f"cannot listen on port {server.port} of 127.0.0.1: address already in use" in begun(folder, "--port", server.port)
+    pytest.importorskip("grpc", reason="the extra grpc is not installed")
+    assert f"cannot listen on port {server.port} of 127.0.0.1 for gRPC" in begun(folder, "--port", 0, "--grpc-port", server.port)
