@@ -287,7 +287,7 @@ def guarded(handler: Handler) -> Handler:
         except Exception as error:
             refusal = refusal_of(error)
             if refusal.reason == "internal" and not isinstance(error, Refusal):
-                log.error("%s %s failed", request.method, request.url.path[:200], exc_info=error)
+                log.error("%s %s failed", request.method, request.scope["path"][:200], exc_info=error)
             request.scope["deploykit.error"] = refusal.text
             forget(error)
             return refused(refusal)
@@ -321,10 +321,11 @@ def refused(refusal: Refusal) -> Response:
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
+    path = request.scope["path"][:200]  # request.url would be put together from what the caller says, a host that is none too
     if error.status_code == 404:
-        text = f"there is nothing at {request.url.path[:200]!r}"
+        text = f"there is nothing at {path!r}"
     elif error.status_code == 405:
-        text = f"{request.method[:20]} is not for {request.url.path[:200]!r}"
+        text = f"{request.method[:20]} is not for {path!r}"
     else:
         text = str(error.detail)[:200]
     found = said({"error": text}, error.status_code)

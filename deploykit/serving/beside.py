@@ -25,7 +25,7 @@ def routes(service: Service) -> list[Route]:
         return _file("index.html", "text/html")
 
     async def part(request: Request) -> Response:
-        name = request.url.path.rpartition("/")[2]
+        name = request.scope["path"].rpartition("/")[2]
         return _file(name, _KINDS[name])
 
     async def models(_request: Request) -> Response:
@@ -43,11 +43,11 @@ def routes(service: Service) -> list[Route]:
         return said(openapi.document())
 
     return [
-        Route("/", page),
-        *(Route(f"/page/{name}", part) for name in _KINDS),
+        Route("/", guarded(page)),
+        *(Route(f"/page/{name}", guarded(part)) for name in _KINDS),
         Route("/page/models.json", guarded(models)),
         Route("/metrics", guarded(measured)),
-        Route("/openapi.json", described),
+        Route("/openapi.json", guarded(described)),
     ]
 
 

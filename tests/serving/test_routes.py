@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 
@@ -90,3 +92,23 @@ def test_the_repository(client, service, monkeypatch):
     assert client.post("/v2/repository/models/nothing/load").status_code == 404
     monkeypatch.setattr(service, "allow_reload", False)
     assert client.post("/v2/repository/models/pair/unload").status_code == 403
+
+
+@pytest.mark.parametrize("path", ["*", "/nothing", "/page/page.js", "/", "/v2", "/v2/models/none/infer"])
+@pytest.mark.parametrize(("host", "query"), [("testserver", b"\xff"), ("[", b""), ("[", b"\xff=\xfe")])
+def test_a_query_and_a_host_that_are_none_fail_nothing(client, path, host, query):
+    """As our own protocol hands them on: as bytes."""
+    found = []
+
+    async def receive():
+        return {"type": "http.request"}
+
+    async def send(message):
+        found.append(message)
+
+    scope = {
+        "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "root_path": "", "query_string": query,
+        "headers": [(b"host", host.encode())], "server": ("x", 80), "client": None, "scheme": "http", "http_version": "1.1",
+    }  # fmt: skip
+    asyncio.run(client.app(scope, receive, send))
+    assert found[0]["status"] in (200, 404, 405)
