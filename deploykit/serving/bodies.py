@@ -15,6 +15,7 @@ from deploykit.serving.refusals import Refusal
 
 WORTH_IT = 1400  # bytes of a response below which nothing is gained by making it smaller
 MOST_MEMBERS = 4096  # of one gzip: each takes time, even an empty one
+SMALL = 1 << 20  # bytes of a body
 _STEP = 1 << 20
 _WINDOW = 1 << 16
 _MEMBER = b"\x1f\x8b"
@@ -24,6 +25,8 @@ _MEMBER = b"\x1f\x8b"
 class Limits:
     """`body`: bytes of a request, before and after it is inflated. `held`: of all requests at a time, and of all answers that
     nobody takes. `seconds`: to send a body.
+
+    An eighth of `held` is for bodies of at most `SMALL` bytes: a few callers that send large ones slowly keep nobody else out.
     """
 
     body: int = 64 << 20
@@ -106,7 +109,8 @@ class Body:
         limits = self._budget.limits
         if size > limits.body:
             raise too_large(limits.body)
-        if self._budget.held - self._size + size > limits.held:
+        room = limits.held if size <= SMALL else limits.held - limits.held // 8
+        if self._budget.held - self._size + size > room:
             raise Refusal(503, "too many bytes of other requests are held; try again later", "full")
         self._budget.held += size - self._size
         self._size = size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import gzip
 import time
@@ -79,6 +80,22 @@ def test_bytes_are_counted_until_they_are_released():
         assert budget.held == 3
         first.release()
         assert budget.held == 0
+    assert budget.held == 0
+
+
+def test_small_bodies_have_room_of_their_own(monkeypatch):
+    monkeypatch.setattr(bodies, "SMALL", 10)
+    budget = Budget(Limits(body=1000, held=800))
+    with Body(budget) as large, Body(budget) as growing, contextlib.ExitStack() as small:
+        large.grow(700)  # with more, nobody else would be read
+        growing.grow(10)
+        with pytest.raises(Refusal, match="too many bytes of other requests are held"):
+            growing.grow(1)
+        for _ in range(9):
+            small.enter_context(Body(budget)).grow(10)
+        assert budget.held == 800
+        with pytest.raises(Refusal, match="too many bytes of other requests are held"):
+            Body(budget).grow(1)
     assert budget.held == 0
 
 
