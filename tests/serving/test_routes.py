@@ -83,12 +83,15 @@ def test_the_repository(client, service, monkeypatch):
     assert client.post("/v2/repository/models/pair/unload").status_code == 200
     gone = client.post("/v2/models/pair/infer", json={})
     assert (gone.status_code, gone.json()["error"]) == (503, "the model 'pair' is not loaded")
-    assert not service.ready
+    assert service.ready, "it is as somebody wanted it"
     assert {"name": "pair", "version": "", "state": "UNAVAILABLE", "reason": "unloaded"} in client.post(
         "/v2/repository/index"
     ).json()
     assert client.post("/v2/repository/models/pair/load").status_code == 200
     assert service.ready
+    with monkeypatch.context() as broken:
+        broken.setattr(service.models.model("pair"), "versions", {})
+        assert not service.ready, "nobody wanted that"
     assert client.post("/v2/repository/models/nothing/load").status_code == 404
     monkeypatch.setattr(service, "allow_reload", False)
     assert client.post("/v2/repository/models/pair/unload").status_code == 403
