@@ -21,7 +21,7 @@ from deploykit.runtime.prediction import Prediction
 from deploykit.runtime.waiting import Answer
 from deploykit.serving import description, documents, images, inference
 from deploykit.serving.bodies import Budget, Limits, all_of, deflated
-from deploykit.serving.callers import header_of, while_connected
+from deploykit.serving.callers import header_of, is_of_another_site, while_connected
 from deploykit.serving.mailbox import Mailbox
 from deploykit.serving.models import Models, Served
 from deploykit.serving.refusals import RETRY_AFTER, Refusal, forget, refusal_of
@@ -191,6 +191,8 @@ class Service:
     async def _change(self, request: Request, change: Callable[[str], None]) -> Response:
         if not self.allow_reload:
             raise Refusal(403, "models are not loaded over the network here; start with --allow-reload, or send SIGHUP")
+        if is_of_another_site(request.scope["headers"]):
+            raise Refusal(403, "this was sent by a page of another site: models are loaded from here only")
         with await self.budget.read(request):  # its parameters would name other files: those are not taken from outside
             pass
         name = request.path_params["model"]

@@ -34,6 +34,15 @@ def header_of(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:
     return ""
 
 
+def is_of_another_site(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a browser sends the request for a page of another origin, from which it keeps the answer alone."""
+    site = header_of(headers, b"sec-fetch-site").lower()
+    if site:
+        return site not in ("same-origin", "none")
+    origin = header_of(headers, b"origin").lower()
+    return origin != "" and origin.partition("://")[2] != header_of(headers, b"host").lower()
+
+
 def is_whole(request: Request) -> bool:
     """Whether reading its body is known not to take any time."""
     connection: Connection | None = request.scope.get(CONNECTION)

@@ -97,6 +97,25 @@ def test_the_repository(client, service, monkeypatch):
     assert client.post("/v2/repository/models/pair/unload").status_code == 403
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200), ({"Origin": "http://testserver"}, 200), ({"Origin": "https://elsewhere"}, 403), ({"Origin": "null"}, 403),
+        ({"Origin": "http://testserver:81"}, 403), ({"Sec-Fetch-Site": "same-origin"}, 200), ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403), ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://the.name.of.a.proxy"}, 200),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("change", ["load", "unload"])
+def test_a_page_of_another_site_changes_no_models(client, service, monkeypatch, headers, status, change):
+    done = []
+    monkeypatch.setattr(service.models, change, done.append)
+    response = client.post(f"/v2/repository/models/pair/{change}", headers=headers)
+    assert (response.status_code, done) == (status, ["pair"] if status == 200 else [])
+    if status == 403:
+        assert "another site" in response.json()["error"]
+
+
 @pytest.mark.parametrize("path", ["*", "/nothing", "/page/page.js", "/", "/v2", "/v2/models/none/infer"])
 @pytest.mark.parametrize(("host", "query"), [("testserver", b"\xff"), ("[", b""), ("[", b"\xff=\xfe")])
 def test_a_query_and_a_host_that_are_none_fail_nothing(client, path, host, query):
