@@ -85,6 +85,7 @@ def package(
     if kind not in KINDS:
         raise UnknownName.among("kind of package", kind, KINDS)
     sources = find([given] if isinstance(given, (str, os.PathLike)) else given, names)
+    _check_names([source.name for source in sources], python_backend, kind)
     folder = Path(out)
     wish = triton.Wish(
         read.whole(max_batch_size, "max_batch_size"),
@@ -100,6 +101,20 @@ def package(
             manifests.append(folder / f"{source.name}.yaml")
             files.write_text(manifests[-1], text)
     return Package(kind, folder, tuple(models), tuple(manifests))
+
+
+def _check_names(names: list[str], python_backend: bool, kind: str) -> None:
+    """Raise `InputError` for models of which one would be written over another, or would have the service of another."""
+    folders = [(name, written) for name in names for written in (name, *([f"{name}_python"] if python_backend else []))]
+    services = [(name, kserve.service_name(name)) for name in names] if kind == "kserve" else []
+    for what, made in (("folder", folders), ("InferenceService", services)):
+        owners: dict[str, str] = {}
+        for name, written in made:
+            if owners.setdefault(written, name) != name:
+                raise InputError(
+                    f"the models {owners[written]!r} and {name!r} would have one {what}, {written}",
+                    "give one of them another --name",
+                )
 
 
 def _one(

@@ -179,6 +179,25 @@ def test_what_is_not_packaged(tmp_path):
         package(save(tmp_path / "b.onnx", identity(ONNX_TYPES["BF16"])), out=tmp_path / "out", python_backend=True)
 
 
+def test_models_that_would_be_written_over_each_other_are_refused_before_anything_is_written(tmp_path):
+    for name in ("a", "a_python", "Net", "net", "x_y", "x-y"):
+        save(tmp_path / f"source/{name}.onnx", doubling())
+    for names, options, said in (
+        (
+            ["a", "a_python"],
+            {"python_backend": True},
+            "the models 'a' and 'a_python' would have one folder, a_python; give one of them another --name",
+        ),
+        (["Net", "net"], {"kind": "kserve"}, "the models 'Net' and 'net' would have one InferenceService, net"),
+        (["x_y", "x-y"], {"kind": "kserve"}, "the models 'x_y' and 'x-y' would have one InferenceService, x-y"),
+    ):
+        with pytest.raises(InputError, match=said):
+            package([tmp_path / f"source/{name}.onnx" for name in names], out=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+    given = [tmp_path / "source/a.onnx", tmp_path / "source/a_python.onnx"]
+    assert len(package(given, out=tmp_path / "out", python_backend=True, names=["a", "b"]).models) == 4
+
+
 class Tensor:
     """As triton_python_backend_utils has it."""
 
