@@ -2,8 +2,8 @@
 
 The quantizer finds weights among the initializers only, writes operators of opset 13 whatever the file's is, and calls what it
 makes after what is there ("x" -> "x_scale"). Files also hold weights in Constant nodes and among the inputs, are older, have such
-names of their own, and nodes without a name. Here nothing is computed otherwise; what cannot be brought into
-that form stays as it is.
+names of their own, and nodes without a name. Here nothing is computed otherwise; what cannot be brought into that form stays as it
+is.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from deploykit.shown import Shown
+from deploykit.verdict.outlook import LIKELY
 from deploykit.verdict.same_decisions import Judged
 
 Goal = Literal["latency", "throughput", "size"]
@@ -66,6 +67,11 @@ class Measured:
     kept: bool = False
     reason: str = ""
     proven: bool = False
+
+    @property
+    def likely(self) -> bool:
+        """Whether its proof will probably hold, or none is needed."""
+        return self.kept and (self.judged is None or self.judged.chance is None or self.judged.chance >= LIKELY)
 
     def document(self) -> dict[str, Any]:
         """The public JSON form; `ratio` = baseline time / candidate time, accuracies and drops in 0..1."""

@@ -4,7 +4,8 @@
    that a short search has seen something of each. Candidates are timed beside the baseline; only those that are faster are compared
    on the samples of the selection, or those that take no time to ask.
 2. The best few are timed once more, with what is left of the time: the interval that decides is one that nobody chose by.
-3. Of these the best one alone is asked about the samples of the proof, once. If it fails, no other one is: the answer is float32.
+3. Of these the best one whose proof will probably hold is asked about the samples of the proof, it alone and once; where there is
+   none, the likeliest. If it fails, no other one is asked: the answer is float32.
 """
 
 from __future__ import annotations
@@ -56,26 +57,32 @@ class _Search:
 
     def run(self, kinds: Iterable[Kind]) -> Found:
         self._explore(kinds)
-        finalists = sorted((entry for entry in self.measured.values() if self._may_win(entry)), key=self._order)[:FINALISTS]
-        finalists = self._timed_again(finalists)
-        proof = unproven = None
-        chosen = self.baseline
-        for entry in finalists:
-            if not self._wins(entry):
-                continue
-            if entry.candidate.is_float and entry.judged is not None and entry.judged.same:
-                chosen = entry
-                break
-            if proof is not None:
-                continue  # the proof's samples were asked before: only float32 needs none
-            proof = self.tools.judge(entry.candidate, "proof")
-            proven = replace(entry, judged=proof, kept=proof.kept, proven=True, reason=proof.reason)
-            self.measured[entry.candidate.name] = proven
-            if proof.kept:
-                chosen = proven
-                break
-            unproven = proven
+        winners = [entry for entry in self._timed_again(self._finalists()) if self._wins(entry)]
+        free = next((entry for entry in winners if _needs_no_proof(entry)), None)
+        faster = winners if free is None else winners[: winners.index(free)]
+        chosen, proof, unproven = free or self.baseline, None, None
+        asked = self._to_be_proven(faster)
+        if asked is not None:
+            proof = self.tools.judge(asked.candidate, "proof")
+            proven = replace(asked, judged=proof, kept=proof.kept, proven=True, reason=proof.reason)
+            self.measured[asked.candidate.name] = proven
+            chosen, unproven = (proven, None) if proof.kept else (chosen, proven)
         return Found(self.baseline, chosen, (self.baseline, *self.measured.values()), proof, unproven, self.cut)
+
+    def _finalists(self) -> list[Measured]:
+        """The best few; where the proof of none of them will probably hold, the last one makes room for the best that is likely."""
+        ordered = sorted((entry for entry in self.measured.values() if self._may_win(entry)), key=self._order)
+        found = ordered[:FINALISTS]
+        likely = next((entry for entry in ordered[FINALISTS:] if entry.likely), None)
+        return found if likely is None or any(entry.likely for entry in found) else [*found[:-1], likely]
+
+    def _to_be_proven(self, winners: Sequence[Measured]) -> Measured | None:
+        """The best one whose proof will probably hold, else the likeliest; of those before it is said why they were passed over."""
+        asked = next((entry for entry in winners if entry.likely), None) or max(winners, key=_chance, default=None)
+        for entry in winners[: winners.index(asked)] if asked is not None else ():
+            reason = f"{entry.reason}; a proof would hold with a chance of {100 * _chance(entry):.0f} % only"
+            self.measured[entry.candidate.name] = replace(entry, reason=reason)
+        return asked
 
     def _explore(self, kinds: Iterable[Kind]) -> None:
         """All kinds step by step, side by side, until none has more to propose or the time is over."""
@@ -193,3 +200,12 @@ class _Search:
             lost = replace(entry, kept=False, reason="no faster than the file as it is, timed once more")
             self.measured[entry.candidate.name] = lost
         return won
+
+
+def _needs_no_proof(entry: Measured) -> bool:
+    return entry.candidate.is_float and entry.judged is not None and entry.judged.same
+
+
+def _chance(entry: Measured) -> float:
+    """How likely its proof will hold, as far as the samples of the selection tell."""
+    return 1.0 if entry.judged is None or entry.judged.chance is None else entry.judged.chance

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploykit.runtime.contract import MultiLabelOutput, Output
-from deploykit.verdict import guarantee
+from deploykit.verdict import guarantee, outlook
 
 Kind = Literal["best", "labels", "values"]
 SAME = 1e-4  # an error, relative to the output's scale, that float32's rounding can explain
@@ -24,7 +24,8 @@ class Judged:
     `agreement`: the share of samples with the same decision (of outputs that are no decisions: with an error of at most
     `--max-error`), and the low end of its interval. `accuracy`, `drop` and its interval: where there are labels, in 0..1.
     `kept`: whether the bad end is within what is allowed; `same`: whether there is nothing to decide, because the numbers are the
-    same up to rounding; `reason`: in words.
+    same up to rounding; `reason`: in words. `chance`: where these are not the samples of the proof, how likely that one will hold,
+    0..1 (see `outlook`).
     """
 
     samples: int
@@ -38,6 +39,7 @@ class Judged:
     drop: float | None = None
     drop_low: float | None = None
     drop_high: float | None = None
+    chance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,10 @@ def judge(expected: Answers, found: Answers, budget: Budget, planned: int | None
         about |= {"accuracy": float(found.right(expected).mean()), "drop": pairs.drop, "drop_low": drop_low, "drop_high": drop_high}
     if largest is not None and largest <= SAME:
         return Judged(**about, kept=True, same=True, reason="the same numbers up to rounding")  # type: ignore[arg-type]
+    if planned is not None and pairs is not None:
+        about["chance"] = outlook.of_drop(pairs, planned, budget.drop)
+    elif planned is not None:
+        about["chance"] = outlook.of_agreement(agreeing, samples, planned, budget.agreement)
     if pairs is not None:
         kept, reason = _by_drop(pairs, budget, planned)
     else:

@@ -16,6 +16,7 @@ from deploykit.tuner import candidates
 from deploykit.tuner.candidates import Task, bf16, fp16, fp32, int8, int8_nncf, tf32
 from deploykit.tuner.result import Candidate, Measured, Timing
 from deploykit.tuner.samples import Part, Parts
+from deploykit.verdict.same_decisions import Judged
 
 BASELINE = Candidate("fp32 onnxruntime", "onnxruntime", "fp32", 4, 3)
 
@@ -53,8 +54,11 @@ def task(**changes):
     return replace(made, **changes)
 
 
-def follow(kind, given, speeds=None, kept=()):
-    """The candidates that are proposed, step by step. `speeds`: ratio by name, else 0.9; `kept`: the names that may be chosen."""
+def follow(kind, given, speeds=None, kept=(), unlikely=()):
+    """The candidates that are proposed, step by step. `speeds`: ratio by name, else 0.9; `kept`: the names that may be chosen.
+
+    `unlikely`: those of which a proof may well fail.
+    """
     steps, found = kind.propose(given), []
     try:
         proposals = next(steps)
@@ -62,7 +66,11 @@ def follow(kind, given, speeds=None, kept=()):
             found.append([proposal.candidate for proposal in proposals])
             ratios = {proposal.candidate.name: (speeds or {}).get(proposal.candidate.name, 0.9) for proposal in proposals}
             proposals = steps.send([
-                Measured(p.candidate, 1, Timing(1.0, r, 0.9 * r, 1.1 * r) if r else None, None, p.candidate.name in kept)
+                Measured(
+                    p.candidate, 1, Timing(1.0, r, 0.9 * r, 1.1 * r) if r else None,
+                    Judged(100, 0.1, 1.0, 0.9, True, "", chance=0.6 if p.candidate.name in unlikely else 0.8),
+                    p.candidate.name in kept,
+                )
                 for p, r in zip(proposals, ratios.values(), strict=True)
             ])  # fmt: skip
     except StopIteration:
@@ -129,6 +137,18 @@ def test_a_candidate_says_which_layers_are_in_float_and_why():
     fast = dict.fromkeys((*WHOLE, *WITHOUT_B), 1.2) | {"int8 openvino": 1.5} | dict.fromkeys(names, 1.3)
     found = {each.name: dict(each.floats) for step in follow(int8, task(), fast) for each in step}
     assert [found[name] for name in names] == [{}, {"b": int8.INEXACT}, {"b": int8.INEXACT, "c": int8.INEXACT}]
+
+
+def test_what_keeps_the_decisions_and_may_fail_its_proof_is_made_more_exact():
+    more = ["int8 openvino, percentile", "int8 openvino, entropy", "int8 openvino, 1 inexact in fp32"]
+    speeds = {"int8 openvino": 1.5, "int8 onnxruntime": 1.2} | dict.fromkeys(more, 1.3)
+    every = ["int8 openvino", "int8 onnxruntime", *more]
+    steps = names(follow(int8, task(), speeds, every, every[:1]))
+    assert steps[2:] == [more[:1], [f"{more[0]}, 2 threads", f"{more[0]}, 1 thread"]], "it goes on from what is likely"
+    steps = names(follow(int8, task(), speeds, every, [every[0], *more[:2]]))
+    assert steps[2:5] == [more[:1], more[1:2], more[2:]]
+    steps = names(follow(int8, task(), speeds, every, every))
+    assert steps[-1] == ["int8 openvino, 2 threads", "int8 openvino, 1 thread"], "the fastest, where nothing is likely"
 
 
 def test_where_nothing_keeps_the_decisions_the_fastest_is_made_more_exact():

@@ -18,10 +18,14 @@ BASELINE = Candidate("base", "onnxruntime", "fp32", 2)
 
 @dataclass
 class World:
-    """`speeds`: ratio by candidate, or one per time that it is asked; `answers`: whether it keeps, by (candidate, part)."""
+    """`speeds`: ratio by candidate, or one per time that it is asked; `answers`: whether it keeps, by (candidate, part).
+
+    `chances`: how likely a proof will hold.
+    """
 
     speeds: dict = field(default_factory=dict)
     answers: dict = field(default_factory=dict)
+    chances: dict = field(default_factory=dict)
     sizes: dict = field(default_factory=dict)
     width: float = 0.02
     clock: float = 0.0
@@ -67,8 +71,8 @@ class World:
     def judge(self, candidate, part):
         self.asked.append((part, candidate.name))
         kept = self.answers.get((candidate.name, part), True)
-        same = candidate.is_float
-        return Judged(100, 0.0, 1.0, 0.99, kept, "fine" if kept else "too many lost", same=same)
+        same, chance = candidate.is_float, self.chances.get(candidate.name) if part == "selection" else None
+        return Judged(100, 0.0, 1.0, 0.99, kept, "fine" if kept else "too many lost", same=same, chance=chance)
 
 
 class Fixed:
@@ -102,6 +106,34 @@ def test_the_fastest_that_keeps_the_decisions_is_chosen_and_proven_once():
     assert [entry for entry in world.asked if entry[0] == "proof"] == [("proof", "b")]
     reasons = {entry.candidate.name: entry.reason for entry in found.candidates}
     assert reasons["c"] == "too many lost"
+
+
+def test_the_proof_is_asked_of_the_fastest_that_will_probably_hold_it():
+    world = World({"a": 1.5, "b": 2.0, "c": 1.2}, chances={"a": 0.95, "b": 0.6, "c": 1.0})
+    found = run(world, Fixed([int8("a"), int8("b"), int8("c")]))[0]
+    assert found.chosen.candidate.name == "a"
+    assert [entry for entry in world.asked if entry[0] == "proof"] == [("proof", "a")]
+    (passed,) = (entry for entry in found.candidates if entry.candidate.name == "b")
+    assert passed.reason == "fine; a proof would hold with a chance of 60 % only"
+
+
+def test_where_none_is_likely_the_likeliest_is_asked():
+    world = World({"a": 1.5, "b": 2.0}, chances={"a": 0.7, "b": 0.6})
+    assert run(world, Fixed([int8("a"), int8("b")]))[0].chosen.candidate.name == "a"
+
+
+def test_one_that_is_likely_is_measured_again_however_slow_it_is():
+    names = "abcde"
+    world = World(dict(zip(names, (2.0, 1.9, 1.8, 1.7, 1.1), strict=True)), chances=dict.fromkeys("abcd", 0.5) | {"e": 0.9})
+    assert run(world, Fixed([int8(name) for name in names]))[0].chosen.candidate.name == "e"
+    assert ("time", "a", "b", "e") in world.asked
+
+
+def test_a_faster_float_needs_no_proof_of_another():
+    world = World({"float": 2.0, "a": 1.5})
+    found = run(world, Fixed([Candidate("float", "openvino", "fp32", 2), int8("a")]))[0]
+    assert found.chosen.candidate.name == "float"
+    assert not [entry for entry in world.asked if entry[0] == "proof"]
 
 
 def test_if_the_proof_fails_no_second_one_is_asked_and_the_answer_is_float():

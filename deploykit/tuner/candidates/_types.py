@@ -74,9 +74,10 @@ def in_blocks(task: Task, best: Candidate) -> list[Candidate]:
 
 
 def fastest(measured: Sequence[Measured]) -> Measured | None:
-    """The fastest that may be chosen."""
+    """The fastest that may be chosen, of those whose proof will probably hold, if there are such."""
     kept = [entry for entry in measured if entry.kept and entry.timing is not None]
-    return max(kept, key=lambda entry: entry.timing.ratio if entry.timing else 0.0, default=None)
+    likely = [entry for entry in kept if entry.likely]
+    return max(likely or kept, key=lambda entry: entry.timing.ratio if entry.timing else 0.0, default=None)
 
 
 class Kind(Protocol):
