@@ -12,7 +12,7 @@ import pytest
 from serving_files import doubling, own_certificate
 
 grpc = pytest.importorskip("grpc", reason="the extra grpc is not installed")
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 from serving_process import Server  # noqa: E402
 

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from serving_files import digits, doubling, own_certificate
 from small_models import build
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 from serving_process import Load, Server
 
