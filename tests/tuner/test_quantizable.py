@@ -10,6 +10,7 @@ from onnx import helper, numpy_helper
 from deploykit import onnx_file
 from deploykit.onnx_file import sessions
 from deploykit.tuner import quantizing
+from deploykit.tuner.quantizable import left_in_float
 from deploykit.tuner.quantizing import Scheme
 
 value = helper.make_tensor_value_info
@@ -74,9 +75,7 @@ def test_it_stays_in_float_and_what_is_before_it_does_not(kind, coarse, tmp_path
     np.testing.assert_allclose(found, expected, atol=0.05 * np.abs(expected).max())
 
 
-def test_a_gemm_without_a_bias_may_scale_its_product(tmp_path):
-    from deploykit.tuner.quantizable import left_in_float
-
+def test_a_gemm_without_a_bias_may_scale_its_product():
     nodes, tensors, _ = scaled(alpha=0.5)
     del nodes[0].input[2]
     graph = helper.make_graph(nodes, "g", [value("a", 1, ["n", 8])], [value("y", 1, None)], tensors)
