@@ -20,8 +20,9 @@ import select
 import socket
 import sys
 import time
+from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -41,11 +42,11 @@ _CHUNKED = re.compile(rb"\r\ntransfer-encoding:\s*chunked", re.IGNORECASE)
 class Seen:
     """What came back. Times in seconds; `within`: 200 that came before the end of the window, which is what goodput counts.
 
-    `before`: 200 that came before the window began.
+    `good` and `refused`: when each was meant to begin, and when its answer was there. `before`: 200 that came before the window began.
     """
 
-    good: list[float] = field(default_factory=list)
-    refused: list[float] = field(default_factory=list)
+    good: list[tuple[float, float]] = field(default_factory=list)
+    refused: list[tuple[float, float]] = field(default_factory=list)
     late: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     within: int = 0
@@ -56,11 +57,17 @@ class Seen:
     def add(self, status: int, intended: float, done: float, end: float) -> None:
         """One answer: `intended` and `done` are moments of one clock, `end` the end of the window on it."""
         self.statuses[status] += 1
-        (self.good if status == 200 else self.refused).append(done - intended)
+        (self.good if status == 200 else self.refused).append((intended, done))
         self.within += status == 200 and done <= end
 
     def document(self, seconds: float) -> dict[str, Any]:
-        """As JSON: goodput per second, latencies in milliseconds."""
+        """As JSON: goodput per second, latencies in milliseconds.
+
+        `p99_behind`: how many were answered with 200 while one that was answered waited, of 99 of 100; `refusal_p99_behind`: while one
+        that was refused did. A host whose speed changes under the load changes milliseconds, and not who is behind whom.
+        """
+        good, refused = _latencies(self.good), _latencies(self.refused)
+        given = sorted(done for _, done in self.good)
         return {
             "goodput": self.within / seconds,
             "answered": len(self.good),
@@ -69,10 +76,12 @@ class Seen:
             "unanswered": self.unanswered,
             "broken": self.broken,
             "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
-            "median_ms": _ms(percentile(self.good, 0.5)),
-            "p99_ms": _ms(percentile(self.good, 0.99)),
-            "refusal_median_ms": _ms(percentile(self.refused, 0.5)),
-            "refusal_p99_ms": _ms(percentile(self.refused, 0.99)),
+            "median_ms": _ms(percentile(good, 0.5)),
+            "p99_ms": _ms(percentile(good, 0.99)),
+            "p99_behind": percentile(_behind(self.good, given, itself=True), 0.99),
+            "refusal_median_ms": _ms(percentile(refused, 0.5)),
+            "refusal_p99_ms": _ms(percentile(refused, 0.99)),
+            "refusal_p99_behind": percentile(_behind(self.refused, given), 0.99),
             "client_late_p99_ms": _ms(percentile(self.late, 0.99)),
         }
 
@@ -291,6 +300,15 @@ def measure(asked: dict[str, Any]) -> dict[str, Any]:
         seen = closed(asked["port"], request, asked["concurrency"], asked["seconds"])
     cpu = (time.process_time() - before) / (time.perf_counter() - began)
     return {**seen.document(asked["seconds"]), "client_cpu": cpu}
+
+
+def _latencies(spans: Iterable[tuple[float, float]]) -> list[float]:
+    return [done - intended for intended, done in spans]
+
+
+def _behind(spans: Iterable[tuple[float, float]], given: Sequence[float], itself: bool = False) -> list[float]:
+    """For each span the number of answers, of those `given` at these sorted moments, that lie in it; `itself`: not its own."""
+    return [bisect_right(given, done) - bisect_right(given, intended) - itself for intended, done in spans]
 
 
 def _ms(seconds: float | None) -> float | None:

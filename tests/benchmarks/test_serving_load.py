@@ -7,6 +7,7 @@ import itertools
 import _serving_limits as limits
 import _serving_load as load
 import pytest
+import serving
 
 
 def test_an_answer_counts_from_the_moment_at_which_it_was_meant_to_begin():
@@ -21,6 +22,33 @@ def test_an_answer_counts_from_the_moment_at_which_it_was_meant_to_begin():
     assert found["goodput"] == 1.5
     assert (found["answered"], found["refused"]) == (4, 1)
     assert found["refusal_p99_ms"] == pytest.approx(10)
+
+
+def test_who_is_behind_whom_is_counted_in_answers():
+    seen = load.Seen()
+    # The host stands still from 1 to 5: the one that waits longest is behind one answer, and a refusal behind two.
+    for intended, done in ((0.0, 0.5), (0.1, 0.6), (0.7, 5.0), (0.8, 5.1), (5.2, 5.3)):
+        seen.add(200, intended, done, end=6.0)
+    seen.add(503, 0.4, 0.65, end=6.0)
+    seen.add(503, 0.9, 1.0, end=6.0)
+    found = seen.document(seconds=6.0)
+    assert found["p99_ms"] == pytest.approx(4300)
+    assert (found["p99_behind"], found["refusal_p99_behind"]) == (1, 2)
+
+
+def test_twice_the_capacity_is_judged_by_the_closed_loops_beside_it():
+    speeds = iter([100.0, 180.0, 60.0, 55.0, 50.0, 45.0, 40.0, 38.0, 36.0])  # of a host that becomes slower and slower
+    asked: list[float | None] = []
+
+    def under(name, rate, **more):
+        asked.append(rate)
+        return {"load": name, "goodput": next(speeds), **more}
+
+    rows = serving.in_turns(under, 32, 1.5, seed=8)
+    opened = [each for each in rows if each["load"] == "open 2"]
+    assert [each["peak"] for each in opened] == [80.0, 55.0, 45.0, 38.0]
+    assert [each["seed"] for each in opened] == [8, 9, 10, 11]
+    assert asked == [None, 200.0, None, 120.0, None, 100.0, None, 80.0, None]
 
 
 def test_arrivals_are_a_poisson_process():
@@ -58,7 +86,7 @@ def test_a_response_is_whole_or_it_is_not(data, expected):
 def row(server, name, turn, **values):
     return {
         "server": server, "load": name, "round": turn, "rate": None, "goodput": 100.0, "peak": 100.0, "median_ms": 1.0, "p99_ms": 2.0,
-        "refusal_p99_ms": None, "unanswered": 0, "answered": 1, "refused": 0, "client_cpu": 0.1, "cpu_ms": 0.2, **values,
+        "p99_behind": 10, "refusal_p99_behind": None, "refusal_p99_ms": None, "unanswered": 0, "answered": 1, "refused": 0, "client_cpu": 0.1, "cpu_ms": 0.2, **values,
     }  # fmt: skip
 
 
@@ -74,11 +102,12 @@ def test_a_limit_is_judged_within_a_round():
 @pytest.mark.parametrize(
     ("values", "missed"),
     [
-        ({"goodput": 95.0, "refusal_p99_ms": 40.0, "p99_ms": 1900.0}, 0),
-        ({"goodput": 89.0, "refusal_p99_ms": 40.0, "p99_ms": 1900.0}, 1),
-        ({"goodput": 95.0, "refusal_p99_ms": 51.0, "p99_ms": 1900.0}, 1),
-        ({"goodput": 95.0, "refusal_p99_ms": 40.0, "p99_ms": 2100.0}, 1),  # (128 + 64) / 95 = 2.02 seconds
-        ({"goodput": 95.0, "refusal_p99_ms": 40.0, "p99_ms": 1900.0, "unanswered": 1}, 1),
+        ({"goodput": 95.0, "refusal_p99_ms": 40.0, "p99_behind": 192}, 0),
+        ({"goodput": 89.0, "refusal_p99_ms": 40.0, "p99_behind": 192}, 1),
+        ({"goodput": 95.0, "refusal_p99_ms": 51.0, "p99_behind": 192}, 1),
+        ({"goodput": 95.0, "refusal_p99_ms": 40.0, "p99_behind": 193}, 1),  # 128 in the line, 64 in runs
+        ({"goodput": 95.0, "refusal_p99_ms": 40.0, "p99_behind": 193, "refusal_p99_behind": 1}, 0),  # it waited to be read
+        ({"goodput": 95.0, "refusal_p99_ms": 40.0, "p99_behind": 192, "unanswered": 1}, 1),
     ],
 )
 def test_the_limits_at_twice_the_capacity(values, missed):
