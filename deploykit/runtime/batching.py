@@ -9,7 +9,8 @@
         answer.outputs["logits"]                                 # the rows of this array, and no others
 
 A free worker takes at once what waits and fits together, so a lone request never waits for company. A run that fails is asked
-again request by request: one that the network refuses spoils no other. What nobody waits for any more is not computed.
+again request by request: one that the network refuses spoils no other. What nobody waits for any more is not computed, and a run
+that has begun is ended once all its callers have given it up.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ import numpy as np
 
 from deploykit import arguments as read
 from deploykit.errors import InputError, Unavailable
+from deploykit.runtime.stopping import Stop, Stopper, watched
 from deploykit.runtime.waiting import Answer, Key, Line, Waiting
 
 if TYPE_CHECKING:
     from deploykit.runtime.predictor import Predictor
 
-Run = Callable[[dict[str, Any]], Mapping[str, Any]]
+Run = Callable[..., Mapping[str, Any]]  # takes arrays by input name and, where a batcher has a `stopper`, what that gives
 Later = Callable[[Callable[[], None]], None]
 
 MOST_SIZES = 1024  # sizes of runs that are told apart in the figures
@@ -41,9 +43,9 @@ MOST_SIZES = 1024  # sizes of runs that are told apart in the figures
 class Figures:
     """What a batcher has done since it was made. Times are sums in seconds.
 
-    `requests` were answered, `failed` refused by the network, `cancelled` given up by their callers, `late` not begun before
-    their deadline, `refused` because too many waited. `rows`: of the answered requests; `executions`: runs of the network.
-    `sizes`: rows of a run -> (runs, seconds). `waiting`, `running`: requests at this moment.
+    `requests` were answered, `failed` refused by the network, `cancelled` given up by their callers, before their run or in it,
+    `late` not begun before their deadline, `refused` because too many waited. `rows`: of the answered requests; `executions`: runs
+    of the network. `sizes`: rows of a run -> (runs, seconds). `waiting`, `running`: requests at this moment.
     """
 
     requests: int = 0
@@ -71,6 +73,7 @@ class Batcher:
 
     `max_rows`: of one run. `delay`: seconds for which a request may wait for others. `limit`: requests that may wait. `workers`:
     threads, so many runs at a time. `together`: whether rows of several requests may share a run; without, each runs alone.
+    `stopper`: makes what `run` gets as its second argument, one for each run, to be ended by when nobody waits for it any more.
 
     Raises `InputError` for values that make no sense. Close it, or use it in a `with`: then every request that was accepted is
     answered first.
@@ -85,11 +88,13 @@ class Batcher:
         limit: int = 128,
         workers: int = 1,
         together: bool = True,
+        stopper: Callable[[], Stopper] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if isinstance(delay, bool) or not isinstance(delay, (int, float)) or not 0 <= delay <= 60:
             raise InputError(f"a delay cannot be {delay!r:.80}", "give seconds, from 0 to 60")
         self._run = run
+        self._stopper = stopper
         self._clock = clock
         self._line = Line(read.whole(limit, "limit", 1, 1 << 20), read.whole(max_rows, "max_rows", 1, 1 << 20), float(delay))
         self._together = read.flag(together, "together")
@@ -108,7 +113,7 @@ class Batcher:
 
         if "together" not in options:
             options["together"] = rows.together(model)[0]
-        return cls(model.run_all, **options)
+        return cls(model.run_all, **{"stopper": Stop, **options})
 
     @property
     def max_rows(self) -> int:
@@ -267,7 +272,9 @@ class Batcher:
                 return
             for alone in [[request] for request in batch]:
                 now = self._clock()
-                if alone[0].is_late(now):
+                if alone[0].future.given_up:
+                    self._fail(alone[0], error)
+                elif alone[0].is_late(now):
                     with self._changed:
                         self._figures.late += 1
                         self._figures.running -= 1
@@ -281,7 +288,12 @@ class Batcher:
     def _answer_together(self, batch: list[Waiting]) -> None:
         began = self._clock()
         rows = sum(request.rows for request in batch)
-        outputs = self._run(dict(batch[0].inputs) if len(batch) == 1 else _joined(batch))
+        inputs = dict(batch[0].inputs) if len(batch) == 1 else _joined(batch)
+        if self._stopper is None:
+            outputs = self._run(inputs)
+        else:
+            with watched([request.future for request in batch], self._stopper) as ending:
+                outputs = self._run(inputs, ending)
         if len(batch) > 1:
             wrong = [name for name, output in outputs.items() if getattr(output, "shape", (None,))[:1] != (rows,)]
             if wrong:
@@ -313,8 +325,11 @@ class Batcher:
     def _fail(self, request: Waiting, error: Exception) -> None:
         with self._changed:
             self._figures.running -= 1
-            self._figures.failed += 1
-            self._figures.failed_seconds += self._clock() - request.arrived
+            if request.future.given_up:
+                self._figures.cancelled += 1
+            else:
+                self._figures.failed += 1
+                self._figures.failed_seconds += self._clock() - request.arrived
         request.future.set_exception(error)
 
 

@@ -33,10 +33,10 @@ class BitsRunner:
         self._session = session
         self._bits = {node.name for node in session.get_inputs() if node.type == TYPE}
 
-    def run(self, names: list[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """Outputs by `names` for arrays by input name. Raises what onnxruntime raises."""
+    def run(self, names: list[str], feeds: Mapping[str, NDArray[Any]], options: Any = None) -> list[NDArray[Any]]:
+        """Outputs by `names` for arrays by input name; `options`: of onnxruntime, for this run. Raises what onnxruntime raises."""
         values = {name: self._value(name, array) for name, array in feeds.items()}
-        return [_array(value) for value in self._session.run_with_ort_values(names, values)]
+        return [_array(value) for value in self._session.run_with_ort_values(names, values, options)]
 
     def _value(self, name: str, array: NDArray[Any]) -> Any:
         if name not in self._bits:

@@ -27,7 +27,7 @@ class _Buffers:
     binding: Any
     inputs: dict[str, Any]
     outputs: list[Any] | None
-    options: Any
+    graph_id: str
 
 
 class BoundRunner:
@@ -44,19 +44,19 @@ class BoundRunner:
         self._lock = threading.Lock()  # buffers are shared state
         self._buffers: dict[object, _Buffers | None] = {}
 
-    def run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
-        """The outputs called `names`, as arrays of their own."""
+    def run(self, names: list[str], feeds: dict[str, Any], options: Any = None) -> list[Any]:
+        """The outputs called `names`, as arrays of their own; `options`: of onnxruntime, for this run alone."""
         if not all(isinstance(value, np.ndarray) for value in feeds.values()):
-            return self._plain(names, feeds)  # a sequence of tensors has no one buffer
+            return self._plain(names, feeds, options)  # a sequence of tensors has no one buffer
         key = (tuple(names), *((name, array.shape, array.dtype.str) for name, array in sorted(feeds.items())))
         with self._lock:
             if key not in self._buffers:
                 if len(self._buffers) >= MAX_SHAPES:
-                    return self._plain(names, feeds)
-                return self._first(key, names, feeds)
+                    return self._plain(names, feeds, options)
+                return self._first(key, names, feeds, options)
             buffers = self._buffers[key]
             if buffers is None:
-                return self._plain(names, feeds)
+                return self._plain(names, feeds, options)
             for name, value in buffers.inputs.items():
                 value.update_inplace(np.ascontiguousarray(feeds[name]))
             if buffers.outputs is None:
@@ -64,12 +64,12 @@ class BoundRunner:
                 buffers.binding.clear_binding_outputs()
                 for name in names:
                     buffers.binding.bind_output(name, self._device, self._number)
-            self._session.run_with_iobinding(buffers.binding, buffers.options)
+            self._session.run_with_iobinding(buffers.binding, self._options(buffers.graph_id, options))
             return [np.array(value.numpy()) for value in buffers.outputs or buffers.binding.get_outputs()]
 
-    def _first(self, key: object, names: list[str], feeds: dict[str, Any]) -> list[Any]:
+    def _first(self, key: object, names: list[str], feeds: dict[str, Any], options: Any) -> list[Any]:
         """The first run of a shape goes without binding: it tells what kind of outputs there are, and a graph their shapes."""
-        found = self._plain(names, feeds)
+        found = self._plain(names, feeds, options)
         values = [*feeds.values(), *found]
         numbers = all(isinstance(value, np.ndarray) and value.dtype.kind in "fiub" for value in values)
         bindable = numbers and all(value.size for value in (values if self._graph else feeds.values()))
@@ -85,18 +85,19 @@ class BoundRunner:
         if outputs is not None:
             for name, value in zip(names, outputs, strict=True):
                 binding.bind_ortvalue_output(name, value)
-        return _Buffers(binding, inputs, outputs, self._options(str(len(self._buffers))))
+        return _Buffers(binding, inputs, outputs, str(len(self._buffers)))
 
     def _buffer(self, array: np.ndarray[Any, Any]) -> Any:
         """Device memory of this shape. On the CPU onnxruntime would use the array's own memory, which is the caller's: copy it."""
         return onnxruntime.OrtValue.ortvalue_from_numpy(np.array(array, order="C"), self._device, self._number)
 
-    def _plain(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
-        return list(self._session.run(names, feeds, self._options(_NO_GRAPH)))
+    def _plain(self, names: list[str], feeds: dict[str, Any], options: Any) -> list[Any]:
+        return list(self._session.run(names, feeds, self._options(_NO_GRAPH, options)))
 
-    def _options(self, graph_id: str) -> Any:
+    def _options(self, graph_id: str, given: Any) -> Any:
+        """What was `given` for a run, and which graph is its own."""
         if not self._graph:
-            return None
-        options = onnxruntime.RunOptions()
+            return given
+        options = onnxruntime.RunOptions() if given is None else given
         options.add_run_config_entry(_GRAPH_ID, graph_id)
         return options

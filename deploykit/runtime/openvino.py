@@ -54,8 +54,11 @@ class OpenVinoModel:
         self._outputs = {name: place for place, port in enumerate(self._compiled.outputs) for name in port.get_names()}
         self._free: list[Any] = []
 
-    def run(self, names: Sequence[str] | None, feeds: Mapping[str, Any]) -> list[Any]:
-        """The outputs called `names` (all for `None`), arrays of their own, as `onnxruntime.InferenceSession.run` gives them."""
+    def run(self, names: Sequence[str] | None, feeds: Mapping[str, Any], _options: Any = None) -> list[Any]:
+        """The outputs called `names` (all for `None`), arrays of their own, as `onnxruntime.InferenceSession.run` gives them.
+
+        Options of onnxruntime's runs say nothing here.
+        """
         try:
             request = self._free.pop()
         except IndexError:

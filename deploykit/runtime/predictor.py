@@ -30,13 +30,15 @@ from deploykit.runtime.session import OpenSession, SessionSettings, TensorSpec, 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from deploykit.runtime.stopping import Stop
     from deploykit.runtime.tasks import RunOfTask
 
 MAX_BATCH = 65_536
 
 _OWN_INPUTS = "give inputs of your own: warm_up(inputs=...)"
 
-Run = Callable[[list[str], dict[str, Any]], Any]
+Run = Callable[[list[str], dict[str, Any]], Any]  # names of outputs and arrays by input name -> the outputs
+RunWithOptions = Callable[[list[str], dict[str, Any], Any], Any]  # and options of onnxruntime, or `None`
 
 
 class Predictor:
@@ -103,7 +105,7 @@ class Predictor:
         self.outputs: tuple[TensorSpec, ...] = specs(opened.session.get_outputs())
         if self.contract is not None:
             check_contract(self.contract, self.inputs, self.outputs)
-        self._session_run: Run
+        self._session_run: RunWithOptions
         self._check_finite = check_finite
         self._max_pixels = max_pixels
         self._channels = channels
@@ -207,10 +209,10 @@ class Predictor:
                 return self._run(self._first, {spec.name: inputs})[0]
         return self._run(self._first, self._checked(inputs))[0]
 
-    def run_all(self, inputs: NDArray[Any] | Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-        """Every output by name, raw; `inputs` as for `run`."""
+    def run_all(self, inputs: NDArray[Any] | Mapping[str, NDArray[Any]], stop: Stop | None = None) -> dict[str, Any]:
+        """Every output by name, raw; `inputs` as for `run`. `stop`: ends the run from another thread (OpenVINO's go on)."""
         names = [spec.name for spec in self.outputs]
-        return dict(zip(names, self._run(names, self._checked(inputs)), strict=True))
+        return dict(zip(names, self._run(names, self._checked(inputs), stop), strict=True))
 
     def warm_up(self, runs: int = 1, batch: int = 1, inputs: NDArray[Any] | Mapping[str, NDArray[Any]] | None = None) -> None:
         """Run `runs` times, on zeros or on `inputs` (as for `run`): the first run of a session is slow, on CUDA of every shape.
@@ -279,9 +281,9 @@ class Predictor:
         elif contract is not None and len(self.inputs) == 1:
             self._network = RunWithContract(self._run_batch, self.inputs[0], self.outputs[0], contract)
 
-    def _run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
+    def _run(self, names: list[str], feeds: dict[str, Any], stop: Stop | None = None) -> list[Any]:
         try:
-            return self._session_run(names, feeds)
+            return self._session_run(names, feeds, None if stop is None else stop.options)
         except DeploykitError:
             raise
         except Exception as error:  # onnxruntime's exceptions have no base of their own
@@ -344,7 +346,7 @@ class Predictor:
         return self._network
 
 
-def _closed(_names: list[str], _feeds: dict[str, Any]) -> NoReturn:
+def _closed(_names: list[str], _feeds: dict[str, Any], _options: Any = None) -> NoReturn:
     raise InputError("this predictor is closed", "make a new one")
 
 

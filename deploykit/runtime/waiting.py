@@ -24,14 +24,16 @@ class Answer:
 
 
 class Pending(Future[Answer]):
-    """The answer to come. `on_cancel` is called when its caller has given it up."""
+    """The answer to come. `given_up`: its caller waits no longer, whether its run has begun or not; then `on_cancel` is called."""
 
+    given_up = False
     on_cancel: Callable[[], None] | None = None
 
     def cancel(self) -> bool:
-        """As every future does."""
+        """As every future does: `False` where its run has begun."""
         done = super().cancel()
-        if done and self.on_cancel is not None:
+        self.given_up = True
+        if self.on_cancel is not None:
             self.on_cancel()
         return done
 

@@ -21,6 +21,7 @@ from deploykit.runtime.batching import Batcher, Later
 from deploykit.runtime.contract import ImageInput
 from deploykit.runtime.isolation import rehearse
 from deploykit.runtime.predictor import Predictor
+from deploykit.runtime.stopping import Stop
 from deploykit.runtime.waiting import Answer
 from deploykit.serving.inference import Signature
 from deploykit.serving.latencies import Latencies
@@ -89,6 +90,7 @@ class Served:
             limit=settings.queue,
             workers=settings.instances,
             together=self.together,
+            stopper=Stop,
         )
 
     @property

@@ -43,3 +43,34 @@ def linear(rules: ImageInput = DIGITS, classes: int = 10, batch: Any = "batch", 
         [helper.make_tensor_value_info("logits", elem, [batch, classes])],
         {"w": weight},
     )
+
+
+def counting() -> onnx.ModelProto:
+    """`count` (n,): `counted` (n,), which it reaches one by one for the largest: as many steps as the caller asks for."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["more"], ["again"]),
+            helper.make_node("Add", ["so_far", "one"], ["next"]),
+        ],
+        "step",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("more", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("so_far", TensorProto.INT64, ["n"]),
+        ],
+        [
+            helper.make_tensor_value_info("again", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.INT64, ["n"]),
+        ],
+    )
+    return build(
+        [
+            helper.make_node("ReduceMax", ["count"], ["steps"], keepdims=0),
+            helper.make_node("Sub", ["count", "count"], ["start"]),
+            helper.make_node("Loop", ["steps", "", "start"], ["reached"], body=body),
+            helper.make_node("Min", ["reached", "count"], ["counted"]),
+        ],
+        [helper.make_tensor_value_info("count", TensorProto.INT64, ["n"])],
+        [helper.make_tensor_value_info("counted", TensorProto.INT64, ["n"])],
+        {"one": np.array([1], np.int64)},
+    )

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from asking import binary
 from serving_files import CPU
+from small_models import counting
 
 from deploykit.serving.app import Service, application
 from deploykit.serving.models import Models
@@ -59,6 +60,18 @@ ASKED = {
     "no gzip": (400, IDS, {**RAW, "Content-Encoding": "gzip"}),
     "late": (503, *late()),
 }
+
+
+@pytest.fixture(scope="module")
+def counter(tmp_path_factory):
+    """A network that counts as far as it is asked to."""
+    path = tmp_path_factory.mktemp("counter") / "counter.onnx"
+    onnx.save(counting(), path)
+    models = Models(find([path]), CPU)
+    models.load_all()
+    service = Service(models)
+    yield application(service)
+    service.close()
 
 
 def scope_of(path: str, headers: dict[str, str]) -> dict[str, object]:
@@ -118,6 +131,18 @@ def test_a_request_over_http_leaves_no_garbage(kind, app, all_garbage):
         return {await status(app, "/v2/models/lookup/infer", body, headers) for _ in range(5)}
 
     assert asyncio.run(several()) == {expected}
+    assert all_garbage() == []
+
+
+def test_a_run_that_is_given_up_leaves_no_garbage_and_holds_nobody_up(counter, all_garbage):
+    url = "/v2/models/counter/infer"
+    endless = binary({"count": ("INT64", (1,), np.array([1 << 60], np.int64).tobytes())}, parameters={"timeout": 100_000})
+    short = binary({"count": ("INT64", (1,), np.array([3], np.int64).tobytes())})
+
+    async def several():
+        return [await status(counter, url, *asked) for asked in (endless, short, endless, short)]
+
+    assert asyncio.run(several()) == [503, 200, 503, 200]
     assert all_garbage() == []
 
 
