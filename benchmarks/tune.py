@@ -4,11 +4,13 @@
     python benchmarks/tune.py spoiled --count 40 --out FOLDER      quantization spoiled on purpose: no file may lose more than allowed
     python benchmarks/tune.py honest --count 40 --out FOLDER       nothing spoiled: how many get a faster file
     python benchmarks/tune.py coverage --out FOLDER                does the interval of the drop cover the truth?
+    python benchmarks/tune.py tables --out FOLDER                  benchmarks/results/tune_*, of what lies in the folder
 
 Each part keeps one JSON file per row in the folder and skips those that are there, but for those that failed: stopped, it goes on. A
-row that is deleted is measured again beside the files that were tuned. The last lines are the result. `rows` and `honest` want a machine that does nothing else; `spoiled` is on a clock that says that int8 is always
-the faster one, so that nothing but the guarantee stands between a spoiled file and the user. `--data` must have a test split of a
-thousand samples or more: fewer cannot prove half a point.
+row that is deleted is measured again beside the files that were tuned. The last lines are the result; `tables` keeps it, and the rows of
+other machines that were kept before. `rows` and `honest` want a machine that does nothing else; `spoiled` is on a clock that says that
+int8 is always the faster one, so that nothing but the guarantee stands between a spoiled file and the user. `--data` must have a test
+split of a thousand samples or more: fewer cannot prove half a point.
 """
 
 from __future__ import annotations
@@ -21,13 +23,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import _tune_tables
 import numpy as np
 import onnx
 import torch
+from _results import RESULTS, keep
 from _tune_peers import peers
 
 import deploykit
@@ -43,6 +48,7 @@ from deploykit.verdict.same_decisions import Answers, Budget, judge
 
 SMALL = ("lenet5", "cnn4", "resnet18", "googlenet", "vgg11-small")
 LARGE = ("resnet18", "vgg11", "googlenet", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "vit_b_16")
+NETWORKS = (*SMALL, *(f"torchvision:{name}" for name in LARGE))
 BUDGET = 0.005
 LIMIT = 2000  # samples to train on: the rest of the training split is fresh
 MOST_FRESH = 5000
@@ -52,7 +58,7 @@ SPOILS = ("outlier channels", "dead calibration", "saturating activations")
 def main() -> int:
     """Run one part."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("part", choices=("rows", "spoiled", "honest", "coverage"))
+    parser.add_argument("part", choices=("rows", "spoiled", "honest", "coverage", "tables"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", default="")
     parser.add_argument("--count", type=int, default=40)
@@ -61,7 +67,8 @@ def main() -> int:
     parser.add_argument("--data", default="digits")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    return {"rows": rows, "spoiled": spoiled, "honest": honest, "coverage": coverage}[asked.part](asked)
+    parts = {"rows": rows, "spoiled": spoiled, "honest": honest, "coverage": coverage, "tables": tables}
+    return parts[asked.part](asked)
 
 
 def kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -73,7 +80,7 @@ def kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         made = make()
     except Exception as error:
         made = {"failed": f"{type(error).__name__}: {error}"[:300]}
-    made["minutes"] = round((time.monotonic() - began) / 60, 1)
+    made |= {"minutes": round((time.monotonic() - began) / 60, 1), "date": datetime.now(UTC).date().isoformat()}
     temporary = file.with_suffix(".tmp")
     temporary.write_text(json.dumps(made, indent=1))
     temporary.replace(file)
@@ -82,22 +89,41 @@ def kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def rows(asked: argparse.Namespace) -> int:
     """Every network beside every peer, in one interleaved measurement each."""
-    names = [*SMALL, *(f"torchvision:{name}" for name in LARGE)]
-    names = [name for name in names if not asked.only or name in asked.only.split(",")]
+    names = [name for name in NETWORKS if not asked.only or name in asked.only.split(",")]
     found = {}
     for name in names:
-        found[name] = kept(asked.out / f"row-{name.replace(':', '-')}.json", lambda name=name: row(name, asked))
+        found[name] = kept(row_file(asked.out, name), lambda name=name: row(name, asked))
         print(name, told(found[name]), flush=True)
     made = [r for r in found.values() if not r.get("failed")]
-    against = [[p for p in r["peers"] if p["keeps"]] for r in made]
-    good = sum(all(p["low"] <= 1 for p in peers) for peers in against)
-    strictly = sum(all(p["high"] < 1 for p in peers) for peers in against)
-    alone = sum(r["alone"]["low"] > 1 or r["alone"]["verdict"] != "faster" for r in made)
+    good, strictly, alone = (
+        sum(map(is_so, made)) for is_so in (_tune_tables.holds, _tune_tables.is_strict, _tune_tables.alone_holds)
+    )
     print(
         f"{good} of {len(found)} rows at least as fast as every peer that keeps the decisions, within the noise; {strictly} strictly faster"
     )
     print(f"{alone} of {len(found)} rows with onnxruntime alone: faster, or left as it was")
     return 0 if good == alone == len(found) else 1
+
+
+def row_file(folder: Path, name: str) -> Path:
+    """Where a row is kept."""
+    return folder / f"row-{name.replace(':', '-')}.json"
+
+
+def tables(asked: argparse.Namespace) -> int:
+    """Keep what the parts have left in the folder."""
+    known = RESULTS / "tune_rows.json"
+    found = json.loads(known.read_text())["rows"] if known.is_file() else {}
+    made = {name: json.loads(file.read_text()) for name in NETWORKS if (file := row_file(asked.out, name)).is_file()}
+    made = {name: row for name, row in made.items() if not row.get("failed")}
+    if made:
+        keep("tune_rows", _tune_tables.of_rows({**found, **made}, NETWORKS))
+    for part in ("honest", "spoiled"):
+        files = [asked.out / f"{part}-{number}.json" for number in range(asked.count)]
+        counted = [json.loads(file.read_text()) for file in files if file.is_file()]
+        if counted:
+            keep(f"tune_{part}", _tune_tables.of_counts(part, counted, asked.count, BUDGET))
+    return 0
 
 
 def told(found: dict[str, Any]) -> str:
