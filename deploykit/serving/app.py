@@ -31,6 +31,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 log = logging.getLogger("deploykit.serving")
 
+ENDING = Refusal(503, "the server ends, and there is no time left for this request; ask another one", "stopping")
 HEADER_LENGTH = b"inference-header-content-length"
 
 
@@ -286,6 +287,9 @@ def guarded(handler: Handler) -> Handler:
     async def answer(request: Request) -> Response:
         try:
             return await handler(request)
+        except asyncio.CancelledError:  # nobody else ends a request: there was no more time to wait for it
+            request.scope["deploykit.error"] = ENDING.text
+            return refused(ENDING)
         except Exception as error:
             refusal = refusal_of(error)
             if refusal.reason == "internal" and not isinstance(error, Refusal):

@@ -54,7 +54,7 @@ class Fake:
     def __init__(self, model, name, threads=None, precision="f32"):
         Fake.asked = (threads, precision)
 
-    def run(self, names, feeds):
+    def run(self, names, feeds, options=None):
         return [feeds["x"] * 2]
 
 
@@ -147,8 +147,8 @@ class Bound:
     def __init__(self, session, device, number, graph):
         Bound.made, self.session = (device, number, graph), session
 
-    def run(self, names, feeds):
-        return self.session.run(names, feeds)
+    def run(self, names, feeds, options=None):
+        return self.session.run(names, feeds, options)
 
 
 ON_CUDA = replace(TUNED, device="cuda", precision="tf32", options={"tf32": "on", "layout": "nhwc"})

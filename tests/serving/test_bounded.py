@@ -132,7 +132,7 @@ def blocked(service, monkeypatch):
     opened = threading.Event()
     batcher = service.models.get("doubling").batcher
     run = batcher._run
-    monkeypatch.setattr(batcher, "_run", lambda inputs: opened.wait(30) and run(inputs))
+    monkeypatch.setattr(batcher, "_run", lambda *asked: opened.wait(30) and run(*asked))
     return opened
 
 

@@ -199,7 +199,7 @@ def test_a_caller_that_goes_away_is_no_longer_inside_and_not_computed_for(servic
     opened = threading.Event()
     ran = []
     run = served.batcher._run
-    monkeypatch.setattr(served.batcher, "_run", lambda inputs: ran.append(1) or (opened.wait(30) and run(inputs)))
+    monkeypatch.setattr(served.batcher, "_run", lambda *asked: ran.append(1) or (opened.wait(30) and run(*asked)))
 
     async def main():
         async with calling(service) as first, calling(service) as second:
@@ -225,7 +225,7 @@ def test_a_caller_that_goes_away_is_no_longer_inside_and_not_computed_for(servic
 def test_an_answer_that_comes_too_late_is_given_up(service, served, monkeypatch):
     opened = threading.Event()
     run = served.batcher._run
-    monkeypatch.setattr(served.batcher, "_run", lambda inputs: opened.wait(30) and run(inputs))
+    monkeypatch.setattr(served.batcher, "_run", lambda *asked: opened.wait(30) and run(*asked))
     body = json.loads(BODY) | {"parameters": {"timeout": 50_000}}
 
     async def main():
@@ -271,7 +271,7 @@ def test_what_was_refused_is_not_taken_for_that_within_another_request(service, 
 def test_what_was_refused_waits_behind_what_is_being_answered(service, served, monkeypatch):
     opened = threading.Event()
     run = served.batcher._run
-    monkeypatch.setattr(served.batcher, "_run", lambda inputs: opened.wait(30) and run(inputs))
+    monkeypatch.setattr(served.batcher, "_run", lambda *asked: opened.wait(30) and run(*asked))
 
     async def main():
         async with calling(service) as caller:

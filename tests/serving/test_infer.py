@@ -171,6 +171,6 @@ def test_a_version_is_named_or_is_the_newest(client):
 
 def test_a_timeout_of_the_caller_is_kept(client, service, monkeypatch):
     served = service.models.get("pair")
-    monkeypatch.setattr(served.batcher, "_run", lambda inputs: __import__("time").sleep(0.3) or {})
+    monkeypatch.setattr(served.batcher, "_run", lambda *_: __import__("time").sleep(0.3) or {})
     response = infer(client, "pair", {**PAIR, "parameters": {"timeout": 1000}})
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")

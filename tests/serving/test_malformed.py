@@ -283,7 +283,7 @@ def test_fuzzed_bodies_never_fail_the_server(client, service):
 
 
 def test_an_error_of_the_servers_own_tells_nothing(client, service, monkeypatch, caplog):
-    def broken(_inputs):
+    def broken(*_):
         raise KeyError("/home/secret")
 
     monkeypatch.setattr(service.models.get("doubling").batcher, "_run", broken)
@@ -294,7 +294,7 @@ def test_an_error_of_the_servers_own_tells_nothing(client, service, monkeypatch,
 
 
 def test_too_little_memory_is_said(client, service, monkeypatch):
-    def broken(_inputs):
+    def broken(*_):
         raise MemoryError
 
     monkeypatch.setattr(service.models.get("doubling").batcher, "_run", broken)

@@ -11,11 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from onnx import TensorProto, helper
 from serving_files import digits, doubling, own_certificate
-from small_models import build
+from small_models import counting
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -205,32 +203,43 @@ def test_whoever_does_not_read_the_log_holds_up_nobody(folder):
     assert server.end() == 0
 
 
-def test_a_second_signal_ends_it_while_a_network_runs(tmp_path):
-    value = helper.make_tensor_value_info
-    body = helper.make_graph(
-        [helper.make_node("Identity", ["c"], ["more"]), helper.make_node("MatMul", ["v", "w"], ["next"])],
-        "body",
-        [value("i", TensorProto.INT64, []), value("c", TensorProto.BOOL, []), value("v", TensorProto.FLOAT, [64, 64])],
-        [value("more", TensorProto.BOOL, []), value("next", TensorProto.FLOAT, [64, 64])],
-    )
-    model = build(
-        [helper.make_node("Loop", ["m", "", "w"], ["y"], body=body)],
-        [value("m", TensorProto.INT64, [1])],
-        [value("y", TensorProto.FLOAT, [64, 64])],
-        {"w": np.eye(64, dtype=np.float32)},
-    )
-    (tmp_path / "long.onnx").write_bytes(model.SerializeToString())
-    server = Server([tmp_path / "long.onnx"], "--threads", "1")
-    request = {"inputs": [{"name": "m", "datatype": "INT64", "shape": [1], "data": [1 << 40]}]}
-    body = json.dumps(request).encode()
-    with socket.create_connection(("127.0.0.1", server.port)) as sock:
-        sock.sendall(f"POST /v2/models/long/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
-        while b'deploykit_pending_requests{model="long",version="1"} 1' not in server.ask("GET", "/metrics")[1]:
-            time.sleep(0.01)
+@pytest.fixture
+def endless(tmp_path):
+    """A network that is asked to count as far as nobody can, and the whole request."""
+    (tmp_path / "counter.onnx").write_bytes(counting().SerializeToString())
+    body = json.dumps({"inputs": [{"name": "count", "datatype": "INT64", "shape": [1], "data": [1 << 60]}]}).encode()
+    head = f"POST /v2/models/counter/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    return tmp_path / "counter.onnx", head.encode() + body
+
+
+def sent(server, request):
+    """A connection on which that request is being computed."""
+    sock = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    sock.sendall(request)
+    while b'deploykit_pending_requests{model="counter",version="1"} 1' not in server.ask("GET", "/metrics")[1]:
+        time.sleep(0.01)
+    return sock
+
+
+def test_a_second_signal_ends_it_while_a_network_runs(endless):
+    server = Server([endless[0]], "--threads", "1")
+    with sent(server, endless[1]):
         server.process.send_signal(signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
             server.process.wait(0.7)
         assert server.end(signal.SIGTERM) == -signal.SIGTERM
+
+
+def test_a_network_that_runs_on_does_not_outlast_the_drain(endless):
+    server = Server([endless[0]], "--threads", "1", "--drain-seconds", "1")
+    with sent(server, endless[1]) as sock:
+        began = time.monotonic()
+        assert server.end() == 0
+        assert time.monotonic() - began < 10
+        answer = b"".join(iter(lambda: sock.recv(1 << 16), b""))
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b"the server ends" in answer
+    assert not any("Traceback" in line for line in server.lines)
 
 
 def test_ports_are_refused_in_one_line(folder, server):
