@@ -185,7 +185,7 @@ class Batcher:
             if not future.done():
                 future.cancel()
                 raise Unavailable("late", f"there was no answer within {timeout:g} seconds") from None
-            raise
+            return future.result()  # it came in that moment, or it is the network that raised this
         except BaseException:
             future.cancel()
             raise
@@ -274,6 +274,7 @@ class Batcher:
                 now = self._clock()
                 if alone[0].future.given_up:
                     self._fail(alone[0], error)
+                    alone.clear()
                 elif alone[0].is_late(now):
                     with self._changed:
                         self._figures.late += 1

@@ -110,7 +110,8 @@ class Predictor:
         self._max_pixels = max_pixels
         self._channels = channels
         self._prepare_run(opened.session)
-        if io_binding or cuda_graph or followed.bound:
+        in_bits = self._session_run != opened.session.run  # bfloat16, which has no array to be bound
+        if (io_binding or cuda_graph or followed.bound) and not in_bits:
             from deploykit.runtime.binding import BoundRunner
 
             self._session_run = BoundRunner(opened.session, opened.device, opened.number, cuda_graph or followed.graph).run

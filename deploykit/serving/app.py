@@ -21,17 +21,16 @@ from deploykit.runtime.prediction import Prediction
 from deploykit.runtime.waiting import Answer
 from deploykit.serving import description, documents, images, inference
 from deploykit.serving.bodies import Budget, Limits, all_of, deflated
-from deploykit.serving.callers import header_of, is_of_another_site, while_connected
+from deploykit.serving.callers import cut_off, header_of, is_of_another_site, while_connected
 from deploykit.serving.mailbox import Mailbox
 from deploykit.serving.models import Models, Served
-from deploykit.serving.refusals import RETRY_AFTER, Refusal, forget, refusal_of
+from deploykit.serving.refusals import RETRY_AFTER, Refusal, ending, forget, refusal_of
 from deploykit.serving.work import worked
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 log = logging.getLogger("deploykit.serving")
 
-ENDING = Refusal(503, "the server ends, and there is no time left for this request; ask another one", "stopping")
 HEADER_LENGTH = b"inference-header-content-length"
 
 
@@ -278,7 +277,10 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         response = await self._handler(Request(scope, receive, send))
-        await response(scope, receive, send)
+        try:
+            await response(scope, receive, send)
+        except asyncio.CancelledError:  # there is no more time, and the caller does not take its answer
+            cut_off(scope)
 
 
 def guarded(handler: Handler) -> Handler:
@@ -288,8 +290,9 @@ def guarded(handler: Handler) -> Handler:
         try:
             return await handler(request)
         except asyncio.CancelledError:  # nobody else ends a request: there was no more time to wait for it
-            request.scope["deploykit.error"] = ENDING.text
-            return refused(ENDING)
+            refusal = ending()
+            request.scope["deploykit.error"] = refusal.text
+            return refused(refusal)
         except Exception as error:
             refusal = refusal_of(error)
             if refusal.reason == "internal" and not isinstance(error, Refusal):

@@ -7,20 +7,25 @@ timer of its own for each request would cost more than most of what is done for 
 from __future__ import annotations
 
 import math
+import sys
 from asyncio import TimerHandle
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NoReturn
 
+from httptools import HttpRequestParser
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from deploykit.serving import documents
+from deploykit.serving.descriptors import has_hung_up
 from deploykit.serving.gate import CLOSE, HEADERS
 from deploykit.serving.joined import Joined
 from deploykit.serving.refusals import RETRY_AFTER, Refusal
 
 MAX_HEAD = 64 << 10  # bytes of a head (URL and headers), and of what follows a body
 MOST_WAITING = 16  # requests behind the one that is answered on the same connection
+LOOKS = 0.5  # seconds between two looks whether a caller with requests in line has gone
 SLOWEST = 16 << 10  # bytes a second: no caller may take a long answer more slowly
 
 # What is being read.
@@ -45,6 +50,8 @@ class Bounded(HttpToolsProtocol):
         self._piece = b""
         self._unfinished = 0  # bytes of a head, or of what follows a body, that came before this piece
         self._why: Refusal | None = None  # nothing more of this connection is read
+        self._asks_upgrade = False  # the request that is being read
+        self._hangs_up: TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """A caller has connected."""
@@ -57,8 +64,9 @@ class Bounded(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """There is nothing to be looked at any more."""
-        if self._clock is not None:
-            self._clock.cancel()
+        for timer in (self._clock, self._hangs_up):
+            if timer is not None:
+                timer.cancel()
         self._count_unsent(0)
         super().connection_lost(exc)
 
@@ -82,6 +90,9 @@ class Bounded(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """A head is whole: the request is begun, unless that is too large or one too many."""
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._asks_upgrade = True
+            return
         if (self._unfinished or len(self._piece) > MAX_HEAD) and self._head_size() > MAX_HEAD:
             self._stop(_too_large())
         if len(self.pipeline) >= MOST_WAITING:
@@ -89,6 +100,8 @@ class Bounded(HttpToolsProtocol):
         self._unfinished = 0
         self._begin()
         self._part = BODY
+        if self.pipeline and self._hangs_up is None:
+            self._hangs_up = self.loop.call_later(LOOKS, self._look_for_end)
 
     def on_body(self, body: bytes) -> None:
         """More of a body."""
@@ -97,8 +110,12 @@ class Bounded(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The last byte of a request."""
+        if self._asks_upgrade:
+            return
         self._part = NOTHING
         super().on_message_complete()
+        if not self.pipeline:  # its last piece may have been large, and who reads no more does not see the caller go
+            self.flow.resume_reading()
 
     def on_response_complete(self) -> None:
         """What waits is next; while anything waits behind that, nothing is read."""
@@ -124,6 +141,18 @@ class Bounded(HttpToolsProtocol):
         self._may_be_unsent = math.inf
         super().resume_writing()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """In place of uvicorn's remark: who asks for another protocol (RFC 9110, 7.8) is answered in this one.
+
+        The parser takes what follows for the other protocol, bodies too: so all is read again by a new one, without that question.
+        """
+        error = sys.exc_info()[1]
+        rest = self._piece[error.args[0] :] if error is not None else b""
+        head = without_upgrade(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
+        self._asks_upgrade = False
+        self.parser = HttpRequestParser(self)
+        self.data_received(head + rest)
+
     def send_400_response(self, msg: str) -> None:
         """In place of uvicorn's text, for what cannot be parsed and for what was stopped at."""
         self._end_with(self._why or Refusal(400, "this is no request of HTTP/1.1 that can be read"))
@@ -134,6 +163,15 @@ class Bounded(HttpToolsProtocol):
 
     def _begin(self) -> None:
         super().on_headers_complete()
+
+    def _look_for_end(self) -> None:
+        """Nothing is read while requests wait, so nobody else would tell that the caller has gone."""
+        self._hangs_up = None
+        if self.pipeline and not self.transport.is_closing():
+            if has_hung_up(self.transport.get_extra_info("socket")):
+                self.transport.abort()
+            else:
+                self._hangs_up = self.loop.call_later(LOOKS, self._look_for_end)
 
     def _is_pipelined(self) -> bool:
         """Whether answers of earlier requests have to be written first."""
@@ -210,6 +248,17 @@ class _Flow(FlowControl):
         """Unless requests wait, or nothing more is wanted."""
         if self.read_paused and not self._connection.pipeline and self._connection._why is None:
             super().resume_reading()
+
+
+def without_upgrade(method: bytes, url: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The head of a request that does not ask for another protocol; `headers` with their names in lower case."""
+    lines = [b"%s %s HTTP/%s" % (method, url, version.encode())]
+    for name, value in headers:
+        if name == b"connection":
+            value = b", ".join(each for each in value.split(b",") if each.strip().lower() not in (b"upgrade", b"http2-settings"))
+        if value.strip() and name not in (b"upgrade", b"http2-settings"):
+            lines.append(b"%s: %s" % (name, value.strip()))
+    return b"\r\n".join([*lines, b"", b""])
 
 
 def _too_large() -> Refusal:

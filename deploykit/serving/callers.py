@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Scope
 
 from deploykit.serving.refusals import Refusal
 
@@ -17,13 +18,20 @@ PATIENCE = 0.02  # seconds of a request before anybody looks whether its caller 
 
 
 class Connection(Protocol):
-    """What a request knows of where it came from. `whole`: all of it is here; `on_lost`: is called when the caller goes away."""
+    """What a request knows of where it came from. `whole`: all of it is here; `on_lost`: is called when the caller goes away.
+
+    `lost`: that it has.
+    """
 
     on_lost: Callable[[], None] | None
+    lost: bool
 
     @property
     def whole(self) -> bool:
         """Whether nothing of the request is still to come."""
+
+    def cut_off(self) -> None:
+        """Close it at once, whatever was not sent."""
 
 
 def header_of(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:
@@ -49,6 +57,14 @@ def is_whole(request: Request) -> bool:
     return connection is not None and connection.whole
 
 
+def cut_off(scope: Scope) -> None:
+    """Close the connection of a request whose answer is not taken, where it is one of ours. Raises `ClientDisconnect` elsewhere."""
+    connection: Connection | None = scope.get(CONNECTION)
+    if connection is None:
+        raise ClientDisconnect
+    connection.cut_off()
+
+
 async def while_connected(request: Request, work: asyncio.Future[T], timeout: float) -> T:
     """The result, unless the caller goes away first or `timeout` is over: then it is given up. Raises `Refusal`."""
     waiting = _Waiting(work)
@@ -58,6 +74,8 @@ async def while_connected(request: Request, work: asyncio.Future[T], timeout: fl
     try:
         if connection is not None:
             connection.on_lost = waiting.leave
+            if connection.lost:  # while what it sent was read
+                waiting.leave()
         else:
             # Under another server: most answers are there at once, and to watch the connection costs more than all the waiting.
             await asyncio.wait([work], timeout=min(timeout, PATIENCE))

@@ -1,9 +1,11 @@
-"""How many connections fit into the descriptors that this process may have open at a time."""
+"""What the system says of descriptors: how many this process may have open at a time, and whether somebody is at the other end."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
+from typing import Any
 
 RESERVED = 64  # descriptors for models that are loaded, for the event loop, for what stands on disk
 FEWEST = 16
@@ -33,3 +35,15 @@ def room_for(connections: int) -> int:
 
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return connections if soft == resource.RLIM_INFINITY else max(FEWEST, min(connections, soft - RESERVED))
+
+
+def has_hung_up(sock: Any) -> bool:
+    """Whether the other end of a connection sends nothing more, asked without reading; `False` where the system cannot tell.
+
+    `sock`: anything with `fileno`. An application that closes only its own direction counts as gone, as it does for uvicorn.
+    """
+    if sock is None or not hasattr(select, "POLLRDHUP"):
+        return False
+    asking = select.poll()
+    asking.register(sock.fileno(), select.POLLRDHUP)
+    return bool(asking.poll(0))

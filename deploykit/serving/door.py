@@ -26,6 +26,7 @@ class Door(Bounded):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.on_lost: Callable[[], None] | None = None
+        self.lost = False
         self._model: Served | None = None  # that the request which is being read is for
         self._entered: Served | None = None  # that counts the request which is being answered
         self._refusal: Refusal | None = None  # of the request which is being read
@@ -61,6 +62,8 @@ class Door(Bounded):
 
     def on_message_complete(self) -> None:
         """From here on the request is the server's: it is inside until it is answered."""
+        if self._asks_upgrade:
+            return
         if self._refusal is not None:
             self._part = NOTHING
             self._refuse(self._refusal)
@@ -77,11 +80,18 @@ class Door(Bounded):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Whoever computes for this caller need not go on."""
+        self.lost = True
         self._leave()
         self._done_with_refusal()
         if self.on_lost is not None:
             self.on_lost()
         super().connection_lost(exc)
+
+    def cut_off(self) -> None:
+        """Close it at once, whatever was not sent."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # before anybody asks why its answer is not complete
+        self.transport.abort()
 
     def _begin(self) -> None:
         """The decision, or what uvicorn does."""

@@ -13,7 +13,7 @@ from deploykit.serving.app import Service
 from deploykit.serving.grpc_inference import read_request, write_response
 from deploykit.serving.grpc_messages import SERVICE, health, message
 from deploykit.serving.models import Served
-from deploykit.serving.refusals import Refusal, forget
+from deploykit.serving.refusals import Refusal, ending, forget
 from deploykit.serving.work import LARGE
 
 
@@ -23,6 +23,8 @@ class Calls:
     def __init__(self, service: Service) -> None:
         self.closed = False
         self.under_way = 0
+        self._ended = False
+        self._waited_for: set[asyncio.Future[Any]] = set()
         self.service = service
         self.models = service.models
 
@@ -120,16 +122,29 @@ class Calls:
                 answer.infer_response.id = "" if request is None else request.id
                 yield answer
 
+    def end(self) -> None:
+        """There is no more time: what is still computed is given up, and its callers are told."""
+        self._ended = True
+        for future in list(self._waited_for):
+            future.cancel()
+
     async def _infer(self, request: Any, served: Served, left: float | None) -> Any:
         large = request.ByteSize() >= LARGE
         asked = await asyncio.to_thread(read_request, request, served) if large else read_request(request, served)
         times = [each for each in (asked.timeout, left, served.settings.timeout) if each is not None]
         future = asyncio.wrap_future(served.submit(asked.inputs, min(times)))
+        self._waited_for.add(future)
         # A caller that goes away cancels this coroutine, and so the future.
         try:
             answer = await asyncio.wait_for(future, min(times))
         except TimeoutError as error:
             raise Unavailable("late", f"there was no answer within {min(times):g} seconds") from error
+        except asyncio.CancelledError:
+            if not self._ended:
+                raise
+            raise ending() from None
+        finally:
+            self._waited_for.discard(future)
         return write_response(asked, answer.outputs, served)
 
     async def _change(self, name: str, change: Callable[[str], None]) -> None:

@@ -44,7 +44,8 @@ class Side:
         await asyncio.sleep(0.2)
         while self._calls.under_way and time.monotonic() < end:
             await asyncio.sleep(0.02)
-        await self._server.stop(0.1)  # what is left are streams without a request
+        self._calls.end()
+        await self._server.stop(0.1)  # what is left are answers on their way, and streams without a request
 
 
 async def start(service: Service, host: str, port: int, tokens: Any, pem: tuple[bytes, bytes] | None) -> Side:

@@ -34,6 +34,11 @@ class Refusal(Exception):
         super().__init__(text)
 
 
+def ending() -> Refusal:
+    """For what has outlasted the time that the server had left. A new one each time: an exception keeps where it was raised."""
+    return Refusal(503, "the server ends, and there is no time left for this request; ask another one", "stopping")
+
+
 def refusal_of(error: Exception) -> Refusal:
     """The refusal for whatever went wrong; of an unknown exception only its type is told."""
     if isinstance(error, Refusal):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import threading
 
 import pytest
-from connections import Caller, calling, request
+from connections import BODY, Caller, calling, request
 from starlette.responses import Response
 
 from deploykit.serving.app import Service
@@ -323,4 +324,58 @@ def test_more_tasks_than_there_may_be_connections_are_refused(service):
             for task in held:
                 task.cancel()
 
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "connection"),
+    [("h2c", "Upgrade, HTTP2-Settings"), ("websocket", "upgrade"), ("h2c", "keep-alive, Upgrade"), ("nothing/1", "Upgrade")],
+)
+@pytest.mark.parametrize("pieces", [1, 5])
+def test_who_asks_for_another_protocol_is_answered_in_this_one(service, upgrade, connection, pieces):
+    """As Java's client does for every first request: its body was lost, and so was what came behind it."""
+    asked = request(Upgrade=upgrade, Connection=connection, **{"HTTP2-Settings": "AAMAAABkAAQAAP__"}).replace(b"/m/", b"/doubling/")
+    data = asked + LIVE
+
+    async def main():
+        async with calling(service) as caller:
+            step = -(-len(data) // pieces)
+            for start in range(0, len(data), step):
+                caller.writer.write(data[start : start + step])
+                await asyncio.sleep(0.002 if pieces > 1 else 0)
+            status, _, document = await caller.answer()
+            assert (status, document["outputs"][0]["data"]) == (200, [2.0, 4.0])
+            assert (await caller.answer())[0] == 200
+            assert (await caller.ask(asked))[0] == 200
+            assert (await caller.ask(LIVE))[0] == 200
+            closing = request(b"", "/v2/health/live", "GET", Upgrade="h2c", Connection="close, Upgrade")
+            assert (await caller.ask(closing))[1]["connection"] == "close"
+            assert await caller.reader.read() == b""
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("behind", [b"", LIVE, LIVE + LIVE])
+@pytest.mark.parametrize("size", [0, 300_000, 3_000_000])
+def test_a_caller_that_goes_away_while_its_network_runs_is_noticed(service, monkeypatch, behind, size):
+    """Nothing more was read behind a large piece, or while requests wait: not even that nobody is there."""
+    opened, ran = threading.Event(), []
+    batcher = service.models.get("doubling").batcher
+    run = batcher._run
+    monkeypatch.setattr(batcher, "_run", lambda *asked: ran.append(1) or (opened.wait(30) and run(*asked)))
+
+    async def main():
+        async with calling(service) as caller:
+            body = BODY + b" " * size
+            caller.writer.write(request(body, PATH) + behind)
+            while not ran:
+                await asyncio.sleep(0.001)
+            caller.writer.transport.abort()
+            began = asyncio.get_running_loop().time()
+            while not service.models.get("doubling").refused["cancelled"]:
+                await asyncio.sleep(0.001)
+                assert asyncio.get_running_loop().time() - began < 5
+            opened.set()
+
+    monkeypatch.setattr(service.models.get("doubling"), "refused", collections.Counter())
     asyncio.run(main())
