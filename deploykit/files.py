@@ -218,7 +218,7 @@ def _make_temporary(target: Path) -> tuple[int | None, Path]:
 
 def _claim(handle: int, path: Path) -> bool:
     """Lock a file that was just made. False where another process took it for abandoned before that: it has it, or had it."""
-    return _lock(handle) is not False and path.exists()
+    return lock(handle) is not False and path.exists()
 
 
 def _remove_abandoned(target: Path) -> None:
@@ -232,7 +232,7 @@ def _remove_abandoned(target: Path) -> None:
                 continue
             handle = os.open(stale, _OPEN)
             try:
-                if _lock(handle):
+                if lock(handle):
                     stale.unlink()
             finally:
                 os.close(handle)
@@ -276,7 +276,7 @@ def _remove_abandoned_folders(parent: Path) -> None:
                 continue
             handle = os.open(folder / MARKER, _OPEN)
             try:
-                if os.read(handle, 1000) == _marker(folder) and _lock(handle):
+                if os.read(handle, 1000) == _marker(folder) and lock(handle):
                     _remove_scratch(folder)
             finally:
                 os.close(handle)
@@ -303,7 +303,7 @@ def _named(folder: Path, name: re.Pattern[str]) -> list[Path]:
         return []
 
 
-def _lock(handle: int) -> bool | None:
+def lock(handle: int) -> bool | None:
     """Lock an open file until it is closed, without waiting. False: another has it. `None`: its file system has no locks."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,10 +14,11 @@ import onnx
 from deploykit import backends, onnx_file
 from deploykit.backends import Engine
 from deploykit.errors import DeploykitError
+from deploykit.onnx_file import external_data
 from deploykit.profiler.benchmark.latency import MIN_ROUNDS_OVERTIME, measure_latency
 from deploykit.profiler.subjects import Subject
 from deploykit.progress import Progress
-from deploykit.tuner.answers import Outputs, answers_of
+from deploykit.tuner.answers import answers_of
 from deploykit.tuner.journal import Journal
 from deploykit.tuner.result import Candidate, Timing
 from deploykit.tuner.samples import Part, Parts
@@ -105,6 +106,18 @@ class Bench:
             kept[name] = part if len(part) <= most else part.only(np.arange(most))
         self.parts = replace(self.parts, **kept)
 
+    def keep_labels_that_tell(self) -> bool:
+        """Whether the given file is right on the selection more often than whoever always says its most frequent label.
+
+        Else the labels are not those of its classes, or it has learnt nothing: that fewer answers are right would not be seen. They
+        are forgotten.
+        """
+        tell = bool(self.remember(["labels"], self._labels_tell))
+        if not tell:
+            self.parts = self.parts.without_labels()
+            self._expected.clear()
+        return tell
+
     def answering(self, part: str) -> float:
         """See `Instruments.answering`."""
         return self._each * len(getattr(self.parts, part))
@@ -125,8 +138,9 @@ class Bench:
         onnx_file.write(how(), self.path(build))
 
     def size(self, build: str) -> int:
-        """See `Instruments.size`."""
-        return self.path(build).stat().st_size
+        """See `Instruments.size`; with the weights that lie beside it."""
+        path = self.path(build)
+        return path.stat().st_size + external_data.bytes_outside(onnx_file.read(path), path)
 
     def time(self, baseline: Candidate, candidates: Sequence[Candidate], seconds: float) -> list[Timing]:
         """See `Instruments.time`. What cannot run has a ratio of 0."""
@@ -181,13 +195,21 @@ class Bench:
 
     def _answers(self, candidate: Candidate, samples: Part) -> Answers:
         with self._engine(candidate) as engine:
-            return Answers(self._meant_first(answers_of(engine, samples)), samples.labels, self._rule)
-
-    def _meant_first(self, outputs: Outputs) -> Outputs:
-        """The output that the contract means, before the others."""
-        names = [value.name for value in onnx_file.read(self._file).graph.output] if self._rule.name is not None else []
+            outputs = answers_of(engine, samples)
+        graph = onnx_file.read(self._file).graph
+        names = [value.name for value in graph.output]
         place = names.index(self._rule.name) if self._rule.name in names else 0
-        return (outputs[place], *outputs[:place], *outputs[place + 1 :])
+        whole = tuple(_is_whole(value) for value in graph.output)
+        return Answers(_first(outputs, place), samples.labels, self._rule, _first(whole, place))
+
+    def _labels_tell(self) -> bool:
+        if not self.parts.labelled:
+            return True
+        expected = self._expected["selection"] = self._answers(self._baseline, self.parts.selection)
+        labels = expected.labels
+        if labels is None or not expected.labelled:
+            return True
+        return bool(expected.right(expected).sum() > np.unique(labels, return_counts=True)[1].max())
 
     def _seconds_per_sample(self) -> float:
         """Of the given file; the shortest of some runs on few samples, after one that does not count."""
@@ -200,3 +222,14 @@ class Bench:
                 answers_of(engine, samples)
                 found.append(time.perf_counter() - began)
         return min(found) / len(samples)
+
+
+def _first(values: tuple[Any, ...], place: int) -> tuple[Any, ...]:
+    """That one, which the contract means, before the others."""
+    return (values[place], *values[:place], *values[place + 1 :])
+
+
+def _is_whole(value: onnx.ValueInfoProto) -> bool:
+    """Whether an output is whole numbers or truth values."""
+    kind = value.type.tensor_type.elem_type
+    return bool(kind) and onnx.helper.tensor_dtype_to_np_dtype(kind).kind in "iub"

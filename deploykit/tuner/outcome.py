@@ -46,7 +46,7 @@ def result(
         layers=rows,
         data=task.parts.words(),
         labelled=labelled,
-        budget=options.budget.words(by_drop, _decides(task.model, rule)),
+        budget=options.budget.words(by_drop, _decides(task.model, rule), len(task.model.graph.output) > 1),
         test=guarantee.DROP_TEST if by_drop else guarantee.AGREEMENT_TEST,
         notes=tuple(_notes(task, found)),
         conditions={**conditions.of_machine(), "instructions": " ".join(task.instructions)},

@@ -2,7 +2,8 @@
 
 Those with infinite numbers, which have no scale; a Gemm whose product or bias is scaled, as its bias in int32 is not; a MatMul
 whose weights come first or are several matrices, where no kernel takes a scale per column; a ConvTranspose in groups with a bias,
-whose scales do not fit its weights.
+whose scales do not fit its weights; a Relu or Clip after an output of the graph, which would get the range of what that lets
+through, and be cut off like it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ def left_in_float(graph: onnx.GraphProto, ranges: Any) -> list[str]:
     stored = {tensor.name: tensor for tensor in graph.initializer}
     infinite = {name for name, tensor in stored.items() if not _is_finite(tensor)}
     infinite |= {name for name, each in ranges.items() if not np.isfinite(np.asarray(each.range_value, np.float64)).all()}
-    return [node.name for node in graph.node if infinite.intersection((*node.input, *node.output)) or _is_unsound(node, stored)]
+    ends = {value.name for value in graph.output}
+    return [
+        node.name
+        for node in graph.node
+        if infinite.intersection((*node.input, *node.output))
+        or _is_unsound(node, stored)
+        or (node.op_type in ("Relu", "Clip") and node.input[0] in ends)
+    ]
 
 
 def _is_finite(tensor: onnx.TensorProto) -> bool:

@@ -11,7 +11,9 @@ import contextlib
 import copy
 import io
 import logging
+import re
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ from deploykit.tuner.readable import OPSET
 Calibration = Literal["minmax", "percentile", "entropy"]
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # operators that are layers; others follow them
 _LEVEL = logging.ERROR  # what the quantizer advises is nothing that a user could act on
+_FOLDERS = re.compile(r"(?:/[^/\s]+)+/(?=\S)")
 _OUTPUT_INPUT = "_QuantizeLinear_Input"  # how it calls a graph's output before the conversion
 
 
@@ -46,13 +49,16 @@ class Scheme:
     coarse: bool = False
 
 
-def calibrate(file: Path, feeds: Sequence[Mapping[str, NDArray[Any]]], method: Calibration) -> Any:
-    """The range of every value of the network on these inputs. Raises `InputError` for a graph that the quantizer cannot read."""
+def calibrate(file: Path, feeds: Sequence[Mapping[str, NDArray[Any]]], method: Calibration, name: str = "") -> Any:
+    """The range of every value of the network on these inputs; `name`: what messages call the file, which holds all its weights.
+
+    Raises `InputError` for a graph that the quantizer cannot read.
+    """
     from onnxruntime.quantization import CalibrationMethod, calibrate
 
     methods = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile, "entropy": CalibrationMethod.Entropy}
     options = {"symmetric": False} if method == "percentile" else {}
-    with files.scratch_folder() as folder, _quiet(file):
+    with files.scratch_folder() as folder, _quiet(name or file.name):
         own, augmented = shutil.copyfile(file, folder / "model.onnx"), str(folder / "augmented.onnx")  # it writes beside it
         calibrator = calibrate.create_calibrator(
             own, _operators(), augmented, calibrate_method=methods[method], extra_options=options
@@ -62,18 +68,18 @@ def calibrate(file: Path, feeds: Sequence[Mapping[str, NDArray[Any]]], method: C
         return calibrator.compute_data()
 
 
-def quantized(file: Path, ranges: Any, scheme: Scheme) -> onnx.ModelProto:
-    """The whole graph in QDQ. Raises `InputError` for a graph that the quantizer cannot read."""
+def quantized(file: Path, ranges: Any, scheme: Scheme, name: str = "") -> onnx.ModelProto:
+    """The whole graph in QDQ; `name` as for `calibrate`. Raises `InputError` for a graph that the quantizer cannot read."""
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
     model = onnx_file.read_whole(file)[0]
     if onnx_file.opset(model) < OPSET:
         raise InputError(
-            f"{file.name} is of opset {onnx_file.opset(model)}, and onnx cannot convert it to {OPSET}, which int8 needs",
+            f"{name or file.name} is of opset {onnx_file.opset(model)}, and onnx cannot convert it to {OPSET}, which int8 needs",
             "export it anew, or tune with --precisions fp32",
         )
-    with _quiet(file):
+    with _quiet(name or file.name):
         kind = QuantType.QInt8 if scheme.signed else QuantType.QUInt8
         ranges = copy.deepcopy(ranges)  # the quantizer changes them
         left_out = left_in_float(model.graph, ranges)
@@ -314,19 +320,19 @@ def _operators() -> list[str]:
 
 
 @contextlib.contextmanager
-def _quiet(file: Path) -> Iterator[None]:
-    """Without the quantizer's advice; whatever it raises becomes one line."""
+def _quiet(name: str) -> Iterator[None]:
+    """Without the quantizer's advice; whatever it raises becomes one line, which calls the file `name` and no folder of ours."""
     root = logging.getLogger()
     before = root.level
     root.setLevel(_LEVEL)
     try:
-        with np.errstate(all="ignore"), contextlib.redirect_stdout(io.StringIO()):  # of histograms it tells all on stdout
+        with warnings.catch_warnings(), np.errstate(all="ignore"), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")  # of infinities; and of histograms it tells all on stdout
             yield
     except MemoryError:
         raise
     except Exception as error:  # onnxruntime's and onnx's have no base of their own, and its asserts are AssertionErrors
-        raise InputError(
-            f"onnxruntime's quantizer cannot read {file.name}: {first_line(error)}", "tune with --precisions fp32"
-        ) from error
+        told = _FOLDERS.sub("", first_line(error))
+        raise InputError(f"onnxruntime's quantizer cannot read {name}: {told}", "tune with --precisions fp32") from error
     finally:
         root.setLevel(before)

@@ -13,7 +13,7 @@ from itertools import count
 
 import numpy as np
 import onnx
-from onnx import numpy_helper, version_converter
+from onnx import inliner, numpy_helper, version_converter
 
 from deploykit import onnx_file
 from deploykit.onnx_file import walk
@@ -47,9 +47,10 @@ def _is_old(model: onnx.ModelProto) -> bool:
 
 
 def _newer(model: onnx.ModelProto) -> onnx.ModelProto:
-    """By ONNX's own converter; as it is where that knows no way."""
+    """By ONNX's own converter, which loses functions: those are written out before; as it is where that knows no way."""
     try:
-        found = version_converter.convert_version(model, OPSET)
+        plain = inliner.inline_local_functions(model) if model.functions else model
+        found = version_converter.convert_version(plain, OPSET)
     except Exception:  # native code, with errors of its own
         return model
     del found.metadata_props[:]

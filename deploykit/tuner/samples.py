@@ -70,6 +70,10 @@ class Parts:
         """Whether the true classes are known."""
         return self.proof.labels is not None and self.selection.labels is not None
 
+    def without_labels(self) -> Parts:
+        """The same samples, of which nothing is known."""
+        return replace(self, selection=replace(self.selection, labels=None), proof=replace(self.proof, labels=None))
+
     def words(self) -> str:
         """What was measured on."""
         counts = f"{len(self.calibration):,} samples to calibrate, {len(self.selection):,} to select, {len(self.proof):,} to prove"
@@ -189,7 +193,26 @@ def _fitting(model: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]], source:
         raise InputError(f"the arrays of {source} have different numbers of samples", "give one sample per row in each of them")
     if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
         raise InputError(f"the labels of {source} are {labels.dtype} of {labels.ndim} axes", "give one whole number per sample")
+    if labels is not None and len(labels) and int(labels.min()) < 0:
+        raise InputError(
+            f"a label of {source} is {int(labels.min())}", "give the place of the true class, from 0 on, for every sample"
+        )
     return Part(ordered, None if labels is None else labels.astype(np.int64))
+
+
+def require_classes(model: onnx.ModelProto, parts: Parts, output: str | None) -> None:
+    """Raise `InputError` for a label that is no class of the network, as far as the file says how many that `output` has.
+
+    `output`: the name of the one that decides; `None` for the first one.
+    """
+    meant = next((value for value in model.graph.output if value.name == output), model.graph.output[0])
+    sizes = [axis.dim_value for axis in meant.type.tensor_type.shape.dim]
+    for part in (parts.calibration, parts.selection, parts.proof):
+        if part.labels is not None and len(part.labels) and len(sizes) == 2 and sizes[1] > 1 and part.labels.max() >= sizes[1]:
+            raise InputError(
+                f"a label of {parts.source} is {int(part.labels.max()):,}, and {meant.name[:60]!r} has {sizes[1]:,} classes",
+                "give the place of the true class, from 0 on, for every sample",
+            )
 
 
 def _require_fit(model: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]], source: str) -> None:

@@ -107,9 +107,13 @@ class _Search:
             return None
 
     def _measure(self, proposals: Sequence[Proposal]) -> None:
-        """Make and time what was not yet; a few at once, as long as there is time."""
+        """Make and time what was not yet, on engines that were asked for; a few at once, as long as there is time."""
         new = list(
-            {proposal.candidate.name: proposal for proposal in proposals if proposal.candidate.name not in self.measured}.values()
+            {
+                proposal.candidate.name: proposal
+                for proposal in proposals
+                if proposal.candidate.name not in self.measured and proposal.candidate.engine in self.task.engines
+            }.values()
         )
         for begin in range(0, len(new), AT_ONCE):
             ready = [each.candidate for each in new[begin : begin + AT_ONCE] if not self._stops() and self._make(each)]

@@ -17,6 +17,7 @@ from deploykit._version import __version__
 from deploykit.arguments import Shapes, StrPath, Texts
 from deploykit.errors import InputError
 from deploykit.network.request import Asked, Inputs, Request
+from deploykit.onnx_file import external_data, walk
 from deploykit.profiler.benchmark import conditions
 from deploykit.progress import Progress
 from deploykit.runtime import values
@@ -28,9 +29,10 @@ from deploykit.tuner import layer_measures, layers, marking, outcome, samples, s
 from deploykit.tuner import options as checked
 from deploykit.tuner.bench import Bench
 from deploykit.tuner.candidates import Task
+from deploykit.tuner.claim import claimed
 from deploykit.tuner.journal import Journal, remove
 from deploykit.tuner.options import Options
-from deploykit.tuner.readable import readable
+from deploykit.tuner.readable import IR_VERSION, readable
 from deploykit.tuner.result import Candidate, Goal, LayerChoice, TuneResult
 from deploykit.tuner.samples import Parts
 from deploykit.tuner.search import Found, search
@@ -107,10 +109,17 @@ def tune(
 
 def _tuned(request: Request, options: Options, began: float) -> TuneResult:
     file = sources.file_of(request, options.progress)
-    out = options.out or sources.default_out(file)
-    if out.resolve() == file.resolve():
+    given = Path(request.target) if request.is_file else file
+    out = options.out or sources.default_out(given)
+    if out.resolve() in (file.resolve(), given.resolve()):
         raise InputError(f"{out} is the file that is tuned", "choose another --out")
     files.writable_file(out)
+    with claimed(out):
+        return _tuned_to(out, file, given, request, options, began)
+
+
+def _tuned_to(out: Path, file: Path, given: Path, request: Request, options: Options, began: float) -> TuneResult:
+    """`given`: what the caller has named; `file`: what that was made from, if it was tuned before."""
     model, folder = onnx_file.read_whole(file)
     if folder is not None:
         raise InputError(f"{file} keeps its weights in another file, which quantizing cannot follow", "tune a network below 2 GB")
@@ -119,11 +128,14 @@ def _tuned(request: Request, options: Options, began: float) -> TuneResult:
     baseline = settings.baseline(model, options)
     contract = onnx_file.get_contract(model)
     rule = rule_of(None if contract is None else contract.output)
+    samples.require_classes(model, parts, rule.name)
     work = out.with_name(f"{out.name}.work")
     journal = _journal(work, _fingerprint(file, parts, options), options.progress)
     bench = Bench(file, work, parts, baseline, options.budget, journal, options.device, options.progress, rule, began)
     bench.fit(options.seconds)
+    tell = bench.keep_labels_that_tell()
     task = _task(file, model, work, parts, baseline, options, bench)
+    task.notes.extend(_remarks(file, given, tell, model))
     chosen_kinds = [kinds.load(name) for name in kinds.names() if kinds.load(name).PRECISION in options.precisions]
     found = search(task, chosen_kinds, bench, options.seconds, options.goal, options.progress)
     rows = _layers(task, bench, found)
@@ -133,6 +145,23 @@ def _tuned(request: Request, options: Options, began: float) -> TuneResult:
     written = _script(request, options, file, out)
     remove(work)
     return replace(result, script=written)
+
+
+def _remarks(file: Path, given: Path, labels_tell: bool, model: onnx.ModelProto) -> list[str]:
+    """What has to be known of the file and of the samples to read the result rightly."""
+    found = []
+    if given.resolve() != file.resolve():
+        found.append(f"{given.name} was tuned from {file.name}, which is tuned again: the file as it is, is {file.name}")
+    if not labels_tell:
+        found.append(
+            "the file is right no more often than whoever always says the most frequent label, so the labels are not used, and its "
+            "decisions are to stay; are they its classes?"
+        )
+    stored = walk.stored(model.graph)
+    both = [value.name for value in model.graph.input if value.name in stored]
+    if both and model.ir_version >= IR_VERSION:
+        found.append(f"in int8 the file holds {', '.join(both)[:120]} for good: what was stored can no longer be given as an input")
+    return found
 
 
 def _journal(work: Path, run: dict[str, Any], progress: Progress) -> Journal:
@@ -148,16 +177,16 @@ def _journal(work: Path, run: dict[str, Any], progress: Progress) -> Journal:
 def _task(
     file: Path, model: onnx.ModelProto, work: Path, parts: Parts, baseline: Candidate, options: Options, bench: Bench
 ) -> Task:  # fmt: skip
-    """What kinds of candidates are told; of a file that the quantizer cannot read as it is, a copy."""
-    known = readable(model)
-    if known is not model:
+    """What kinds of candidates are told; of a file that the quantizer cannot read as it is, a copy with all weights in it."""
+    known, name = readable(model), file.name
+    if known is not model or external_data.locations(onnx_file.read(file)):
         file = work / "readable.onnx"
         onnx_file.write(known, file)
     return Task(
         file, known, bench.parts, baseline, options.engines, settings.threads(options, baseline),
         partial(layer_measures.layer_times, bench, parts, baseline, file),
         partial(layer_measures.layer_errors, bench, known, parts),
-        options.device, instruction_sets(), is_arm(), settings.batches(model, options, baseline), len(parts.proof),
+        options.device, instruction_sets(), is_arm(), settings.batches(model, options, baseline), len(parts.proof), name,
     )  # fmt: skip
 
 

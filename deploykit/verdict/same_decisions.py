@@ -22,10 +22,10 @@ class Judged:
 
     `error`: the largest difference of an output relative to the scale of its sample; `None` where it is not finite.
     `agreement`: the share of samples with the same decision (of outputs that are no decisions: with an error of at most
-    `--max-error`), and the low end of its interval. `accuracy`, `drop` and its interval: where there are labels, in 0..1.
-    `kept`: whether the bad end is within what is allowed; `same`: whether there is nothing to decide, because the numbers are the
-    same up to rounding; `reason`: in words. `chance`: where these are not the samples of the proof, how likely that one will hold,
-    0..1 (see `outlook`).
+    `--max-error`) of which all other outputs stay, too, and the low end of its interval. `accuracy`, `drop` and its interval: where
+    there are labels, in 0..1. `kept`: whether the bad end is within what is allowed; `same`: whether there is nothing to decide,
+    because the numbers are the same up to rounding; `reason`: in words. `chance`: where these are not the samples of the proof,
+    how likely that one will hold, 0..1 (see `outlook`).
     """
 
     samples: int
@@ -53,13 +53,19 @@ class Budget:
     agreement: float = 0.99
     error: float = 0.05
 
-    def words(self, labelled: bool, decides: bool) -> str:
-        """In words."""
+    def words(self, labelled: bool, decides: bool, several: bool = False) -> str:
+        """In words. `several`: there are other outputs beside the one that is meant."""
         confidence = f"at {100 * guarantee.CONFIDENCE:.0f} % confidence"
+        within = f"within {100 * self.error:g} % of"
+        others = (
+            f"; a sample counts as lost where another output decides otherwise or does not stay {within} its scale"
+            if several
+            else ""
+        )
         if labelled:
-            return f"the accuracy drops by at most {100 * self.drop:g} points, {confidence}"
-        what = "the decision stays" if decides else f"the outputs stay within {100 * self.error:g} % of their scale"
-        return f"{what} on at least {100 * self.agreement:g} % of all samples, {confidence}"
+            return f"the accuracy drops by at most {100 * self.drop:g} points, {confidence}{others}"
+        what = "the decision stays" if decides else f"the outputs stay {within} their scale"
+        return f"{what} on at least {100 * self.agreement:g} % of all samples, {confidence}{others if decides else ''}"
 
 
 @dataclass(frozen=True)
@@ -97,12 +103,14 @@ def _logit(share: float) -> float:
 class Answers:
     """The outputs of one file for a number of samples, each (samples, ...), and the true classes where they are known.
 
-    `rule`: how decisions are read from the first of them.
+    `rule`: how decisions are read from the first of them. `whole`: which outputs are whole numbers or truth values, such as the
+    class that a file itself decides on: near it is another one.
     """
 
     outputs: tuple[NDArray[np.float64], ...]
     labels: NDArray[np.int64] | None = None
     rule: Rule = Rule()
+    whole: tuple[bool, ...] = ()
 
     @property
     def samples(self) -> int:
@@ -132,6 +140,10 @@ class Answers:
         found: NDArray[np.bool_] = decided & (self.outputs[0].argmax(axis=1) == self.labels)
         return found
 
+    def is_whole(self, place: int) -> bool:
+        """Whether that output is whole numbers."""
+        return place < len(self.whole) and self.whole[place]
+
 
 def judge(expected: Answers, found: Answers, budget: Budget, planned: int | None = None) -> Judged:
     """Compare the answers of a candidate with those of the given file.
@@ -141,15 +153,21 @@ def judge(expected: Answers, found: Answers, budget: Budget, planned: int | None
     """
     errors = relative_errors(expected.outputs, found.outputs)
     largest = float(errors.max()) if np.isfinite(errors).all() else None
-    agree = _agreeing(expected, found, errors, budget)
+    others = _others_stay(expected, found, budget)
+    agree = _agreeing(expected, found, errors, budget) & others
     agreeing, samples = int(agree.sum()), len(agree)
     low = guarantee.agreement_interval(agreeing, samples)[0]
     about = {"samples": samples, "error": largest, "agreement": agreeing / samples, "agreement_low": low}
-    pairs = guarantee.of_answers(expected.right(expected), found.right(expected)) if expected.labelled else None
+    pairs = guarantee.of_answers(expected.right(expected), found.right(expected) & others) if expected.labelled else None
     if pairs is not None:
         drop_low, drop_high = pairs.interval()
-        about |= {"accuracy": float(found.right(expected).mean()), "drop": pairs.drop, "drop_low": drop_low, "drop_high": drop_high}
-    if largest is not None and largest <= SAME:
+        about |= {
+            "accuracy": float((found.right(expected) & others).mean()),
+            "drop": pairs.drop,
+            "drop_low": drop_low,
+            "drop_high": drop_high,
+        }
+    if largest is not None and largest <= SAME and _whole_numbers_stay(expected, found):
         return Judged(**about, kept=True, same=True, reason="the same numbers up to rounding")  # type: ignore[arg-type]
     if planned is not None and pairs is not None:
         about["chance"] = outlook.of_drop(pairs, planned, budget.drop)
@@ -184,9 +202,28 @@ def relative_errors(expected: Sequence[NDArray[np.float64]], found: Sequence[NDA
 
 def _agreeing(expected: Answers, found: Answers, errors: NDArray[np.float64], budget: Budget) -> NDArray[np.bool_]:
     if not expected.decides or found.outputs[0].shape != expected.outputs[0].shape:
-        return errors <= budget.error
+        return errors <= (0.0 if expected.is_whole(0) else budget.error)
     same: NDArray[np.bool_] = np.equal(found.decisions(), expected.decisions()).all(axis=1)
     return (same & _has_decision(found.outputs[0], expected.outputs[0])) | (errors == 0)
+
+
+def _others_stay(expected: Answers, found: Answers, budget: Budget) -> NDArray[np.bool_]:
+    """Per sample, whether every output beside the one that is meant is within `budget.error`; whole numbers have to be the same.
+
+    Where no contract says which output is meant, each that is one number per class decides, and has to keep its decision, too.
+    """
+    stay = np.ones(expected.samples, np.bool_)
+    meant = expected.rule.name is not None or expected.rule.kind != "best"
+    for place, (a, b) in enumerate(zip(expected.outputs[1:], found.outputs[1:], strict=True), start=1):
+        stay &= relative_errors([a], [b]) <= (0.0 if expected.is_whole(place) else budget.error)
+        if not meant and a.ndim == 2 and a.shape[1] > 1 and a.shape == b.shape:
+            stay &= a.argmax(axis=1) == b.argmax(axis=1)
+    return stay
+
+
+def _whole_numbers_stay(expected: Answers, found: Answers) -> bool:
+    pairs = zip(expected.outputs, found.outputs, strict=True)
+    return all(np.array_equal(a, b, equal_nan=True) for place, (a, b) in enumerate(pairs) if expected.is_whole(place))
 
 
 def _has_decision(outputs: NDArray[np.float64], given: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -57,6 +57,8 @@ def verdict_on(
         missing = "there are no samples on which decisions could be compared: give --data"
     elif rule.name not in (None, model.graph.output[0].name):
         missing = f"decisions are read from the output {rule.name!r:.60}, and the first one alone can be compared"
+    elif rule.name is None and len(model.graph.output) > 1:
+        missing = "the first output alone can be compared, and no contract says that the others are not meant"
     if missing is not None or labelled is None:
         return Verdict(file, original.name, "not proven", (*found_legal, Check("same decisions", False, missing or "")))
     expected, found = _answers(deployed, original, labelled[0].take(MOST_SAMPLES), labelled[1], device, rule)

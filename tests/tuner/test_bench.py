@@ -57,6 +57,17 @@ def part(count, labels=False):
     return Part({"x": np.arange(2 * count, dtype=np.float32).reshape(count, 2)}, np.zeros(count, np.int64) if labels else None)
 
 
+def doubling():
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Mul", ["x", "two"], ["y"])],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 2])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 2])],
+        [onnx.numpy_helper.from_array(np.full(200, 2, np.float32)[:1], "two")],
+    )
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+
+
 @pytest.fixture
 def made(tmp_path, monkeypatch):
     """(bench, the engines that were started as (name, file, device, threads, options))."""
@@ -71,7 +82,7 @@ def made(tmp_path, monkeypatch):
     monkeypatch.setattr(benches.backends, "start", start)
     parts = Parts(part(4), part(5), part(7), "made up")
     file = tmp_path / "model.onnx"
-    file.write_bytes(b"12345")
+    file.write_bytes(doubling().SerializeToString())
     journal = Journal(tmp_path / "work", {})
     found = Bench(file, tmp_path / "work", parts, BASELINE, Budget(), journal, "cpu", Heard())
     return SimpleNamespace(bench=found, started=started, engines=engines, parts=parts, journal=journal, folder=tmp_path)
@@ -135,10 +146,10 @@ def test_after_a_kill_the_time_is_that_of_the_last_answer_and_goes_on_with_the_f
 
 
 def test_a_file_is_made_once_and_the_given_one_never(made):
-    model = onnx.ModelProto(ir_version=9)
+    model = doubling()
     made.bench.make("fp32", pytest.fail)
     assert made.bench.path("fp32") == made.folder / "model.onnx"
-    assert made.bench.size("fp32") == 5
+    assert made.bench.size("fp32") == len(model.SerializeToString())
     made.bench.make("int8-0", lambda: model)
     assert made.bench.path("int8-0") == made.folder / "work" / "int8-0.onnx"
     assert onnx.load(made.bench.path("int8-0")).ir_version == 9

@@ -244,8 +244,10 @@ def test_a_plan_has_one_file():
 def test_calibration_goes_by_whole_batches_and_is_done_once(monkeypatch, samples, batch, rows):
     """What is left over is not calibrated with; too few are filled up from the beginning."""
     asked = []
-    monkeypatch.setattr(int8.quantizing, "calibrate", lambda file, feeds, method: asked.append((file, feeds, method)) or "ranges")
-    monkeypatch.setattr(int8.quantizing, "quantized", lambda file, ranges, scheme: (file, ranges, scheme))
+    monkeypatch.setattr(
+        int8.quantizing, "calibrate", lambda file, feeds, method, name: asked.append((file, feeds, method)) or "ranges"
+    )
+    monkeypatch.setattr(int8.quantizing, "quantized", lambda file, ranges, scheme, name: (file, ranges, scheme))
     given = task(model=network(batch), parts=Parts(part(samples), part(4), part(4), ""))
     made = int8.Quantized(given)
     assert made.whole("minmax") == (Path("m.onnx"), "ranges", int8.Scheme())
@@ -348,8 +350,8 @@ def test_int8_tries_gates_in_blocks_of_the_best(monkeypatch):
 
 def test_int8_tries_coarser_scales_of_the_best(monkeypatch):
     asked = []
-    monkeypatch.setattr(int8.quantizing, "calibrate", lambda file, feeds, method: asked.append(method) or "ranges")
-    monkeypatch.setattr(int8.quantizing, "quantized", lambda file, ranges, scheme: scheme)
+    monkeypatch.setattr(int8.quantizing, "calibrate", lambda file, feeds, method, name: asked.append(method) or "ranges")
+    monkeypatch.setattr(int8.quantizing, "quantized", lambda file, ranges, scheme, name: scheme)
     monkeypatch.setattr(int8.quantizing, "taken_back", lambda whole, original, floats: (whole, sorted(floats)))
     best, coarse = WHOLE[0], WHOLE[2]
     steps = follow(int8, task(), {best: 1.5, coarse: 2.0}, [best, coarse])

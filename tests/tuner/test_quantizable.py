@@ -80,3 +80,30 @@ def test_a_gemm_without_a_bias_may_scale_its_product():
     del nodes[0].input[2]
     graph = helper.make_graph(nodes, "g", [value("a", 1, ["n", 8])], [value("y", 1, None)], tensors)
     assert left_in_float(graph, {}) == []
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+@pytest.mark.parametrize("kind", ["Relu", "Clip"])
+def test_an_output_before_a_relu_keeps_what_the_relu_takes_away(kind, coarse, tmp_path):
+    """The quantizer gives what a Relu reads the range of what it lets through, and does not see that an application reads it, too."""
+    limits = ["low", "high"] if kind == "Clip" else []
+    nodes = [
+        helper.make_node("MatMul", ["x", "w0"], ["a"], name="before"), helper.make_node(kind, ["a", *limits], ["r"], name="cut"),
+        helper.make_node("MatMul", ["r", "w1"], ["y"], name="after"),
+    ]  # fmt: skip
+    ends = [numpy_helper.from_array(np.array(number, np.float32), name) for name, number in (("low", 0), ("high", 6))]
+    graph = helper.make_graph(
+        nodes, "g", [value("x", 1, ["n", 8])], [value("y", 1, ["n", 8]), value("a", 1, ["n", 8])],
+        [stored("w0", 8, 8), stored("w1", 8, 8), *(ends if limits else [])],
+    )  # fmt: skip
+    model = onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    file = tmp_path / "network.onnx"
+    onnx_file.write(model, file)
+    feeds = {"x": RANDOM.standard_normal((64, 8)).astype(np.float32)}
+    whole = quantizing.quantized(file, quantizing.calibrate(file, [feeds], "minmax"), Scheme(reduced=True, coarse=coarse))
+    mixed = quantizing.taken_back(whole, model, set())
+    assert "DequantizeLinear" in {node.op_type for node in mixed.graph.node}
+    for expected, found in zip(
+        *(sessions.run(sessions.open_session(each.SerializeToString()), feeds) for each in (model, mixed)), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, atol=0.05 * np.abs(expected).max())

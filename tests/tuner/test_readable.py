@@ -164,3 +164,26 @@ def test_an_old_graph_that_onnx_cannot_convert_is_refused_with_the_reason(tmp_pa
     onnx_file.write(known, tmp_path / "old.onnx")
     with pytest.raises(InputError, match=r"old\.onnx is of opset 11, and onnx cannot convert it to 13, .*--precisions fp32"):
         quantizing.quantized(tmp_path / "old.onnx", None, Scheme())
+
+
+def test_functions_of_an_old_file_are_written_out():
+    """onnx's converter loses them, and leaves nodes that nobody knows."""
+    function = helper.make_function(
+        "own", "Twice", ["a"], ["b"], [helper.make_node("Add", ["a", "a"], ["s"]), helper.make_node("Relu", ["s"], ["b"])],
+        [helper.make_opsetid("", 11)],
+    )  # fmt: skip
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["m"]), helper.make_node("Twice", ["m"], ["y"], domain="own")],
+        "g",
+        [helper.make_tensor_value_info("x", 1, ["n", 3])],
+        [helper.make_tensor_value_info("y", 1, ["n", 3])],
+        [numpy_helper.from_array(np.arange(9, dtype=np.float32).reshape(3, 3) - 4, "w")],
+    )
+    opsets = [helper.make_opsetid("", 11), helper.make_opsetid("own", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, functions=[function], ir_version=8)
+    found = readable(model)
+    assert onnx_file.opset(found) == 13
+    assert not found.functions
+    feeds = {"x": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    expected, given = (sessions.run(sessions.open_session(each.SerializeToString()), feeds)[0] for each in (model, found))
+    np.testing.assert_array_equal(given, expected)

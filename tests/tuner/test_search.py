@@ -94,7 +94,7 @@ def int8(name, **changes):
 
 
 def run(world, *kinds, seconds=1000.0, goal="latency"):
-    task = Task(None, None, None, BASELINE, ("onnxruntime",), (2, 1), lambda _build: {}, lambda _build: {})
+    task = Task(None, None, None, BASELINE, ("onnxruntime", "openvino"), (2, 1), lambda _build: {}, lambda _build: {})
     return search(task, kinds, world, seconds, goal, SILENT), task
 
 
@@ -269,3 +269,10 @@ def test_the_best_of_many_equals_is_hardly_ever_taken_for_faster(seed):
     world = World({name: [draw.gauss(1, 0.02), draw.gauss(1, 0.02)] for name in names}, width=0.05)
     found, _ = run(world, Fixed([int8(name) for name in names]))
     assert found.chosen == replace(found.baseline)
+
+
+def test_engines_that_were_not_asked_for_are_not_tried():
+    world = World({"a": 2.0, "b": 3.0})
+    found, _ = run(world, Fixed([int8("a"), Candidate("b", "elsewhere", "int8", 2, build="b")]))
+    assert found.chosen.candidate.name == "a"
+    assert not [entry for entry in world.asked if "b" in entry]

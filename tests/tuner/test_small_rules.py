@@ -350,7 +350,7 @@ def test_how_long_things_are_timed():
 
     def searched(seconds, proving=0.0):
         world = World(proving)
-        given = SimpleNamespace(baseline=BASE.candidate, notes=[])
+        given = SimpleNamespace(baseline=BASE.candidate, notes=[], engines=("onnxruntime", "openvino"))
         return world, search.search(given, [Kind()], world, seconds, "latency", world)
 
     world, found = searched(200.0)

@@ -17,6 +17,7 @@ from deploykit.progress import Silent
 from deploykit.runtime import Predictor, openvino
 from deploykit.runtime.contract import Tuned
 from deploykit.tuner import sources, tune
+from deploykit.tuner.claim import claimed
 from deploykit.verdict import tuned_files
 
 QUICK = {"engines": "onnxruntime", "threads": 1, "max_drop": 10}
@@ -208,10 +209,14 @@ def test_what_was_written_is_validated_by_its_decisions_profiled_and_tuned_again
     assert document["checks"][-1]["name"] == "same decisions"
     clock.speeds = {}
     again = tune(tuned, **QUICK)
-    assert again.file == tuned
-    assert "QuantizeLinear" not in operators(tuned), "tuned again from the file that it was made from"
+    assert again.file == file.with_name("model.tuned.tuned.onnx"), "the file that was named stays"
+    assert "QuantizeLinear" in operators(tuned)
+    assert "QuantizeLinear" not in operators(again.file), "tuned again from the file that it was made from"
+    assert again.notes[0] == "model.tuned.onnx was tuned from model.onnx, which is tuned again: the file as it is, is model.onnx"
+    with pytest.raises(InputError, match="is the file that is tuned"):
+        tune(tuned, **QUICK, out=tuned)
     file.unlink()
-    shutil.copy(tuned, file.with_name("other.tuned.onnx"))
+    shutil.copy(again.file, file.with_name("other.tuned.onnx"))
     clock.speeds = {"int8": 2.0}
     before = file.with_name("other.tuned.onnx").read_bytes()
     again = tune(file.with_name("other.tuned.onnx"), **QUICK)
@@ -300,3 +305,62 @@ def test_a_file_of_two_inputs_without_a_contract_says_what_it_was_tuned_for(tmp_
     assert tuned_files.is_quantized(onnx_file.read(found.file)), "validate looks at its decisions"
     again = tune(found.file, data=tmp_path / "data.npz", engines="onnxruntime", threads=1, min_agreement=0.8, precisions="fp32")
     assert "QuantizeLinear" not in operators(again.file), "it goes back to the file that it was made from"
+
+
+def test_weights_beside_the_file_are_quantized_like_those_inside(file, clock):
+    """torch writes such files by itself."""
+    beside = file.with_name("beside.onnx")
+    onnx.save_model(onnx.load(file), beside, save_as_external_data=True, location="beside.data", size_threshold=256)
+    clock.speeds = {"int8": 2.0}
+    found = tune(beside, **QUICK)
+    assert found.verdict == "faster"
+    assert not [note for note in found.notes if "cannot read" in note]
+    assert found.baseline.bytes == beside.stat().st_size + file.with_name("beside.data").stat().st_size
+    assert found.chosen.bytes < found.baseline.bytes
+    assert Predictor(found.file, "cpu").inputs[0].name == "input"
+
+
+def samples_with(labels, tmp_path):
+    path = tmp_path / "samples.npz"
+    count = len(labels)
+    np.savez(path, input=np.random.default_rng(0).standard_normal((count, 1, 32, 32)).astype(np.float32), labels=labels)
+    return path
+
+
+@pytest.mark.parametrize(("label", "said"), [(10, "a label of .* is 10, and 'logits' has 10 classes"), (-1, "a label of .* is -1")])
+def test_a_label_that_is_no_class_is_refused(file, clock, tmp_path, label, said):
+    labels = np.arange(400) % 10
+    labels[7::9] = label
+    with pytest.raises(InputError, match=said):
+        tune(file, data=samples_with(labels, tmp_path), **QUICK)
+    assert not file.with_name("model.tuned.onnx").exists()
+
+
+def test_labels_that_are_not_those_of_the_network_are_not_used(file, clock, tmp_path):
+    """With them no accuracy could drop, whatever became of the decisions."""
+    clock.speeds = {"int8": 2.0}
+    found = tune(file, data=samples_with(np.random.default_rng(1).integers(0, 10, 400), tmp_path), **QUICK)
+    assert "so the labels are not used" in found.notes[0]
+    assert not found.labelled
+    assert "the decision stays on at least 99 %" in found.budget
+    assert {entry.judged.drop for entry in found.candidates if entry.judged is not None} == {None}
+
+
+def test_a_second_output_is_part_of_the_proof(file, clock, tmp_path):
+    """Nobody but the application knows that it is read."""
+    model = onnx.load(file)
+    model.graph.node.append(onnx.helper.make_node("Sign", ["logits"], ["signs"]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("signs", onnx.TensorProto.FLOAT, ["batch", 10]))
+    onnx.save(model, file)
+    clock.speeds = {"int8": 2.0}
+    found = tune(file, **{**QUICK, "max_drop": 0.5})
+    assert "a sample counts as lost where another output" in found.budget
+    assert found.verdict == "float32"
+    (whole,) = (entry for entry in found.candidates if entry.candidate.name == "int8 onnxruntime")
+    assert whole.judged.drop > 0.005, "signs of numbers near 0 change"
+
+
+def test_two_tunings_of_one_result(file, clock):
+    with claimed(file.with_name("model.tuned.onnx")), pytest.raises(InputError, match="another process tunes for"):
+        tune(file, **QUICK)
+    assert tune(file, **QUICK).verdict == "float32"

@@ -164,3 +164,41 @@ def test_a_class_that_a_mask_excludes_is_no_fault():
         assert (changed.kept, changed.same, changed.agreement) == (True, False, 1.0)
     nothing = Answers((np.full((2000, 10), -np.inf),), np.zeros(2000, np.int64))
     assert not nothing.right(nothing).any(), "without a best class there is no decision"
+
+
+def beside(first, *others, labels=None, whole=(), rule=None):
+    return Answers((logits(first), *others), labels, rule or Rule(), whole)
+
+
+def test_an_output_beside_the_first_has_to_stay_too():
+    """Of two heads one kept every decision, and the other lost a fifth of its own: that was called the same."""
+    first, second = LABELS, with_wrong(400)
+    found = judge(beside(first, logits(LABELS, 30)), beside(first, logits(second, 30)), Budget())
+    assert (found.kept, found.agreement) == (False, 0.8)
+    with_labels = judge(
+        beside(first, logits(LABELS, 30), labels=LABELS), beside(first, logits(second, 30), labels=LABELS), Budget()
+    )
+    assert (with_labels.kept, with_labels.drop) == (False, pytest.approx(0.2)), "a sample of which that is lost, is lost"
+    assert judge(beside(first, logits(LABELS, 30)), beside(first, 0.99 * logits(LABELS, 30)), Budget()).kept
+
+
+def test_a_near_tie_of_another_head_is_a_decision_unless_the_contract_says_what_is_meant():
+    near, turned = np.tile([1.0, 0.999], (2000, 1)), np.tile([0.999, 1.0], (2000, 1))
+    assert not judge(beside(LABELS, near), beside(LABELS, turned), Budget()).kept
+    meant = Rule("best", name="logits")
+    assert judge(beside(LABELS, near, rule=meant), beside(LABELS, turned, rule=meant), Budget()).kept
+    far = 1.1 * near
+    assert not judge(beside(LABELS, near, rule=meant), beside(LABELS, far, rule=meant), Budget()).kept, "a tenth of its scale"
+    assert judge(beside(LABELS, near, rule=meant), beside(LABELS, far, rule=meant), Budget(error=0.2)).kept
+
+
+def test_a_whole_number_near_the_right_one_is_another_one():
+    """A file that decides by itself gives the class: 940 is no class 900, though it is within 5 %."""
+    classes = 900.0 + (LABELS % 2)
+    for whole in (True, False):
+        given, other = (Answers((values,), None, Rule(), (whole,)) for values in (classes, classes + 40))
+        assert judge(given, other, Budget()).kept is not whole
+    given, other = (beside(LABELS, values, whole=(False, True)) for values in (1e6 * classes, 1e6 * classes + 1))
+    found = judge(given, other, Budget())
+    assert (found.kept, found.same) == (False, False)
+    assert judge(given, given, Budget()).same

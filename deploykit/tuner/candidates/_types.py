@@ -27,7 +27,7 @@ Steps: TypeAlias = "Generator[list[Proposal], list[Measured], None]"
 
 @dataclass(frozen=True)
 class Task:
-    """What is tuned: `file`, read as `model`, which `baseline` runs as it is.
+    """What is tuned: `file`, read as `model`, which `baseline` runs as it is; `name` is what messages call it.
 
     `engines`: that may be chosen. `threads`, `batches`: within a run, and samples per run, to choose from, the baseline's first.
     `device`: "cpu" or "cuda". `instructions`: of this machine. `layer_times`: milliseconds by node of a file that was made, run as
@@ -48,6 +48,7 @@ class Task:
     arm: bool = False
     batches: tuple[int, ...] = ()
     given: int | None = None
+    name: str = ""
     notes: list[str] = field(default_factory=list)
 
     def like_baseline(self, name: str, **changes: object) -> Candidate:

@@ -125,7 +125,7 @@ class Quantized:
         """Everything quantized. Raises `InputError` for a graph that the quantizer cannot read."""
         if (calibration, coarse) not in self._whole:
             ranges, scheme = self._ranges_by(calibration), replace(scheme_of(self.task), coarse=coarse)
-            self._whole[calibration, coarse] = quantizing.quantized(self.task.file, ranges, scheme)
+            self._whole[calibration, coarse] = quantizing.quantized(self.task.file, ranges, scheme, self.task.name)
         return self._whole[calibration, coarse]
 
     def _ranges_by(self, calibration: Calibration) -> Any:
@@ -134,7 +134,7 @@ class Quantized:
             size = fixed_batch(self.task.model) or CALIBRATED_AT_ONCE
             feeds = [part.rows(begin, begin + size) for begin in range(0, len(part) - size + 1, size)] or [_filled(part, size)]
             self._ranges[calibration] = quantizing.calibrate(
-                file, feeds if calibration == "minmax" else feeds[:HISTOGRAMS], calibration
+                file, feeds if calibration == "minmax" else feeds[:HISTOGRAMS], calibration, self.task.name
             )
         return self._ranges[calibration]
 

@@ -47,7 +47,7 @@ def quantized(task: Task) -> onnx.ModelProto:
     except MemoryError:
         raise
     except Exception as error:  # NNCF's errors have no base of their own
-        raise InputError(f"NNCF cannot quantize {task.file.name}: {first_line(error)}") from error
+        raise InputError(f"NNCF cannot quantize {task.name or task.file.name}: {first_line(error)}") from error
     return found
 
 
