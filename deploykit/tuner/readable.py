@@ -125,15 +125,32 @@ def _takes_names(model: onnx.ModelProto) -> bool:
 
 
 def _in_the_way(model: onnx.ModelProto) -> dict[str, str]:
-    """Names of values that the quantizer would give to others -> new ones. Inputs and outputs keep theirs."""
+    """Names of values that the quantizer would give to others -> new ones.
+
+    Inputs and outputs keep theirs: where one has such a name, it is the value after which it is called that gets another.
+    """
     names = set(walk.names(model))
-    ends = {value.name for value in (*model.graph.input, *model.graph.output)} | _of_bodies(model)
-    found = {}
-    for name in sorted(names - ends, key=str):
-        if any(name.endswith(suffix) and name.removesuffix(suffix) in names for suffix in SUFFIXES):
-            found[name] = next(new for n in count() if (new := f"{name}_given{n or ''}") not in names)
-            names.add(found[name])
+    ends, inner, apart = _ends(model), _of_bodies(model), _apart(model)
+    found: dict[str, str] = {}
+    for name in sorted(names - inner):
+        base = next((name.removesuffix(s) for s in SUFFIXES if name.endswith(s) and name.removesuffix(s) in names), None)
+        changed = base if name in ends else name
+        if base is not None and changed is not None and changed not in inner | apart and changed not in found:
+            found[changed] = next(new for n in count() if (new := f"{changed}_given{n or ''}") not in names)
+            names.add(found[changed])
     return found
+
+
+def _apart(model: onnx.ModelProto) -> set[str]:
+    """Inputs that only an Identity reads, and outputs that one makes: the quantizer gives nothing their names."""
+    others = [node for node in walk.nodes(model.graph) if node.op_type != "Identity"]
+    read, made = ({name for node in others for name in getattr(node, side)} for side in ("input", "output"))
+    given = {value.name for value in model.graph.input} - read
+    return given | ({value.name for value in model.graph.output} - made - {value.name for value in model.graph.input})
+
+
+def _ends(model: onnx.ModelProto) -> set[str]:
+    return {value.name for value in (*model.graph.input, *model.graph.output)}
 
 
 def _of_bodies(model: onnx.ModelProto) -> set[str]:
@@ -146,6 +163,7 @@ def _of_bodies(model: onnx.ModelProto) -> set[str]:
 
 
 def _renamed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Between an input or output that keeps its name and the value inside that has another stands an Identity: it costs nothing."""
     new = _in_the_way(model)
     for node in walk.nodes(model.graph):
         for names in (node.input, node.output):
@@ -156,6 +174,15 @@ def _renamed(model: onnx.ModelProto) -> onnx.ModelProto:
         tensor.name = new.get(tensor.name, tensor.name)
     for value in model.graph.value_info:
         value.name = new.get(value.name, value.name)
+    given = [value.name for value in model.graph.input if value.name in new]
+    made = [value.name for value in model.graph.output if value.name in new and value.name not in given]
+    nodes = [
+        *(onnx.helper.make_node("Identity", [name], [new[name]], name=f"{new[name]}_from_outside") for name in given),
+        *model.graph.node,
+        *(onnx.helper.make_node("Identity", [new[name]], [name], name=f"{new[name]}_to_outside") for name in made),
+    ]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
     return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ from onnx import helper, numpy_helper
 from deploykit import onnx_file
 from deploykit.errors import InputError
 from deploykit.onnx_file import sessions
-from deploykit.tuner import quantizing
+from deploykit.tuner import quantizing, tuning
 from deploykit.tuner.quantizing import Scheme
 from deploykit.tuner.readable import readable
 
@@ -31,7 +32,7 @@ def network(opset=17, ir_version=8, names=("first", "relu", "second"), stored=("
         helper.make_node("Relu", ["c"], [middle], name=names[1]),
         helper.make_node("Conv", [middle, stored[1]], ["y"], name=names[2], pads=[1] * 4),
     ]
-    shapes = {"y": ["n", 4, 8, 8], "m": ["n", 8, 8, 8], "w2": [4, 8, 3, 3]}
+    shapes = {"y": ["n", 4, 8, 8], middle: ["n", 8, 8, 8], "w2": [4, 8, 3, 3]}
     outputs = [value(name, 1, shapes[name]) for name in ends]
     tensors = [weights(stored[0], 8, 3), weights(stored[1], 4, 8)]
     graph = helper.make_graph(nodes, "g", [value("x", 1, ["n", 3, 8, 8])], outputs, tensors)
@@ -80,6 +81,9 @@ HARD = {
     "nodes without names": lambda: network(names=("", "", "")),
     "names that the quantizer takes": lambda: network(stored=("c_scale", "c_zero_point"), middle="w_QuantizeLinear_Output"),
     "weights called like quantized ones": lambda: network(stored=("w", "w_quantized"), middle="c_scale"),
+    "an output with such a name": lambda: network(middle="c_scale", ends=("y", "c_scale")),
+    "an output called after an input": lambda: network(middle="x_scale", ends=("y", "x_scale")),
+    "an output called after an output": lambda: network(middle="y_zero_point", ends=("y", "y_zero_point")),
     "an output that is used inside": lambda: network(ends=("y", "m")),
     "an output that is stored": lambda: network(ends=("y", "w2")),
     "a body with such a name": of_constants_in_a_body,
@@ -187,3 +191,16 @@ def test_functions_of_an_old_file_are_written_out():
     feeds = {"x": np.arange(6, dtype=np.float32).reshape(2, 3)}
     expected, given = (sessions.run(sessions.open_session(each.SerializeToString()), feeds)[0] for each in (model, found))
     np.testing.assert_array_equal(given, expected)
+
+
+def test_what_can_no_longer_be_given_is_said():
+    """From IR 4 on an input with a stored value may be left out or given; a file in int8 holds it for good."""
+    here = Path("network.onnx")
+    for ir_version, said in (
+        (8, ["in int8 the file holds w1, w2 for good: what was stored can no longer be given as an input"]),
+        (3, []),
+    ):
+        model = network(ir_version=ir_version)
+        model.graph.input.extend(value(tensor.name, 1, list(tensor.dims)) for tensor in model.graph.initializer)
+        assert tuning._remarks(here, here, True, model) == said
+    assert tuning._remarks(here, here, True, network()) == []
