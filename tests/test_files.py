@@ -357,7 +357,7 @@ def test_windows_closes_what_it_renames_and_removes(tmp_path, windows):
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_a_writer_whose_file_another_process_took_for_abandoned_makes_a_new_one(tmp_path, monkeypatch, what, moment):
     """Between its making and its lock: the other one has it locked, and will remove it; or has removed it, and gone."""
-    lock = files._lock
+    lock = files.lock
     taken = []
 
     def late(handle):
@@ -373,7 +373,7 @@ def test_a_writer_whose_file_another_process_took_for_abandoned_makes_a_new_one(
             os.close(taken[0])
         return lock(handle)
 
-    monkeypatch.setattr(files, "_lock", late)
+    monkeypatch.setattr(files, "lock", late)
     if what == "file":
         with files.replacing(tmp_path / "x") as temporary:
             temporary.write_bytes(b"new")
