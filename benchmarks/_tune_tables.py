@@ -39,7 +39,10 @@ def alone_holds(row: Row) -> bool:
 
 
 def of_rows(rows: Mapping[str, Row], asked: Sequence[str]) -> Report:
-    """Every network beside every peer. `asked`: the names of all networks that are to be measured."""
+    """Every network beside every peer. `asked`: the names of all networks that are to be measured.
+
+    `remark` in a row is written by hand: what was not as it should be when it was measured.
+    """
     made = {name: rows[name] for name in asked if name in rows}
     strict = [name for name, row in made.items() if is_strict(row)]
     good = sum(map(holds, made.values()))
@@ -72,6 +75,7 @@ def of_rows(rows: Mapping[str, Row], asked: Sequence[str]) -> Report:
             Column("network", "network"), Column("machine", "instructions"), Column("chosen", "chosen", "prose"),
             *(Column(peer, peer) for peer in PEERS), Column("alone", "onnxruntime alone, of float32", "prose"), Column("date", "date"),
         ], shown)],
+        notes=[f"{name}: {row['remark']}" for name, row in made.items() if row.get("remark")],
     )  # fmt: skip
 
 
