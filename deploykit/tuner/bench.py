@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -139,8 +140,15 @@ class Bench:
 
     def size(self, build: str) -> int:
         """See `Instruments.size`; with the weights that lie beside it."""
-        path = self.path(build)
-        return path.stat().st_size + external_data.bytes_outside(onnx_file.read(path), path)
+        return self.path(build).stat().st_size + (self._given[2] if build == "fp32" else 0)
+
+    @cached_property
+    def _given(self) -> tuple[list[str], tuple[bool, ...], int]:
+        """Of the given file, which may be large and is read once: its outputs, which are whole numbers, and the bytes beside it."""
+        model = onnx_file.read(self._file)
+        outputs = model.graph.output
+        outside = external_data.bytes_outside(model, self._file)
+        return [value.name for value in outputs], tuple(map(_is_whole, outputs)), outside
 
     def time(self, baseline: Candidate, candidates: Sequence[Candidate], seconds: float) -> list[Timing]:
         """See `Instruments.time`. What cannot run has a ratio of 0."""
@@ -196,10 +204,8 @@ class Bench:
     def _answers(self, candidate: Candidate, samples: Part) -> Answers:
         with self._engine(candidate) as engine:
             outputs = answers_of(engine, samples)
-        graph = onnx_file.read(self._file).graph
-        names = [value.name for value in graph.output]
+        names, whole, _ = self._given
         place = names.index(self._rule.name) if self._rule.name in names else 0
-        whole = tuple(_is_whole(value) for value in graph.output)
         return Answers(_first(outputs, place), samples.labels, self._rule, _first(whole, place))
 
     def _labels_tell(self) -> bool:

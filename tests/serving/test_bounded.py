@@ -26,6 +26,14 @@ def is_closed_with(status, answer):
     return document["error"]
 
 
+async def send(caller, data, pieces):
+    """All of it, in so many parts that come one after the other."""
+    step = -(-len(data) // pieces)
+    for start in range(0, len(data), step):
+        caller.writer.write(data[start : start + step])
+        await asyncio.sleep(0.002 if pieces > 1 else 0)
+
+
 @pytest.mark.parametrize(("size", "fits"), [(MAX_HEAD - 200, True), (MAX_HEAD + 1, False)])
 @pytest.mark.parametrize("place", ["url", "header", "headers"])
 @pytest.mark.parametrize("pieces", [1, 9])
@@ -39,10 +47,7 @@ def test_a_head_may_be_so_large_and_no_larger(service, size, fits, place, pieces
 
     async def main():
         async with calling(service) as caller:
-            step = -(-len(data) // pieces)
-            for start in range(0, len(data), step):
-                caller.writer.write(data[start : start + step])
-                await asyncio.sleep(0.002 if pieces > 1 else 0)
+            await send(caller, data, pieces)
             answer = await caller.answer()
             if fits:
                 assert answer[0] == 404
@@ -339,10 +344,7 @@ def test_who_asks_for_another_protocol_is_answered_in_this_one(service, upgrade,
 
     async def main():
         async with calling(service) as caller:
-            step = -(-len(data) // pieces)
-            for start in range(0, len(data), step):
-                caller.writer.write(data[start : start + step])
-                await asyncio.sleep(0.002 if pieces > 1 else 0)
+            await send(caller, data, pieces)
             status, _, document = await caller.answer()
             assert (status, document["outputs"][0]["data"]) == (200, [2.0, 4.0])
             assert (await caller.answer())[0] == 200
