@@ -12,10 +12,14 @@ concurrency 1, 8 and 32, then open loops (Poisson) at 0.5 and 0.9 times the best
 the closed loop that gave that best goodput, in shorter pieces: the speed of a shared host changes by half within seconds, and the share of the peak
 is that of the closed loops just before and after. Two noisy cores: only ratios within one round count. A load during which other
 processes took more than a tenth of a core is measured again, four times at most; the report says what they took. A server that does
-not start is a line in the report. Some 12 minutes for 3 rounds of 6 servers.
+not start is a line in the report. Some 13 minutes for 3 rounds of 6 servers.
+
+One caller of our server alone comes in turns with `Predictor.run` in a process of its own, once one run after the other and once with a pause
+of a millisecond before each, as long as the network waits for the next request of one caller. The pause alone makes a run of resnet18 a
+fifth slower (its 44 MB of weights leave the caches, and the core its highest clock), so what the server adds is above the run with pauses.
 
 Expected before measuring, on two cores (with uvloop, one call of the system for an answer, refusals at the connection):
-- concurrency 1: 0.2 to 0.4 ms above `Predictor.run`, for both networks (limit: 1 ms).
+- concurrency 1: 0.4 to 1.0 ms above `Predictor.run` with pauses, for both networks (limit: 1 ms); 0.3 more above one run after the other.
 - goodput at 32, lenet5 (0.05 ms a row, so it is HTTP that is measured): 2 to 8 times LitServe, MLServer, BentoML and Ray Serve, whose
   requests cross processes or are JSON; 1.0 to 1.4 of FastAPI by hand, which checks nothing and counts nothing, but computes between
   reading and writing, in one thread.
@@ -40,6 +44,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -55,10 +60,11 @@ NETWORKS = ("lenet5", "resnet18")
 CONCURRENCIES = (1, 8, 32)
 SHARES = (0.5, 0.9)
 TWICE_THE_PEAK = 2.0
-TURNS = 4  # pieces at twice the capacity in a round, each half as long as another load
+TURNS = 4  # pieces at twice the capacity in a round, and of one caller alone, each half as long as another load
 MOST_CONNECTIONS = 512  # more than our line (128) and two runs (64) hold, so that the client does not do its work
 WARM_SECONDS = 1.0
 ATTEMPTS = 5  # at a load, while others take more
+Times = dict[str, float]  # of `Predictor.run`, in milliseconds
 ONCE, TWICE = "in one round: ", "twice, then no more: "
 
 
@@ -95,7 +101,6 @@ def run(asked: argparse.Namespace, chosen: list[ModuleType]) -> Any:
     file = network(asked.network, asked.environments)
     values, right = sample(file)
     rows: list[dict[str, Any]] = []
-    in_process: list[dict[str, Any]] = []
     missing: dict[str, str] = {}
     loads = [_load()]
     for turn in range(asked.rounds):
@@ -103,10 +108,10 @@ def run(asked: argparse.Namespace, chosen: list[ModuleType]) -> Any:
             if missing.get(peer.NAME, "").startswith(TWICE):
                 continue
             try:
-                if peer.NAME == OURS:
-                    in_process.append({"round": turn, **alone(asked, file, values)})
+                in_process = partial(alone, asked, file, values) if peer.NAME == OURS else None
                 with servers.running(asked.environments, peer, file, asked.threads, values, right) as server:
-                    rows += [{"round": turn, "server": peer.NAME, **row} for row in loaded(server, asked.seconds, turn)]
+                    found = loaded(server, asked.seconds, turn, in_process)
+                rows += [{"round": turn, "server": peer.NAME, **row} for row in found]
             except servers.NotStarted as error:
                 missing[peer.NAME] = f"{TWICE if peer.NAME in missing else ONCE}{error}"
                 print(f"{peer.NAME}: {error}", file=sys.stderr, flush=True)
@@ -114,13 +119,13 @@ def run(asked: argparse.Namespace, chosen: list[ModuleType]) -> Any:
     document = {
         "network": asked.network, "threads": asked.threads, "seconds": asked.seconds, "load": ", ".join(loads),
         "versions": {peer.NAME: servers.versions(asked.environments, peer) for peer in chosen}, "missing": missing,
-        "limits": limits(rows, in_process), "in_process": in_process, "rounds": rows,
+        "limits": limits(rows), "rounds": rows,
     }  # fmt: skip
     return report(document, missing, {peer.NAME: peer.SETTINGS for peer in chosen})
 
 
-def loaded(server: servers.Running, seconds: float, turn: int) -> list[dict[str, Any]]:
-    """One server under every load. `peak`: its best goodput of the closed loops."""
+def loaded(server: servers.Running, seconds: float, turn: int, in_process: Callable[[float], Times] | None) -> list[dict[str, Any]]:
+    """One server under every load. `peak`: its best goodput of the closed loops. `in_process`: what one caller alone comes in turns with."""
     asked: dict[str, Any] = {
         "port": server.port, "request": base64.b64encode(server.request).decode(), "seed": turn, "most": MOST_CONNECTIONS,
     }  # fmt: skip
@@ -145,7 +150,9 @@ def loaded(server: servers.Running, seconds: float, turn: int) -> list[dict[str,
     found = [under(f"closed {concurrency}", None, concurrency=concurrency) for concurrency in CONCURRENCIES]
     peak, best = max((row["goodput"], at) for row, at in zip(found, CONCURRENCIES, strict=True))
     found += [under(f"open {share:g}", max(1.0, share * peak)) for share in SHARES]
-    return [{**row, "peak": peak} for row in found] + in_turns(under, best, seconds / 2, turn * TURNS)
+    twice = in_turns(under, best, seconds / 2, turn * TURNS)
+    one = [] if in_process is None else in_turns_with_runs(under, in_process, seconds / 2)
+    return [*({**row, "peak": peak} for row in found), *one, *twice]
 
 
 def in_turns(under: Callable[..., dict[str, Any]], concurrency: int, seconds: float, seed: int) -> list[dict[str, Any]]:
@@ -159,6 +166,20 @@ def in_turns(under: Callable[..., dict[str, Any]], concurrency: int, seconds: fl
     peaks = [(before["goodput"] + after["goodput"]) / 2 for before, after in itertools.pairwise(closed)]
     opened = [{**row, "peak": peak} for row, peak in zip(opened, peaks, strict=True)]
     return [*({**row, "peak": row["goodput"]} for row in closed), *opened]
+
+
+def in_turns_with_runs(
+    under: Callable[..., dict[str, Any]], in_process: Callable[[float], Times], seconds: float
+) -> list[dict[str, Any]]:
+    """One caller in `TURNS` pieces of `seconds`, each between two measurements of `Predictor.run`: the means of these two, in ms."""
+    runs, served = [in_process(seconds)], []
+    for _ in range(TURNS):
+        served.append(under("one caller", None, concurrency=1, seconds=seconds))
+        runs.append(in_process(seconds))
+    return [
+        {**row, "peak": None, **{name: (before[name] + after[name]) / 2 for name in before}}
+        for row, (before, after) in zip(served, itertools.pairwise(runs), strict=True)
+    ]
 
 
 def _busy() -> float:
@@ -182,13 +203,16 @@ def client(asked: dict[str, Any]) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def alone(asked: argparse.Namespace, file: Path, values: bytes) -> dict[str, Any]:
-    """`Predictor.run` in a process, in the environment of our server."""
+def alone(asked: argparse.Namespace, file: Path, values: bytes, seconds: float) -> Times:
+    """`Predictor.run` for so long, in a process, in the environment of our server: milliseconds by the name of how it was called."""
     interpreter = servers.python(asked.environments / OURS)
     if not interpreter.exists():
         raise servers.NotStarted("no environment: make it with the command `environments`")
     done = subprocess.run(
-        [interpreter, HERE / "_serving_inprocess.py", file, str(asked.threads), "1"], input=values, capture_output=True, check=True
+        [interpreter, HERE / "_serving_inprocess.py", file, str(asked.threads), str(seconds)],
+        input=values,
+        capture_output=True,
+        check=True,
     )
     return json.loads(done.stdout)
 

@@ -115,8 +115,8 @@ class Service:
         served.latencies.add(time.perf_counter() - began)
         request.scope["deploykit.log"] = {
             "model": served.name,
-            "queued_ms": _ms(answer.queued),
-            "computed_ms": _ms(answer.computed),
+            "queued_ms": answer.queued * 1000,
+            "computed_ms": answer.computed * 1000,
             "batch": answer.rows,
         }
         return made
@@ -362,7 +362,3 @@ def _length_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     if len(found) > 1:
         raise InputError(f"Inference-Header-Content-Length is there {len(found)} times", "send it once")
     return (found[0] or None) if found else None
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)

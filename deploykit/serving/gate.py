@@ -173,7 +173,7 @@ def line(scope: Scope, seen: Seen, seconds: float) -> str:
         "ms": round(seconds * 1000, 3),
         "bytes_in": seen.read,
         "bytes_out": seen.written,
-        **scope.get("deploykit.log", {}),
+        **{name: round(value, 3) if isinstance(value, float) else value for name, value in scope.get("deploykit.log", {}).items()},
     }
     if "deploykit.error" in scope:
         said["error"] = scope["deploykit.error"][:300]

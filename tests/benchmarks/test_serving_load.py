@@ -95,7 +95,7 @@ def test_a_limit_is_judged_within_a_round():
     rows = [row("deploykit", "closed 32", 0, goodput=300.0), row("other", "closed 32", 0, goodput=200.0)]
     rows += [row("deploykit", "closed 32", 1, goodput=150.0), row("other", "closed 32", 1, goodput=100.0)]
     assert limits.ratios(rows, "other", "closed 32") == [1.5, 1.5]
-    found = {each["limit"]: each["holds"] for each in limits.limits(rows, [])}
+    found = {each["limit"]: each["holds"] for each in limits.limits(rows)}
     assert found["goodput at 32 beside other, times as much"] is True
 
 
@@ -111,13 +111,15 @@ def test_a_limit_is_judged_within_a_round():
     ],
 )
 def test_the_limits_at_twice_the_capacity(values, missed):
-    found = limits.limits([row("deploykit", "open 2", 0, **values)], [])
+    found = limits.limits([row("deploykit", "open 2", 0, **values)])
     assert sum(each["holds"] is False for each in found) == missed
 
 
 def test_what_was_not_measured_is_no_verdict():
-    assert {each["holds"] for each in limits.limits([], [])} == {None}
-    rows = [row("deploykit", "closed 1", 0, median_ms=1.5)]
-    assert [each["holds"] for each in limits.limits(rows, [{"round": 0, "median_ms": 0.4}]) if "Predictor" in each["limit"]] == [
-        False
-    ]
+    assert {each["holds"] for each in limits.limits([])} == {None}
+
+
+@pytest.mark.parametrize(("served", "holds"), [(1.5, False), (1.3, True)])
+def test_one_caller_is_compared_with_runs_that_have_pauses(served, holds):
+    rows = [row("deploykit", "one caller", 0, median_ms=served, paused_ms=0.4, back_to_back_ms=0.2)]
+    assert [each["holds"] for each in limits.limits(rows) if "Predictor" in each["limit"]] == [holds]
