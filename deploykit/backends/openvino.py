@@ -17,12 +17,12 @@ from deploykit.runtime.openvino import OpenVinoModel, Precision
 SOURCE: Source = "onnx"
 
 
-def start(file: Path, device: str, threads: int | None, precision: Precision = "f32") -> Engine:
+def start(file: Path, device: str, threads: int | None, precision: Precision = "f32", fixed_batch: str | None = None) -> Engine:
     """See `deploykit.backends.start`. Raises `DeviceUnavailable` for CUDA, `DependencyMissing` without the library."""
     if providers.parse_device(device)[0] == "cuda":
         raise DeviceUnavailable(device, "OpenVINO runs on the CPU", "choose --device cpu, or another engine")
     check_external_data(read_model(file), file)
-    return OpenVinoEngine(OpenVinoModel(file, file.name, threads, precision))
+    return OpenVinoEngine(OpenVinoModel(file, file.name, threads, precision, None if fixed_batch is None else int(fixed_batch)))
 
 
 class OpenVinoEngine(Engine):

@@ -62,7 +62,8 @@ def follow(
         notes.append(f"it was tuned for {tuned.threads} threads, and this process may use {usable}")
     if tuned.engine == "openvino" and not own_runner:
         try:
-            model = openvino.OpenVinoModel(path or data, name, threads, cast(Any, tuned.options.get("precision", "f32")))
+            precision, rows = cast(Any, tuned.options.get("precision", "f32")), tuned.options.get("fixed_batch")
+            model = openvino.OpenVinoModel(path or data, name, threads, precision, None if rows is None else int(rows))
             return Followed(opened, "openvino", model.run, "; ".join(notes))
         except DeploykitError as error:
             problem = "which is not installed" if not openvino.installed() else f"which cannot run it ({error.problem})"

@@ -16,15 +16,17 @@ Numbers: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 Outputs: TypeAlias = "tuple[Numbers, ...]"
 
 
-def answers_of(engine: Engine, samples: Part) -> Outputs:
+def answers_of(engine: Engine, samples: Part, rows: int | None = None) -> Outputs:
     """The outputs of an engine for all samples, each (samples, ...); those of a file that takes whole batches only are filled up.
 
     A file of which an output does not have a row per sample is asked for one sample at a time: then all of it is that sample's.
+    `rows`: samples at once for which the engine has compiled the file, so that these are the answers that it will give.
     Raises `InputError` for outputs that are no numbers, and for those that have another size for every sample.
     """
     fixed = next((spec.shape[0] for spec in engine.inputs if spec.shape), None)
-    if (fixed or CHUNK) > 1:
-        found = _in_rows(engine, samples, fixed or CHUNK, fixed is not None)
+    size = fixed or rows or CHUNK
+    if size > 1:
+        found = _in_rows(engine, samples, size, bool(fixed or rows))
         if found is not None:
             return found
         if fixed is not None:

@@ -203,7 +203,8 @@ class Bench:
 
     def _answers(self, candidate: Candidate, samples: Part) -> Answers:
         with self._engine(candidate) as engine:
-            outputs = answers_of(engine, samples)
+            rows = candidate.options.get("fixed_batch")
+            outputs = answers_of(engine, samples, None if rows is None else int(rows))
         names, whole, _ = self._given
         place = names.index(self._rule.name) if self._rule.name in names else 0
         return Answers(_first(outputs, place), samples.labels, self._rule, _first(whole, place))

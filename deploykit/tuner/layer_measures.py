@@ -9,8 +9,8 @@ import onnx
 from deploykit.errors import DeploykitError
 from deploykit.profiler.onnx import times
 from deploykit.tuner import layers
+from deploykit.tuner.batches import fixed_batch
 from deploykit.tuner.bench import Bench
-from deploykit.tuner.candidates.int8 import fixed_batch
 from deploykit.tuner.result import Candidate
 from deploykit.tuner.samples import Parts
 

@@ -9,8 +9,8 @@ import onnx
 
 from deploykit.network.request import Request
 from deploykit.profiler.benchmark import conditions
+from deploykit.tuner.batches import fixed_batch
 from deploykit.tuner.candidates import Task
-from deploykit.tuner.candidates.int8 import fixed_batch
 from deploykit.tuner.marking import contract_of
 from deploykit.tuner.options import Options
 from deploykit.tuner.result import LayerChoice, TuneResult

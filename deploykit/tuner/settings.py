@@ -7,7 +7,7 @@ import onnx
 from deploykit.errors import InputError
 from deploykit.onnx_file import inputs as graph_inputs
 from deploykit.runtime.cores import cores
-from deploykit.tuner.candidates.int8 import fixed_batch
+from deploykit.tuner.batches import fixed_batch
 from deploykit.tuner.options import Options
 from deploykit.tuner.result import Candidate
 

@@ -51,8 +51,8 @@ class Fake:
 
     asked = None
 
-    def __init__(self, model, name, threads=None, precision="f32"):
-        Fake.asked = (threads, precision)
+    def __init__(self, model, name, threads=None, precision="f32", fixed_batch=None):
+        Fake.asked = (threads, precision, fixed_batch)
 
     def run(self, names, feeds, options=None):
         return [feeds["x"] * 2]
@@ -78,10 +78,11 @@ def test_more_threads_than_there_are_cores_are_not_taken(opened):
 
 def test_a_file_for_openvino_runs_there(monkeypatch):
     monkeypatch.setattr(openvino, "OpenVinoModel", Fake)
-    with Predictor(model(replace(TUNED, engine="openvino", options={"precision": "bf16"})), "cpu") as predictor:
+    options = {"precision": "bf16", "fixed_batch": "2"}
+    with Predictor(model(replace(TUNED, engine="openvino", options=options)), "cpu") as predictor:
         np.testing.assert_array_equal(predictor.run(SAMPLES), 2 * SAMPLES)
         assert predictor.engine == "openvino"
-    assert Fake.asked == (1, "bf16")
+    assert Fake.asked == (1, "bf16", 2)
 
 
 def test_where_openvino_is_missing_it_answers_the_same_and_says_so_once(monkeypatch, caplog):

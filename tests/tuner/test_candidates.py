@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 from deploykit.errors import UnknownName
 from deploykit.runtime import providers
 from deploykit.tuner import candidates
+from deploykit.tuner.batches import fixed_batch
 from deploykit.tuner.candidates import Task, bf16, fp16, fp32, int8, int8_nncf, tf32
 from deploykit.tuner.result import Candidate, Measured, Timing
 from deploykit.tuner.samples import Part, Parts
@@ -98,7 +99,7 @@ def test_int8_takes_back_what_loses_and_keeps_what_wins_most():
     steps = follow(int8, task(), {"int8 onnxruntime": 1.5}, ["int8 onnxruntime"])
     assert names(steps) == [WHOLE, WITHOUT_B + ONLY_A, ["int8 onnxruntime, 2 threads", "int8 onnxruntime, 1 thread"]]
     assert [step[0].build for step in steps] == ["int8-minmax-0", "int8-minmax-2", "int8-minmax-0"]
-    both = [("onnxruntime", "int8", 4, 3, {}), ("openvino", "int8", 4, 3, {})]
+    both = [("onnxruntime", "int8", 4, 3, {}), ("openvino", "int8", 4, 3, {"fixed_batch": "3"})]
     for step, expected in zip(steps[:2], (both + both[:1], both * 2), strict=True):
         assert [(each.engine, each.precision, each.threads, each.batch, dict(each.options)) for each in step] == expected
     assert [each.threads for each in steps[-1]] == [2, 1]
@@ -125,7 +126,7 @@ def test_which_layers_are_taken_back():
 
 def test_what_is_not_in_int8_openvino_computes_in_bfloat16_where_it_can():
     (first, second, _), *_ = follow(int8, task(instructions=("avx_vnni", "avx512_bf16")))
-    assert (dict(first.options), dict(second.options)) == ({}, {"precision": "bf16"})
+    assert (dict(first.options), dict(second.options)) == ({}, {"fixed_batch": "3", "precision": "bf16"})
 
 
 def test_a_candidate_says_which_layers_are_in_float_and_why():
@@ -274,15 +275,15 @@ def test_whole_numbers_by_the_machine(arm, instructions, scheme):
 
 @pytest.mark.parametrize(("batch", "fixed"), [("n", None), (4, 4), (1, 1)])
 def test_the_batch_that_a_file_takes_alone(batch, fixed):
-    assert int8.fixed_batch(network(batch)) == fixed
-    assert int8.fixed_batch(onnx.ModelProto()) is None
+    assert fixed_batch(network(batch)) == fixed
+    assert fixed_batch(onnx.ModelProto()) is None
 
 
 @pytest.mark.parametrize(("batch", "fixed"), [("n", None), (-1, None), (4, 4)])
 def test_a_weight_among_the_inputs_and_a_size_of_minus_one_are_no_batch(batch, fixed):
     model = network(batch)
     model.graph.input.insert(0, helper.make_tensor_value_info("wa", 1, [2, 2]))
-    assert int8.fixed_batch(model) == fixed
+    assert fixed_batch(model) == fixed
 
 
 def test_fp32_tries_engines_and_levels_and_then_fewer_threads_of_the_best():
@@ -290,13 +291,13 @@ def test_fp32_tries_engines_and_levels_and_then_fewer_threads_of_the_best():
     steps = follow(fp32, task(), {first[0]: 1.5, first[2]: 1.2}, first)
     assert names(steps) == [first, ["fp32 openvino, 2 threads", "fp32 openvino, 1 thread"]]
     assert [(each.engine, dict(each.options), each.threads) for each in steps[0]] == [
-        ("openvino", {}, 4), ("onnxruntime", {"level": "extended"}, 4), ("onnxruntime", {"level": "basic"}, 4),
+        ("openvino", {"fixed_batch": "3"}, 4), ("onnxruntime", {"level": "extended"}, 4), ("onnxruntime", {"level": "basic"}, 4),
     ]  # fmt: skip
     assert [(each.engine, each.threads) for each in steps[1]] == [("openvino", 2), ("openvino", 1)]
-    several = names(
-        follow(fp32, task(batches=(3, 1, 64)), {first[0]: 1.5, "fp32 openvino, 1 thread": 2.0}, [*first, "fp32 openvino, 1 thread"])
-    )
-    assert several[2:] == [["fp32 openvino, 1 thread, batch 1", "fp32 openvino, 1 thread, batch 64"]]
+    speeds = {first[0]: 1.5, "fp32 openvino, 1 thread": 2.0}
+    several = follow(fp32, task(batches=(3, 1, 64)), speeds, [*first, "fp32 openvino, 1 thread"])
+    assert names(several)[2:] == [["fp32 openvino, 1 thread, batch 1", "fp32 openvino, 1 thread, batch 64"]]
+    assert [dict(each.options) for each in several[2]] == [{"fixed_batch": "1"}, {"fixed_batch": "64"}]
     own = ["fp32 onnxruntime, 2 threads", "fp32 onnxruntime, 1 thread"]
     assert names(follow(fp32, task(), {first[0]: 1.1}, first))[1] == own, "its interval holds 1"
     assert names(follow(fp32, task(), {first[0]: 1.5, first[2]: 1.2}, first[2:]))[1][0] == f"{first[2]}, 2 threads", (
@@ -378,8 +379,8 @@ def test_int8_tries_coarser_scales_of_the_best(monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "changes", "found"),
     [
-        (bf16, {"instructions": ("avx512_bf16",)}, [("bf16 openvino", "openvino", "bf16", "fp32", {"precision": "bf16"})]),
-        (bf16, {"instructions": ("bf16",)}, [("bf16 openvino", "openvino", "bf16", "fp32", {"precision": "bf16"})]),
+        (bf16, {"instructions": ("avx512_bf16",)}, [("bf16 openvino", "openvino", "bf16", "fp32", {"fixed_batch": "3", "precision": "bf16"})]),
+        (bf16, {"instructions": ("bf16",)}, [("bf16 openvino", "openvino", "bf16", "fp32", {"fixed_batch": "3", "precision": "bf16"})]),
         (bf16, {"instructions": ("avx_vnni",)}, []),
         (bf16, {"instructions": ("bf16",), "engines": ("onnxruntime",)}, []),
         (bf16, {"instructions": ("bf16",), "device": "cuda"}, []),
@@ -394,12 +395,12 @@ def test_int8_tries_coarser_scales_of_the_best(monkeypatch):
             ("tf32 onnxruntime, NHWC, CUDA graph", "onnxruntime", "tf32", "fp32", {"tf32": "on", "layout": "nhwc", "cuda_graph": "on"}),
         ]),
         (tf32, {}, []),
-        (fp16, {"instructions": ("fphp",)}, [("fp16 openvino", "openvino", "fp16", "fp32", {"precision": "f16"})]),
+        (fp16, {"instructions": ("fphp",)}, [("fp16 openvino", "openvino", "fp16", "fp32", {"fixed_batch": "3", "precision": "f16"})]),
         (fp16, {"instructions": ("fphp",), "engines": ("onnxruntime",)}, []),
         (fp16, {}, []),
-        (int8_nncf, {"nncf": True}, [("int8 nncf openvino", "openvino", "int8", "int8-nncf", {})]),
+        (int8_nncf, {"nncf": True}, [("int8 nncf openvino", "openvino", "int8", "int8-nncf", {"fixed_batch": "3"})]),
         (int8_nncf, {"nncf": True, "instructions": ("bf16",)}, [
-            ("int8 nncf openvino", "openvino", "int8", "int8-nncf", {"precision": "bf16"}),
+            ("int8 nncf openvino", "openvino", "int8", "int8-nncf", {"fixed_batch": "3", "precision": "bf16"}),
         ]),
         (int8_nncf, {"nncf": True, "model": network(1)}, [("int8 nncf openvino", "openvino", "int8", "int8-nncf", {})]),
         (int8_nncf, {"nncf": True, "model": network(2)}, []),

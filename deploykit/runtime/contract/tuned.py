@@ -16,6 +16,7 @@ MOST = 64  # options, instruction sets and figures
 OPTIONS = {
     "level": ("disabled", "basic", "extended", "all"),
     "precision": ("f32", "bf16", "f16"),
+    "fixed_batch": tuple(map(str, range(1, 1025))),
     "io_binding": ("on",),
     "cuda_graph": ("on",),
     "tf32": ("on",),

@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 import onnx
 
 from deploykit.tuner import blocked_layout
+from deploykit.tuner.batches import fixed_batch
 from deploykit.tuner.result import Candidate, Measured
 from deploykit.tuner.samples import Parts
 
@@ -21,6 +22,8 @@ class Proposal:
     candidate: Candidate
     how: Callable[[], onnx.ModelProto] | None = None
 
+
+MOST_FIXED = 1024  # rows, that the contract of a tuned file can say
 
 Steps: TypeAlias = "Generator[list[Proposal], list[Measured], None]"
 
@@ -64,7 +67,16 @@ def with_threads(task: Task, best: Candidate) -> list[Candidate]:
 
 def with_batches(task: Task, best: Candidate) -> list[Candidate]:
     """The same with the other numbers of samples per run."""
-    return [best.but(f"{best.name}, batch {batch}", batch=batch) for batch in task.batches if batch != best.batch]
+    others = [batch for batch in task.batches if batch != best.batch]
+    known = {name: value for name, value in best.options.items() if name != "fixed_batch"}
+    options = {batch: {**known, **options_of(task, best.engine, batch)} for batch in others}
+    return [best.but(f"{best.name}, batch {batch}", batch=batch, options=options[batch]) for batch in others]
+
+
+def options_of(task: Task, engine: str, batch: int | None = None) -> dict[str, str]:
+    """OpenVINO plans better for a batch that it knows (`None`: the baseline's), where the file leaves that open."""
+    rows = batch or task.baseline.batch
+    return {"fixed_batch": str(rows)} if engine == "openvino" and fixed_batch(task.model) is None and rows <= MOST_FIXED else {}
 
 
 def in_blocks(task: Task, best: Candidate) -> list[Candidate]:

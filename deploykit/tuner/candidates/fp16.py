@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploykit.exporter.float16 import to_float16
 from deploykit.tuner.candidates import _gpu
-from deploykit.tuner.candidates._types import Proposal, Steps, Task
+from deploykit.tuner.candidates._types import Proposal, Steps, Task, options_of
 
 PRECISION = "fp16"
 
@@ -19,4 +19,5 @@ def propose(task: Task) -> Steps:
         if compiled:
             yield compiled
     elif "openvino" in task.engines and "fphp" in task.instructions:
-        yield [Proposal(task.like_baseline("fp16 openvino", engine="openvino", precision="fp16", options={"precision": "f16"}))]
+        options = {**options_of(task, "openvino"), "precision": "f16"}
+        yield [Proposal(task.like_baseline("fp16 openvino", engine="openvino", precision="fp16", options=options))]

@@ -7,7 +7,7 @@ from functools import partial
 
 from deploykit.tuner.blocked_layout import blocked
 from deploykit.tuner.candidates import _gpu
-from deploykit.tuner.candidates._types import Proposal, Steps, Task, fastest, in_blocks, with_batches, with_threads
+from deploykit.tuner.candidates._types import Proposal, Steps, Task, fastest, in_blocks, options_of, with_batches, with_threads
 from deploykit.tuner.result import Candidate, Measured
 
 PRECISION = "fp32"
@@ -19,7 +19,8 @@ def propose(task: Task) -> Steps:
     """Every engine with the baseline's threads, onnxruntime's levels, and gates as its layout knows them; then the best with fewer
     threads or another batch.
     """  # fmt: skip
-    first = [task.like_baseline(f"fp32 {engine}", engine=engine) for engine in task.engines if engine != task.baseline.engine]
+    others = [engine for engine in task.engines if engine != task.baseline.engine]
+    first = [task.like_baseline(f"fp32 {engine}", engine=engine, options=options_of(task, engine)) for engine in others]
     if task.baseline.engine == "onnxruntime" and task.device == "cpu":
         first += [task.like_baseline(f"fp32 onnxruntime, level {level}", options={"level": level}) for level in LEVELS]
     if task.device != "cpu":

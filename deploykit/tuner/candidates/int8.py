@@ -18,10 +18,19 @@ from typing import Any, NamedTuple
 
 import onnx
 
-from deploykit.onnx_file import inputs as graph_inputs
 from deploykit.runtime.instructions import BFLOAT16, BYTES
 from deploykit.tuner import blocked_layout, quantizing
-from deploykit.tuner.candidates._types import Proposal, Steps, Task, fastest, in_blocks, with_batches, with_threads
+from deploykit.tuner.batches import fixed_batch
+from deploykit.tuner.candidates._types import (
+    Proposal,
+    Steps,
+    Task,
+    fastest,
+    in_blocks,
+    options_of,
+    with_batches,
+    with_threads,
+)
 from deploykit.tuner.quantizing import Calibration, Scheme
 from deploykit.tuner.result import Candidate, Measured
 
@@ -144,11 +153,6 @@ def scheme_of(task: Task) -> Scheme:
     return Scheme(signed=task.arm, reduced=not task.arm and not BYTES.intersection(task.instructions))
 
 
-def fixed_batch(model: onnx.ModelProto) -> int | None:
-    """The only batch size that the file takes, `None` where any goes."""
-    return graph_inputs.fixed_batch(graph_inputs.of_graph(model.graph))
-
-
 def gains(model: onnx.ModelProto, fp32: Mapping[str, float], int8: Mapping[str, float]) -> dict[str, float]:
     """Milliseconds that quantizing saves, by layer: all that belongs to it, with the conversions of what it makes."""
     owner = quantizing.following(model)
@@ -220,15 +224,16 @@ def _on_engines(task: Task, made: Quantized, title: str, floats: Mapping[str, st
     build = made.plan("minmax", set(floats))
     shared = {"precision": "int8", "build": build, "floats": floats}
     found = [
-        task.like_baseline(f"{title} {engine}", engine=engine, options=options_of(task, engine), **shared)
+        task.like_baseline(f"{title} {engine}", engine=engine, options=mixed_options(task, engine), **shared)
         for engine in task.engines
     ]
     return [Proposal(candidate, made.how(build)) for candidate in found]
 
 
-def options_of(task: Task, engine: str) -> dict[str, str]:
+def mixed_options(task: Task, engine: str) -> dict[str, str]:
     """What is not in int8, OpenVINO computes in bfloat16 where the machine has instructions for it, as it does of its own."""
-    return {"precision": "bf16"} if engine == "openvino" and BFLOAT16.intersection(task.instructions) else {}
+    rest = {"precision": "bf16"} if engine == "openvino" and BFLOAT16.intersection(task.instructions) else {}
+    return {**options_of(task, engine), **rest}
 
 
 def _by_speed(measured: list[Measured]) -> list[Measured]:

@@ -12,8 +12,9 @@ from importlib.util import find_spec
 import onnx
 
 from deploykit.errors import InputError, first_line
+from deploykit.tuner.batches import fixed_batch
 from deploykit.tuner.candidates._types import Proposal, Steps, Task
-from deploykit.tuner.candidates.int8 import fixed_batch, options_of
+from deploykit.tuner.candidates.int8 import mixed_options
 
 PRECISION = "int8"
 BUILD = "int8-nncf"
@@ -28,7 +29,7 @@ def propose(task: Task) -> Steps:
         and find_spec("nncf") is not None
         and fixed_batch(task.model) in (None, 1)
     ):
-        options = options_of(task, "openvino")
+        options = mixed_options(task, "openvino")
         candidate = task.like_baseline("int8 nncf openvino", engine="openvino", precision="int8", build=BUILD, options=options)
         yield [Proposal(candidate, lambda: quantized(task))]
 
