@@ -60,7 +60,8 @@ NETWORKS = ("lenet5", "resnet18")
 CONCURRENCIES = (1, 8, 32)
 SHARES = (0.5, 0.9)
 TWICE_THE_PEAK = 2.0
-TURNS = 4  # pieces at twice the capacity in a round, and of one caller alone, each half as long as another load
+TURNS = 4  # pieces at twice the capacity in a round, each half as long as another load
+TURNS_OF_ONE = 8  # pieces of one caller alone, each a third as long
 MOST_CONNECTIONS = 512  # more than our line (128) and two runs (64) hold, so that the client does not do its work
 WARM_SECONDS = 1.0
 ATTEMPTS = 5  # at a load, while others take more
@@ -151,7 +152,7 @@ def loaded(server: servers.Running, seconds: float, turn: int, in_process: Calla
     peak, best = max((row["goodput"], at) for row, at in zip(found, CONCURRENCIES, strict=True))
     found += [under(f"open {share:g}", max(1.0, share * peak)) for share in SHARES]
     twice = in_turns(under, best, seconds / 2, turn * TURNS)
-    one = [] if in_process is None else in_turns_with_runs(under, in_process, seconds / 2)
+    one = [] if in_process is None else in_turns_with_runs(under, in_process, seconds / 3)
     return [*({**row, "peak": peak} for row in found), *one, *twice]
 
 
@@ -171,9 +172,9 @@ def in_turns(under: Callable[..., dict[str, Any]], concurrency: int, seconds: fl
 def in_turns_with_runs(
     under: Callable[..., dict[str, Any]], in_process: Callable[[float], Times], seconds: float
 ) -> list[dict[str, Any]]:
-    """One caller in `TURNS` pieces of `seconds`, each between two measurements of `Predictor.run`: the means of these two, in ms."""
+    """One caller in `TURNS_OF_ONE` pieces of `seconds`, each between two measurements of `Predictor.run`: the means of these two, in ms."""
     runs, served = [in_process(seconds)], []
-    for _ in range(TURNS):
+    for _ in range(TURNS_OF_ONE):
         served.append(under("one caller", None, concurrency=1, seconds=seconds))
         runs.append(in_process(seconds))
     return [

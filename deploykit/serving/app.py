@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 from starlette.applications import Starlette
@@ -99,7 +100,8 @@ class Service:
             served.batcher.check_room()
             with await self.budget.read(request) as body:
                 while True:
-                    served = self._served(request)  # another may have taken its place while the body came
+                    if served.closed:  # another has taken its place while the body came
+                        served = self._served(request)
                     try:
                         asked, answer = await self._inferred(request, served, body.data)
                         break
@@ -133,7 +135,8 @@ class Service:
             try:
                 with await self.budget.read(request) as body:
                     while True:
-                        served = self._served(request)
+                        if served.closed:
+                            served = self._served(request)
                         try:
                             answers, text = await self._predicted(request, served, body.data, top)
                             break
@@ -225,6 +228,7 @@ class Application(Starlette):
         await self.infer(scope, receive, send)
 
 
+@lru_cache(64)
 def inference_of(method: str, path: str) -> tuple[str, str | None] | None:
     """The model and the version (`None`: the newest) that are asked for an inference; `None` for every other request."""
     if method != "POST" or not path.endswith("/infer"):

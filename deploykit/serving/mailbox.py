@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import Any, TypeVar
 
@@ -56,9 +56,12 @@ class Mailbox:
             mine, work = self._done.popleft()
             if mine.done():
                 continue
-            if work.cancelled():
+            try:
+                error = work.exception()
+            except CancelledError:
                 mine.cancel()
-            elif (error := work.exception()) is not None:
-                mine.set_exception(error)
-            else:
+                continue
+            if error is None:
                 mine.set_result(work.result())
+            else:
+                mine.set_exception(error)

@@ -190,7 +190,7 @@ class Models:
         if not versions:
             raise Refusal(503, f"the model {name!r:.80} is not loaded", UNLOADED)
         if version is None:
-            return versions[max(versions, key=int)]
+            return next(iter(versions.values())) if len(versions) == 1 else versions[max(versions, key=int)]
         if version not in versions:
             raise Refusal(404, f"the model {name!r:.80} has no version {version!r:.40}; it has: {', '.join(versions)}")
         return versions[version]

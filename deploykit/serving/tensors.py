@@ -148,7 +148,7 @@ def from_values(values: Sequence[Any], datatype: Datatype, shape: tuple[int, ...
 def to_bytes(array: NDArray[Any], datatype: Datatype) -> bytes:
     """An output as the protocol's raw bytes."""
     if datatype.name != "BYTES":
-        return np.ascontiguousarray(array).astype(datatype.numpy, copy=False).tobytes()
+        return (array if array.dtype == datatype.numpy else array.astype(datatype.numpy)).tobytes()  # always in rows
     parts = []
     for text in array.ravel().tolist():
         encoded = str(text).encode("utf-8", "surrogateescape")
