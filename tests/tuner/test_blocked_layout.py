@@ -73,13 +73,22 @@ def test_the_answers_are_the_same(changes):
     before = model.SerializeToString()
     found = blocked_layout.blocked(model)
     assert model.SerializeToString() == before, "it is a copy"
-    assert blocked_layout.has_gates(model)
+    assert blocked_layout.gates(model) == 1
     assert operators(found) == operators(model) - Counter({"ReduceMean": 1}) + Counter({"GlobalAveragePool": 1, "Resize": 1})
     assert [node.name for node in found.graph.node if node.name != "g_gate"] == [node.name for node in model.graph.node]
     assert {tensor.name for tensor in found.graph.initializer} == {"w1", "w2", "w3", "g_gate_scales"}, "axes are read no more"
     for batch in (2,) if "values" in changes else (1, 2, 5):
         x = np.random.default_rng(batch).standard_normal((batch, 3, SIDE, SIDE)).astype(np.float32)
         np.testing.assert_allclose(answers(found, x), answers(model, x), rtol=1e-5, atol=1e-6)
+
+
+def test_gates_of_more_numbers_stay():
+    model = product(["n", 5, 3, 7], ["n", 5, 1, 1])
+    assert (blocked_layout.gates(model, 104), blocked_layout.gates(model, 105)) == (0, 1)
+    assert blocked_layout.blocked(model, 104) == model
+    assert operators(blocked_layout.blocked(model, 105)) == {"Resize": 1, "Mul": 1}
+    open_channels = product(["n", "c", 3, 7], ["n", "c", 1, 1])
+    assert (blocked_layout.gates(open_channels), blocked_layout.gates(open_channels, 1 << 40)) == (1, 0), "nobody knows how many"
 
 
 def test_the_product_is_the_same_bit_by_bit():
@@ -126,7 +135,7 @@ def test_onnxruntime_reorders_less(tmp_path):
     ],
 )
 def test_what_is_no_gate_stays(model):
-    assert not blocked_layout.has_gates(model)
+    assert not blocked_layout.gates(model)
     assert blocked_layout.blocked(model) == model
 
 

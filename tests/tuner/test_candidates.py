@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from onnx import helper, numpy_helper
 
 from deploykit.errors import UnknownName
 from deploykit.runtime import providers
-from deploykit.tuner import candidates
+from deploykit.tuner import blocked_layout, candidates
 from deploykit.tuner.batches import fixed_batch
 from deploykit.tuner.candidates import Task, bf16, fp16, fp32, int8, int8_nncf, tf32
 from deploykit.tuner.result import Candidate, Measured, Timing
@@ -112,9 +113,7 @@ def test_which_layers_are_taken_back():
 
     made, found = plans(INT8)
     assert found == [("int8 without 1 slow layers", ["b"]), ("int8, 1 of 3 layers", ["b", "c"])]
-    assert made.plans == {"int8-minmax-0": ("minmax", frozenset(), False, False)}, (
-        "the times are those of the file in which nothing is"
-    )
+    assert made.plans == {"int8-minmax-0": ("minmax", frozenset(), False, 0)}, "the times are those of the file in which nothing is"
     # a and b save 4 and 1: 0.8 of all is what a saves alone; c saves nothing, which is not enough.
     assert plans({"a": 1.0, "b": 1.0, "c": 1.0})[1] == [("int8 without 1 slow layers", ["c"]), ("int8, 1 of 3 layers", ["b", "c"])]
     assert plans({"a": 1.5, "b": 0.5, "c": 0.5})[1] == [("int8, 2 of 3 layers", ["c"])], "nothing loses"
@@ -310,12 +309,13 @@ def test_fp32_tries_engines_and_levels_and_then_fewer_threads_of_the_best():
     assert names(follow(fp32, task(baseline=elsewhere)))[0] == ["fp32 onnxruntime"], "levels are onnxruntime's"
 
 
-def gated():
-    """The network of `task`, with a gate beside it."""
+def gated(*sides):
+    """The network of `task`, with gates of images of these sizes beside it, by default one of (3, 4)."""
     model = network()
-    model.graph.node.append(helper.make_node("Mul", ["image", "gate"], ["opened"], name="gate"))
-    for name, sides in (("image", (3, 4)), ("gate", (1, 1))):
-        model.graph.input.append(helper.make_tensor_value_info(name, 1, ["n", 2, *sides]))
+    for place, each in enumerate(sides or ((3, 4),)):
+        model.graph.node.append(helper.make_node("Mul", [f"image{place}", f"gate{place}"], [f"opened{place}"], name=f"gate{place}"))
+        for name, size in ((f"image{place}", each), (f"gate{place}", (1, 1))):
+            model.graph.input.append(helper.make_tensor_value_info(name, 1, ["n", 2, *size]))
     return model
 
 
@@ -328,6 +328,23 @@ def test_fp32_tries_gates_in_blocks_and_goes_on_from_there():
     assert [node.op_type for node in proposal.how().graph.node][-2:] == ["Resize", "Mul"]
     for changes in ({}, {"model": gated(), "device": "cuda"}, {"model": gated(), "baseline": replace(BASELINE, engine="openvino")}):
         assert name not in names(follow(fp32, task(**changes)))[0]
+
+
+LARGE = (512, 512)  # of two channels: more than the numbers of a small gate
+ALL_GATES, SMALL_GATES = "fp32 onnxruntime, gates in blocks", "fp32 onnxruntime, small gates in blocks"
+
+
+@pytest.mark.parametrize(
+    ("sides", "found"),
+    [(((3, 4), LARGE), {ALL_GATES: 2, SMALL_GATES: 1}), ((LARGE,), {ALL_GATES: 1}), (((3, 4),), {ALL_GATES: 1})],
+)
+def test_small_gates_alone_are_tried_where_others_are_large(sides, found):
+    proposals = {
+        each.candidate.name: each for each in next(fp32.propose(task(model=gated(*sides)))) if "gates" in each.candidate.name
+    }
+    written = {name: sum(node.op_type == "Resize" for node in each.how().graph.node) for name, each in proposals.items()}
+    assert written == found
+    assert len({each.candidate.build for each in proposals.values()}) == len(found)
 
 
 def test_int8_tries_gates_in_blocks_of_the_best(monkeypatch):
@@ -347,6 +364,13 @@ def test_int8_tries_gates_in_blocks_of_the_best(monkeypatch):
     (each,) = made.in_blocks(made.task, given)
     for build, written in ((given.build, False), (each.build, True)):
         assert ("Resize" in {node.op_type for node in made.how(build)().graph.node}) == written
+    made = int8.Quantized(task(model=gated((3, 4), LARGE)))
+    given = BASELINE.but("int8 onnxruntime", build=made.plan("minmax", set()))
+    both = {each.name.removeprefix("int8 onnxruntime, "): each.build for each in made.in_blocks(made.task, given)}
+    assert [made.plans[both[name]].blocked for name in ("gates in blocks", "small gates in blocks")] == [
+        math.inf,
+        blocked_layout.SMALL,
+    ]
 
 
 def test_int8_tries_coarser_scales_of_the_best(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,11 +80,15 @@ def options_of(task: Task, engine: str, batch: int | None = None) -> dict[str, s
     return {"fixed_batch": str(rows)} if engine == "openvino" and fixed_batch(task.model) is None and rows <= MOST_FIXED else {}
 
 
-def in_blocks(task: Task, best: Candidate) -> list[Candidate]:
-    """The same with gates as onnxruntime's blocked layout knows them (see `blocked_layout`), where the network has some."""
-    if best.engine != "onnxruntime" or task.device != "cpu" or not blocked_layout.has_gates(task.model):
-        return []
-    return [best.but(f"{best.name}, gates in blocks")]
+def in_blocks(task: Task, best: Candidate, model: onnx.ModelProto) -> dict[float, Candidate]:
+    """The same with gates of `model` as onnxruntime's blocked layout knows them, by the most numbers that they have (see
+    `blocked_layout`): all, and the small ones where those are fewer.
+    """  # fmt: skip
+    if best.engine != "onnxruntime" or task.device != "cpu":
+        return {}
+    count, small = blocked_layout.gates(model), blocked_layout.gates(model, blocked_layout.SMALL)
+    found = {math.inf: best.but(f"{best.name}, gates in blocks")} if count else {}
+    return found | ({blocked_layout.SMALL: best.but(f"{best.name}, small gates in blocks")} if 0 < small < count else {})
 
 
 def fastest(measured: Sequence[Measured]) -> Measured | None:

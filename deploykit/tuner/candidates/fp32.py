@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
-from deploykit.tuner.blocked_layout import blocked
+from deploykit.tuner.blocked_layout import SMALL, blocked
 from deploykit.tuner.candidates import _gpu
 from deploykit.tuner.candidates._types import Proposal, Steps, Task, fastest, in_blocks, options_of, with_batches, with_threads
 from deploykit.tuner.result import Candidate, Measured
 
 PRECISION = "fp32"
 LEVELS = ("extended", "basic")  # of onnxruntime, besides "all", which the baseline has: its own layout does not always pay
-BLOCKED = "fp32-blocked"
+BLOCKED = {math.inf: "fp32-blocked", SMALL: "fp32-blocked-small"}  # builds, by the most numbers of a gate
 
 
 def propose(task: Task) -> Steps:
@@ -25,7 +26,8 @@ def propose(task: Task) -> Steps:
         first += [task.like_baseline(f"fp32 onnxruntime, level {level}", options={"level": level}) for level in LEVELS]
     if task.device != "cpu":
         first += _gpu.variants(task.baseline, (_gpu.BINDING, _gpu.GRAPH, _gpu.NHWC, _gpu.NHWC_GRAPH))
-    first += [each.but(each.name, build=BLOCKED) for each in in_blocks(task, task.baseline)]
+    blocks = in_blocks(task, task.baseline, task.model)
+    first += [each.but(each.name, build=BLOCKED[most]) for most, each in blocks.items()]
     measured = yield [_proposal(task, candidate) for candidate in first]
     measured += yield [_proposal(task, candidate) for candidate in with_threads(task, _best(task, measured))]
     batches = with_batches(task, _best(task, measured))
@@ -34,7 +36,8 @@ def propose(task: Task) -> Steps:
 
 
 def _proposal(task: Task, candidate: Candidate) -> Proposal:
-    return Proposal(candidate, partial(blocked, task.model) if candidate.build == BLOCKED else None)
+    most = next((most for most, build in BLOCKED.items() if build == candidate.build), None)
+    return Proposal(candidate, None if most is None else partial(blocked, task.model, most))
 
 
 def _best(task: Task, measured: Sequence[Measured]) -> Candidate:

@@ -74,12 +74,14 @@ def propose(task: Task) -> Steps:
 
 
 class Plan(NamedTuple):
-    """How a file is calibrated, and which layers stay in float32. `coarse`: see `Scheme`; `blocked`: see `blocked_layout`."""
+    """How a file is calibrated, and which layers stay in float32. `coarse`: see `Scheme`; `blocked`: the most numbers of the gates
+    that are in blocks, see `blocked_layout`.
+    """  # fmt: skip
 
     calibration: Calibration
     floats: frozenset[str]
     coarse: bool = False
-    blocked: bool = False
+    blocked: float = 0
 
 
 @dataclass
@@ -112,7 +114,7 @@ class Quantized:
 
         def make() -> onnx.ModelProto:
             mixed = quantizing.taken_back(self.whole(plan.calibration, plan.coarse), self.task.model, plan.floats)
-            return blocked_layout.blocked(mixed) if plan.blocked else mixed
+            return blocked_layout.blocked(mixed, plan.blocked) if plan.blocked else mixed
 
         return make
 
@@ -125,10 +127,10 @@ class Quantized:
 
     def in_blocks(self, task: Task, best: Candidate) -> list[Candidate]:
         """See `_types.in_blocks`; nothing where all gates are in int8."""
-        blocked, found = self.plans[best.build]._replace(blocked=True), in_blocks(task, best)
-        if not found or not blocked_layout.has_gates(self.how(best.build)()):
+        if not in_blocks(task, best, task.model):
             return []
-        return [each.but(each.name, build=self._build(blocked)) for each in found]
+        plan, found = self.plans[best.build], in_blocks(task, best, self.how(best.build)())
+        return [each.but(each.name, build=self._build(plan._replace(blocked=most))) for most, each in found.items()]
 
     def whole(self, calibration: Calibration, coarse: bool = False) -> onnx.ModelProto:
         """Everything quantized. Raises `InputError` for a graph that the quantizer cannot read."""
