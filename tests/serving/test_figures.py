@@ -190,15 +190,14 @@ def test_latencies_are_counted_from_below_and_only_the_latest_decide_the_quantil
 
 
 def test_milliseconds_of_the_log():
-    assert app._ms(0.25) == 250
-    assert app._ms(0.0012345678) == 1.235
     seen = gate.Seen()
-    scope = {"type": "http", "method": "GET", "path": "/" + "x" * 600, "client": ("10.0.0.1", 5), "deploykit.log": {"model": "m"}}
+    told = {"model": "m", "queued_ms": 0.0012345678, "batch": 3}
+    scope = {"type": "http", "method": "GET", "path": "/" + "x" * 600, "client": ("10.0.0.1", 5), "deploykit.log": told}
     said = json.loads(gate.line(scope | {"deploykit.error": "e" * 400}, seen, 0.0012345678))
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", said.pop("time"))
     assert said == {
         "client": "10.0.0.1", "method": "GET", "path": "/" + "x" * 499, "status": 499, "ms": 1.235, "bytes_in": 0, "bytes_out": 0,
-        "model": "m", "error": "e" * 300,
+        "model": "m", "queued_ms": 0.001, "batch": 3, "error": "e" * 300,
     }  # fmt: skip
     assert json.loads(gate.line({"method": "GET", "path": "/"}, seen, 0.0))["client"] is None
 
