@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from deploykit.errors import DeploykitError
+from deploykit.errors import DeploykitError, ModelFileError
 from deploykit.runtime import openvino
 from deploykit.runtime.contract.tuned import Tuned
 from deploykit.runtime.cores import cores
@@ -64,12 +64,21 @@ def follow(
         try:
             precision, rows = cast(Any, tuned.options.get("precision", "f32")), tuned.options.get("fixed_batch")
             model = openvino.OpenVinoModel(path or data, name, threads, precision, None if rows is None else int(rows))
+            _check_names(model, opened, name)
             return Followed(opened, "openvino", model.run, "; ".join(notes))
         except DeploykitError as error:
             problem = "which is not installed" if not openvino.installed() else f"which cannot run it ({error.problem})"
             notes.insert(0, f"it was tuned for OpenVINO, {problem}: it runs on onnxruntime, with the same answers")
     level = cast(Level, tuned.options.get("level", "all"))
     return Followed(_reopened(data, name, folder, replace(settings, threads=threads, level=level)), note="; ".join(notes))
+
+
+def _check_names(model: openvino.OpenVinoModel, opened: OpenSession, name: str) -> None:
+    """Raise `ModelFileError` where OpenVINO has lost the name of an input: that of a Dropout has the name of its output there."""
+    known = {each for each, _, _ in model.inputs}
+    lost = [value.name for value in opened.session.get_inputs() if value.name not in known]
+    if lost:
+        raise ModelFileError(f"OpenVINO calls the input {lost[0]!r:.80} of {name} otherwise", "choose another engine")
 
 
 def _on_cuda(

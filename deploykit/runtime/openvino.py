@@ -70,7 +70,9 @@ class OpenVinoModel:
 
         Options of onnxruntime's runs say nothing here.
         """
-        if self._fixed is not None and all(np.shape(feeds[name])[:1] == (rows,) for name, rows in self._rows.items()):
+        if self._fixed is not None and all(
+            name in feeds and np.shape(feeds[name])[:1] == (rows,) for name, rows in self._rows.items()
+        ):
             return self._fixed.run(names, feeds)
         return self._for_any().run(names, feeds)
 

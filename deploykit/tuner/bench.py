@@ -73,7 +73,7 @@ class Bench:
         self._budget, self._journal, self._device, self._progress = budget, journal, device, progress
         self._began = time.monotonic() if began is None else began
         self._replayed: float | None = 0.0 if journal.resumed else None  # the time of the last answer from the journal
-        self._expected: dict[str, Answers] = {}
+        self._expected: dict[tuple[str, int | None], Answers] = {}  # by part, and by how many samples were asked at once
 
     def now(self) -> float:
         """See `Instruments.now`."""
@@ -195,16 +195,17 @@ class Bench:
     def _judged(self, candidate: Candidate, part: str) -> Judged:
         self._progress.advance(0, note=f"answers of {candidate.name}")
         samples: Part = getattr(self.parts, part)
-        if part not in self._expected:
-            self._expected[part] = self._answers(self._baseline, samples)
-        found = self._answers(candidate, samples)
+        rows = _rows_at_once(candidate)
+        if (part, rows) not in self._expected:
+            self._expected[part, rows] = self._answers(self._baseline, samples, rows)
+        found = self._answers(candidate, samples, rows)
         planned = len(self.parts.proof) if part == "selection" else None
-        return judge(self._expected[part], found, self._budget, planned)
+        return judge(self._expected[part, rows], found, self._budget, planned)
 
-    def _answers(self, candidate: Candidate, samples: Part) -> Answers:
+    def _answers(self, candidate: Candidate, samples: Part, rows: int | None) -> Answers:
+        """`rows`: samples at once, the same for two that are compared: rows that share a run may change each other."""
         with self._engine(candidate) as engine:
-            rows = candidate.options.get("fixed_batch")
-            outputs = answers_of(engine, samples, None if rows is None else int(rows))
+            outputs = answers_of(engine, samples, rows)
         names, whole, _ = self._given
         place = names.index(self._rule.name) if self._rule.name in names else 0
         return Answers(_first(outputs, place), samples.labels, self._rule, _first(whole, place))
@@ -212,7 +213,7 @@ class Bench:
     def _labels_tell(self) -> bool:
         if not self.parts.labelled:
             return True
-        expected = self._expected["selection"] = self._answers(self._baseline, self.parts.selection)
+        expected = self._expected["selection", None] = self._answers(self._baseline, self.parts.selection, None)
         labels = expected.labels
         if labels is None or not expected.labelled:
             return True
@@ -229,6 +230,12 @@ class Bench:
                 answers_of(engine, samples)
                 found.append(time.perf_counter() - began)
         return min(found) / len(samples)
+
+
+def _rows_at_once(candidate: Candidate) -> int | None:
+    """For how many samples its engine compiles the file; `None` where that is not so."""
+    rows = candidate.options.get("fixed_batch")
+    return None if rows is None else int(rows)
 
 
 def _first(values: tuple[Any, ...], place: int) -> tuple[Any, ...]:

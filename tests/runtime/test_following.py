@@ -50,6 +50,7 @@ class Fake:
     """In place of OpenVINO: it doubles, and says what it was asked for."""
 
     asked = None
+    inputs = (("x", None, None),)
 
     def __init__(self, model, name, threads=None, precision="f32", fixed_batch=None):
         Fake.asked = (threads, precision, fixed_batch)
@@ -105,6 +106,16 @@ def test_where_openvino_cannot_run_it_onnxruntime_does(monkeypatch):
     with Predictor(model(replace(TUNED, engine="openvino", options={})), "cpu") as predictor:
         np.testing.assert_array_equal(predictor.run(SAMPLES), 2 * SAMPLES)
         assert "no such operator" in predictor.engine_note
+
+
+def test_where_openvino_calls_an_input_otherwise_onnxruntime_runs_it(monkeypatch):
+    monkeypatch.setattr(openvino, "installed", lambda: True)
+    monkeypatch.setattr(openvino, "OpenVinoModel", Fake)
+    monkeypatch.setattr(Fake, "inputs", (("made", None, None),))
+    with Predictor(model(replace(TUNED, engine="openvino", options={})), "cpu") as predictor:
+        np.testing.assert_array_equal(predictor.run(SAMPLES), 2 * SAMPLES)
+        assert predictor.engine == "onnxruntime"
+        assert "calls the input 'x' of" in predictor.engine_note
 
 
 def test_another_machine_is_told_to_tune_again(monkeypatch):

@@ -102,6 +102,29 @@ def test_answers_come_in_chunks_and_what_fills_up_a_batch_is_left_out(count, bat
     assert doubled.dtype == whole.dtype == np.float64
 
 
+class Centred(Doubling):
+    """Rows change each other; and one value comes for all samples of a run."""
+
+    def _run(self, arrays):
+        self.sizes.append(len(arrays[0]))
+        return arrays[0] - arrays[0].mean(axis=0), arrays[0].sum(axis=0)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4])
+def test_a_candidate_for_a_fixed_batch_is_compared_on_the_same_batches(made, rows):
+    """Of two columns: with two rows at once the value for all samples looks like one for each."""
+    made.engines |= {"onnxruntime": Centred, "openvino": Centred}
+    (made.folder / "work").mkdir(exist_ok=True)
+    fixed = OTHER.but("fixed", options={"fixed_batch": str(rows)}, build="fp32")
+    judged = made.bench.judge(fixed, "selection")
+    assert judged.error == 0
+    assert judged.samples == 5
+    a, b = (engine.sizes for *_, engine in made.started)
+    assert a == b
+    made.bench.judge(OTHER.but("any", build="fp32"), "selection")
+    assert made.started[-1][-1].sizes == made.started[-2][-1].sizes != a, "one for any batch is asked as ever"
+
+
 def test_what_fills_up_a_batch_is_the_last_sample_again():
     seen = []
 
