@@ -73,6 +73,11 @@ class Measured:
         """Whether its proof will probably hold, or none is needed."""
         return self.kept and (self.judged is None or self.judged.chance is None or self.judged.chance >= LIKELY)
 
+    @property
+    def flawless(self) -> bool:
+        """Whether no sample that was looked at has lost anything: what is more exact could not be told from it."""
+        return self.kept and self.judged is not None and self.judged.agreement == 1
+
     def document(self) -> dict[str, Any]:
         """The public JSON form; `ratio` = baseline time / candidate time, accuracies and drops in 0..1."""
         c, t, j = self.candidate, self.timing, self.judged

@@ -3,9 +3,9 @@
 1. Everything is quantized, on each engine, and for onnxruntime with coarser scales, too.
 2. The time of each layer in both precisions, with its conversions, says which layers win nothing: those are taken back. Another
    file keeps only the layers that win most.
-3. Where the fastest of these does not keep the decisions, or its proof may well fail, it is calibrated in other ways; if that
-   does not help, the layers with the largest errors are taken back, one, two, four, and so on, as long as it stays faster than what
-   keeps the decisions.
+3. Where the fastest of these does not keep the decisions, or its proof may well fail after what was lost, it is calibrated in
+   other ways; if that does not help, the layers with the largest errors are taken back, one, two, four, and so on, as long as it
+   stays faster than what keeps the decisions.
 4. What is best then is tried with coarser scales, with the gates of what is left in float32 as onnxruntime's layout knows them,
    with fewer threads, and for throughput with other batches.
 """
@@ -64,7 +64,7 @@ def propose(task: Task) -> Steps:
     ]  # fmt: skip
     if not fast:
         return
-    if not fast[0].likely:
+    if not (fast[0].likely or fast[0].flawless):
         measured += yield from _more_exact(task, made, fast[0], measured)
     for other in (made.coarser, made.in_blocks, with_threads, with_batches):
         best = fastest(measured)
@@ -203,7 +203,7 @@ def _more_exact(
         build = made.plan(calibration, floats)
         candidate = replace(first.candidate, name=f"{first.candidate.name}, {calibration}", build=build)
         found += yield [Proposal(candidate, made.how(build))]
-        if found and found[-1].likely:
+        if found and (found[-1].likely or found[-1].flawless):
             return found
     errors = task.layer_errors(first.candidate.build)
     worst = sorted((layer for layer in made.layers if layer not in floats), key=lambda layer: -errors.get(layer, 0.0))
@@ -214,7 +214,7 @@ def _more_exact(
         name = f"{first.candidate.name}, {count} inexact in fp32"
         tried = yield [Proposal(replace(first.candidate, name=name, build=build, floats=inexact), made.how(build))]
         found += tried
-        if any(entry.likely for entry in tried):
+        if any(entry.likely or entry.flawless for entry in tried):
             break
         if all(entry.timing is None or entry.timing.ratio <= enough for entry in tried):
             break
