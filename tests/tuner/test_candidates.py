@@ -362,8 +362,9 @@ def test_int8_tries_gates_in_blocks_of_the_best(monkeypatch):
     monkeypatch.setattr(int8.Quantized, "whole", lambda self, calibration, coarse: None)
     best, blocked = WITHOUT_B[0], f"{WITHOUT_B[0]}, gates in blocks"
     steps = follow(int8, task(model=gated()), {best: 1.5, blocked: 2.0}, [best, blocked])
-    assert names(steps)[2:] == [[f"{best}, coarse"], [blocked], [f"{blocked}, 2 threads", f"{blocked}, 1 thread"]]
-    (each,) = steps[3]
+    both = [blocked, f"{best}, coarse, gates in blocks"]
+    assert names(steps)[2:] == [[f"{best}, coarse"], both, [f"{blocked}, 2 threads", f"{blocked}, 1 thread"]]
+    each, _ = steps[3]
     assert dict(each.floats) == {"b": int8.SLOWER}
     assert {other.build for other in steps[4]} == {each.build}
     assert names(follow(int8, task(model=gated()), {WITHOUT_B[1]: 1.5}, WITHOUT_B[1:]))[2:] == [
@@ -371,7 +372,12 @@ def test_int8_tries_gates_in_blocks_of_the_best(monkeypatch):
     ], "openvino has a layout of its own"
     made = int8.Quantized(task(model=gated()))
     given = BASELINE.but("int8 onnxruntime", build=made.plan("minmax", set()))
-    (each,) = made.in_blocks(made.task, given)
+    each, coarse = made.in_blocks(made.task, given)
+    assert [made.plans[other.build].coarse for other in (each, coarse)] == [False, True]
+    plan = made.plans[given.build]._replace(coarse=True)
+    (build,) = (build for build, known in made.plans.items() if known == plan)
+    (same,) = made.in_blocks(made.task, given.but("int8 onnxruntime, coarse", build=build))
+    assert same.build == coarse.build
     for build, written in ((given.build, False), (each.build, True)):
         assert ("Resize" in {node.op_type for node in made.how(build)().graph.node}) == written
     made = int8.Quantized(task(model=gated((3, 4), LARGE)))

@@ -126,11 +126,15 @@ class Quantized:
         return [best.but(f"{best.name}, coarse", build=self._build(plan))]
 
     def in_blocks(self, task: Task, best: Candidate) -> list[Candidate]:
-        """See `_types.in_blocks`; nothing where all gates are in int8."""
+        """See `_types.in_blocks`, with the scales of the best and with coarser ones; nothing where all gates are in int8."""
         if not in_blocks(task, best, task.model):
             return []
-        plan, found = self.plans[best.build], in_blocks(task, best, self.how(best.build)())
-        return [each.but(each.name, build=self._build(plan._replace(blocked=most))) for most, each in found.items()]
+        found, plan = [], self.plans[best.build]
+        coarse = best.but(f"{best.name}, coarse", build=self._build(plan._replace(coarse=True)))
+        for each in [best] if plan.coarse else [best, coarse]:
+            for most, blocked in in_blocks(task, each, self.how(each.build)()).items():
+                found.append(blocked.but(blocked.name, build=self._build(self.plans[each.build]._replace(blocked=most))))
+        return found
 
     def whole(self, calibration: Calibration, coarse: bool = False) -> onnx.ModelProto:
         """Everything quantized. Raises `InputError` for a graph that the quantizer cannot read."""
