@@ -56,7 +56,7 @@ class OpenVinoModel:
                 "PERFORMANCE_HINT": "LATENCY",
                 "NUM_STREAMS": 1,
             }
-            self._read = self._core.read_model(str(model)) if isinstance(model, Path) else self._core.read_model(model, b"")
+            self._read: Any = self._core.read_model(str(model)) if isinstance(model, Path) else self._core.read_model(model, b"")
             self.inputs = tuple((port.get_any_name(), _sizes(port), _dtype(port)) for port in self._read.inputs)
             self._rows = {name: fixed_batch for name, sizes, _ in self.inputs if fixed_batch and sizes and sizes[0] is None}
             self._fixed = self._compiled_for_rows() if self._rows else None
@@ -90,9 +90,11 @@ class OpenVinoModel:
 
     def _compiled_for_any(self) -> _Compiled:
         try:
-            return _Compiled(self._core.compile_model(self._read, "CPU", self._config))
+            found = _Compiled(self._core.compile_model(self._read, "CPU", self._config))
         except Exception as error:
             raise self._refused(error) from error
+        self._read = None  # its weights are needed no more
+        return found
 
     def _for_any(self) -> _Compiled:
         with self._compiling:

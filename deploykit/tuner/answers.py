@@ -12,6 +12,7 @@ from deploykit.errors import InputError
 from deploykit.tuner.samples import Part
 
 CHUNK = 32  # samples at once
+ROUNDING = 1e-3  # of an output, within which answers are the same
 Numbers: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 Outputs: TypeAlias = "tuple[Numbers, ...]"
 
@@ -35,6 +36,23 @@ def answers_of(engine: Engine, samples: Part, rows: int | None = None) -> Output
                 "tune a file that takes one sample, or any number of them",
             )
     return _one_by_one(engine, samples)
+
+
+def are_apart(engine: Engine, samples: Part) -> bool:
+    """Whether each of a few samples, two at least, has a row of its own in every output, whoever shares its run, up to rounding."""
+    alone = _one_by_one(engine, samples)
+    for count in (len(samples), len(samples) - 1):
+        together = _in_rows(engine, samples.only(np.arange(count)), count, False)
+        if together is None or not all(_are_close(a[:count], b) for a, b in zip(alone, together, strict=True)):
+            return False
+    return True
+
+
+def _are_close(a: Numbers, b: Numbers) -> bool:
+    if a.shape != b.shape:
+        return False
+    scale = np.abs(a[np.isfinite(a)]).max(initial=0.0)
+    return bool(np.allclose(a, b, rtol=ROUNDING, atol=ROUNDING * scale, equal_nan=True))
 
 
 def _in_rows(engine: Engine, samples: Part, size: int, filled: bool) -> Outputs | None:

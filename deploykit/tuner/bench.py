@@ -19,7 +19,7 @@ from deploykit.onnx_file import external_data
 from deploykit.profiler.benchmark.latency import MIN_ROUNDS_OVERTIME, measure_latency
 from deploykit.profiler.subjects import Subject
 from deploykit.progress import Progress
-from deploykit.tuner.answers import answers_of
+from deploykit.tuner.answers import answers_of, are_apart
 from deploykit.tuner.journal import Journal
 from deploykit.tuner.result import Candidate, Timing
 from deploykit.tuner.samples import Part, Parts
@@ -196,14 +196,26 @@ class Bench:
         self._progress.advance(0, note=f"answers of {candidate.name}")
         samples: Part = getattr(self.parts, part)
         rows = _rows_at_once(candidate)
-        if (part, rows) not in self._expected:
-            self._expected[part, rows] = self._answers(self._baseline, samples, rows)
+        given = None if rows is None or self._apart else rows  # rows that share a run may change each other
+        if (part, given) not in self._expected:
+            self._expected[part, given] = self._answers(self._baseline, samples, given)
         found = self._answers(candidate, samples, rows)
         planned = len(self.parts.proof) if part == "selection" else None
-        return judge(self._expected[part, rows], found, self._budget, planned)
+        return judge(self._expected[part, given], found, self._budget, planned)
+
+    @cached_property
+    def _apart(self) -> bool:
+        """See `are_apart`, of the given file."""
+
+        def asked() -> bool:
+            samples = self.parts.calibration.only(np.arange(min(FIRST, len(self.parts.calibration))))
+            with self._engine(self._baseline) as engine:
+                return len(samples) > 1 and are_apart(engine, samples)
+
+        return bool(self.remember(["apart"], asked))
 
     def _answers(self, candidate: Candidate, samples: Part, rows: int | None) -> Answers:
-        """`rows`: samples at once, the same for two that are compared: rows that share a run may change each other."""
+        """`rows`: samples at once, `None` for as many as are quick."""
         with self._engine(candidate) as engine:
             outputs = answers_of(engine, samples, rows)
         names, whole, _ = self._given

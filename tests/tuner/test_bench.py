@@ -15,7 +15,7 @@ from deploykit.errors import InputError, OutputError
 from deploykit.progress import Silent
 from deploykit.tuner import bench as benches
 from deploykit.tuner import journal as journals
-from deploykit.tuner.answers import answers_of
+from deploykit.tuner.answers import answers_of, are_apart
 from deploykit.tuner.bench import Bench
 from deploykit.tuner.journal import Journal
 from deploykit.tuner.result import Candidate, Timing
@@ -119,10 +119,26 @@ def test_a_candidate_for_a_fixed_batch_is_compared_on_the_same_batches(made, row
     judged = made.bench.judge(fixed, "selection")
     assert judged.error == 0
     assert judged.samples == 5
-    a, b = (engine.sizes for *_, engine in made.started)
+    looked, a, b = (engine.sizes for *_, engine in made.started)
     assert a == b
+    assert looked == [1, 1, 1, 1, 4]
     made.bench.judge(OTHER.but("any", build="fp32"), "selection")
     assert made.started[-1][-1].sizes == made.started[-2][-1].sizes != a, "one for any batch is asked as ever"
+
+
+@pytest.mark.parametrize(("engine", "found"), [(Doubling, True), (Centred, False)])
+def test_whose_rows_are_their_own(engine, found):
+    assert are_apart(engine(), part(6)) is found
+
+
+def test_where_rows_are_their_own_the_given_file_is_asked_once_for_all_batches(made):
+    (made.folder / "work").mkdir(exist_ok=True)
+    for options in ({}, {"fixed_batch": "1"}, {"fixed_batch": "2"}):
+        made.bench.judge(OTHER.but(f"one {options}", options=options, build="fp32"), "selection")
+    sizes = [engine.sizes for *_, engine in made.started]
+    assert sizes == [[5], [5], [1, 1, 1, 1, 4, 3], [1, 1, 1, 1, 1], [2, 2, 2]], (
+        "given, any, a look at its rows, and two for fixed batches"
+    )
 
 
 def test_what_fills_up_a_batch_is_the_last_sample_again():
