@@ -16,10 +16,12 @@ not start is a line in the report. Some 13 minutes for 3 rounds of 6 servers.
 
 One caller of our server alone comes in turns with `Predictor.run` in a process of its own, once one run after the other and once with a pause
 of a millisecond before each, as long as the network waits for the next request of one caller. The pause alone makes a run of resnet18 a
-fifth slower (its 44 MB of weights leave the caches, and the core its highest clock), so what the server adds is above the run with pauses.
+fifth slower (probably because its 44 MB of weights leave the caches). Both are limits: the first is what an application sees that asks one run
+after the other, the second is nearer to what the server adds.
 
 Expected before measuring, on two cores (with uvloop, one call of the system for an answer, refusals at the connection):
-- concurrency 1: 0.4 to 1.0 ms above `Predictor.run` with pauses, for both networks (limit: 1 ms); 0.3 more above one run after the other.
+- concurrency 1: 0.2 to 0.4 ms above `Predictor.run`, for both networks (limit: 1 ms). This was wrong, see the results: the runs with pauses
+  were added when resnet18 had missed the limit, and the limit above one run after the other stays beside the new one.
 - goodput at 32, lenet5 (0.05 ms a row, so it is HTTP that is measured): 2 to 8 times LitServe, MLServer, BentoML and Ray Serve, whose
   requests cross processes or are JSON; 1.0 to 1.4 of FastAPI by hand, which checks nothing and counts nothing, but computes between
   reading and writing, in one thread.
