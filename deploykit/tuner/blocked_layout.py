@@ -6,9 +6,10 @@ gate, as in squeeze and excitation (Hu et al., 2018, section 3), has two: the me
 (N, C, H, W) with one number per channel (N, C, 1, 1). Both are written here as what is made for blocks: GlobalAveragePool, and a
 product of equal shapes, for which Resize (nearest) repeats the number over H x W. The product is the same number, bit by bit.
 
-What is repeated has to be written and read, which may cost as much as the reordering where a core's own cache no longer holds it: so
-the small gates alone can be asked for. Which is faster is for a measurement to say: of efficientnet_b0 with some layers in int8, 80 s in
-turns gave 1.12 (1.07 to 1.14) for the small ones and 1.04 (0.98 to 1.08) for all; two tunings since could not tell them apart.
+What is repeated has to be written and read, which may cost as much as the reordering where a core's own cache no longer holds
+it: so the small gates alone can be asked for. Which is faster is for a measurement to say: of efficientnet_b0 with some layers in
+int8, 80 s in turns gave 1.12 (1.07 to 1.14) for the small ones and 1.04 (0.98 to 1.08) for all; two tunings since could not tell
+them apart.
 """
 
 from __future__ import annotations
