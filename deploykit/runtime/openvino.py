@@ -48,6 +48,7 @@ class OpenVinoModel:
         self.version: str = openvino.get_version().split("-")[0]
         self.threads = threads or cores().usable
         self._name, self._compiling = name, threading.Lock()
+        self._any: _Compiled | None = None
         try:
             self._core = openvino.Core()
             self._config = {
@@ -62,7 +63,6 @@ class OpenVinoModel:
             self._fixed = self._compiled_for_rows() if self._rows else None
         except Exception as error:  # OpenVINO's exceptions are RuntimeErrors of many lines
             raise self._refused(error) from error
-        self._any = None if self._fixed is not None else self._compiled_for_any()
         self.precision = (self._fixed or self._for_any()).precision
 
     def run(self, names: Sequence[str] | None, feeds: Mapping[str, Any], _options: Any = None) -> list[Any]:
