@@ -107,6 +107,12 @@ class Survey:
         self._check_shapes()
         self._check_expansion()
 
+    @property
+    def operators(self) -> set[tuple[str, str]]:
+        """(domain, name) of what the nodes are, of ONNX's own the domain is empty; of local functions what is in them."""
+        calls = set(self._calls).union(*self._functions.values()) - set(self._functions)
+        return {(domain.decode(), name.decode()) for domain, name, _overload in calls}
+
     def _graph(self, begin: int, end: int, depth: int) -> None:
         _require(depth <= MAX_DEPTH, f"more than {MAX_DEPTH} bodies within each other")
         for number, start, stop in self._fields(begin, end):

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from deploykit.errors import ModelFileError
-from deploykit.runtime.bounds import survey
+from deploykit.runtime.bounds import Survey, survey
 from deploykit.runtime.reading import read_file, shown
 
 MAX_BYTES = (1 << 31) - 1  # protobuf's own limit; larger networks keep their weights beside the file
@@ -18,7 +18,12 @@ def read_model(path: str | os.PathLike[str]) -> bytes:
 
 
 def check_external_data(model: bytes, path: Path | None) -> int:
-    """A serialized model -> how many bytes the files have that hold weights of it.
+    """A serialized model -> how many bytes the files have that hold weights of it: the second of `surveyed`."""
+    return surveyed(model, path)[1]
+
+
+def surveyed(model: bytes, path: Path | None) -> tuple[Survey, int]:
+    """A serialized model -> what is known of it before anybody else reads it, and how many bytes of weights lie in other files.
 
     `path` is where the model came from; `None` for bytes, which have no folder, so their weights must all be inside.
 
@@ -26,7 +31,8 @@ def check_external_data(model: bytes, path: Path | None) -> int:
     neither in the model's own folder nor below it.
     """
     size = 0
-    for location in sorted(survey(model, "the model" if path is None else shown(path)).locations):
+    seen = survey(model, "the model" if path is None else shown(path))
+    for location in sorted(seen.locations):
         if path is None:
             raise ModelFileError(
                 f"the model keeps weights in another file ({location[:80]!r})", "give its path instead of its bytes"
@@ -45,4 +51,4 @@ def check_external_data(model: bytes, path: Path | None) -> int:
         if not there:
             raise ModelFileError(f"{shown(path)} needs the file {location[:80]!r} beside it, which is not there", "copy both")
         size += target.stat().st_size
-    return size
+    return seen, size

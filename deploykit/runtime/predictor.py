@@ -21,11 +21,12 @@ from deploykit.runtime.checks import check_contract, check_value
 from deploykit.runtime.contract import Contract
 from deploykit.runtime.following import MARK, Followed, follow
 from deploykit.runtime.images import MAX_PIXELS
-from deploykit.runtime.onnx_bytes import check_external_data, read_model
+from deploykit.runtime.onnx_bytes import read_model, surveyed
 from deploykit.runtime.paths import each
 from deploykit.runtime.prediction import Prediction
 from deploykit.runtime.reading import shown
 from deploykit.runtime.session import OpenSession, SessionSettings, TensorSpec, open_session, reason, specs
+from deploykit.runtime.steadiness import is_steady
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,6 +59,7 @@ class Predictor:
 
     A file that `deploykit tune` made says how it runs best, and is run so: `engine` is "onnxruntime" or "openvino", and
     `engine_note` says what of it cannot be followed here; the answers are the same. `threads` that are given are kept.
+    `is_steady`: a run takes about as long for every input of the same shapes, as far as the graph tells.
 
     Any number of threads may share one predictor. The file is read once; it may be replaced at any time.
     """
@@ -83,7 +85,9 @@ class Predictor:
             raise InputError(f"the order of colours cannot be {channels!r:.80}", 'choose "rgb", or "bgr" for frames of OpenCV')
         data, path = (model, None) if isinstance(model, bytes) else (read_model(model), Path(model))
         self.name = "the model" if path is None else shown(path)
-        beside = path if check_external_data(data, path) else None
+        seen, outside = surveyed(data, path)
+        beside = path if outside else None
+        self.is_steady = is_steady(seen.operators)
         settings = SessionSettings(
             device, read.whole(threads, "threads", 1, 1024), read.flag(spinning, "spinning"), read.flag(tf32, "tf32"),
             read.flag(cuda_graph, "cuda_graph"),

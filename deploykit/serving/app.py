@@ -22,7 +22,7 @@ from deploykit.runtime.prediction import Prediction
 from deploykit.runtime.waiting import Answer
 from deploykit.serving import description, documents, images, inference
 from deploykit.serving.bodies import Budget, Limits, all_of, deflated
-from deploykit.serving.callers import cut_off, header_of, is_of_another_site, while_connected
+from deploykit.serving.callers import connection_of, cut_off, header_of, is_of_another_site, while_connected
 from deploykit.serving.mailbox import Mailbox
 from deploykit.serving.models import Models, Served
 from deploykit.serving.refusals import RETRY_AFTER, Refusal, ending, forget, refusal_of
@@ -158,12 +158,15 @@ class Service:
         header = _length_of(request.scope["headers"])
         asked = await worked(len(body), inference.read_request, body, header, served.signature)
         timeout = min(asked.timeout or served.settings.timeout, served.settings.timeout)
+        if self.models.alone.asks(connection_of(request)) and (answer := served.run_here(asked.inputs, timeout)) is not None:
+            return asked, answer
         mail = self._mail()
         future = mail.wrap(served.submit(asked.inputs, timeout, mail.after_these))
         return asked, await while_connected(request, future, timeout)
 
     async def _predicted(self, request: Request, served: Served, body: bytes, top: int) -> tuple[list[Prediction], bytes]:
         """The answers to the images in a body, as the contract of `served` has them, and the same as the body of a response."""
+        self.models.alone.asks(None)
         given = await images.sources(body, request.headers.get("content-type", ""), served)
         timeout = served.settings.timeout
         asking = images.Asking(served, top, timeout)

@@ -51,6 +51,12 @@ def is_of_another_site(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return origin != "" and origin.partition("://")[2] != header_of(headers, b"host").lower()
 
 
+def connection_of(request: Request) -> int | None:
+    """What is equal for the requests of one connection, where that is one of ours: a number, which does not keep it in memory."""
+    connection: Connection | None = request.scope.get(CONNECTION)
+    return None if connection is None else id(connection)
+
+
 def is_whole(request: Request) -> bool:
     """Whether reading its body is known not to take any time."""
     connection: Connection | None = request.scope.get(CONNECTION)

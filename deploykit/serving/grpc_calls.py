@@ -129,6 +129,7 @@ class Calls:
             future.cancel()
 
     async def _infer(self, request: Any, served: Served, left: float | None) -> Any:
+        self.models.alone.asks(None)
         large = request.ByteSize() >= LARGE
         asked = await asyncio.to_thread(read_request, request, served) if large else read_request(request, served)
         times = [each for each in (asked.timeout, left, served.settings.timeout) if each is not None]

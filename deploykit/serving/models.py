@@ -23,6 +23,7 @@ from deploykit.runtime.isolation import rehearse
 from deploykit.runtime.predictor import Predictor
 from deploykit.runtime.stopping import Stop
 from deploykit.runtime.waiting import Answer
+from deploykit.serving.alone import Alone
 from deploykit.serving.inference import Signature
 from deploykit.serving.latencies import Latencies
 from deploykit.serving.refusals import Refusal, refusal_of
@@ -128,6 +129,13 @@ class Served:
         self.last_inference = time.time()
         return self.batcher.submit(inputs, timeout, later)
 
+    def run_here(self, inputs: Mapping[str, Any], timeout: float) -> Answer | None:
+        """The answer from the calling thread, where that takes a moment; else `None`, and it has to go into the line."""
+        if not self.predictor.is_steady:
+            return None
+        self.last_inference = time.time()
+        return self.batcher.run_here(inputs, timeout)
+
     def close(self) -> None:
         """Answer what was accepted, then let go of the network."""
         self.closed = True
@@ -156,10 +164,14 @@ class Model:
 
 
 class Models:
-    """All models by name. Looking one up is safe while another thread loads, exchanges or unloads them."""
+    """All models by name. Looking one up is safe while another thread loads, exchanges or unloads them.
+
+    `alone`: told of every request for an inference, by the event loop.
+    """
 
     def __init__(self, sources: list[Source], settings: Settings) -> None:
         self.settings = settings
+        self.alone = Alone()
         self._models = {source.name: Model(source) for source in sources}
         self._changing = threading.Lock()
 

@@ -1,0 +1,33 @@
+"""How long requests took that were alone in their run, by the shapes of their arrays: which can be expected to take a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+QUICK = 0.005  # seconds for which a thread that serves everybody may be held up
+OFTEN = 8  # quick runs after each other, before the next is expected to be one
+MOST = 1024  # shapes that are told apart
+
+
+class Pace:
+    """Of one network. Not safe by itself: whoever notes holds a lock."""
+
+    def __init__(self) -> None:
+        self._quick: dict[tuple[object, ...], int] = {}  # how many after each other were quick
+
+    def is_quick(self, inputs: Mapping[str, Any]) -> bool:
+        """Whether the last `OFTEN` requests with arrays of these shapes took at most `QUICK` seconds each."""
+        return self._quick.get(_shapes(inputs), 0) >= OFTEN
+
+    def note(self, inputs: Mapping[str, Any], seconds: float) -> None:
+        """A request that was alone in its run took so long."""
+        shapes = _shapes(inputs)
+        if seconds > QUICK:
+            self._quick.pop(shapes, None)
+        elif shapes in self._quick or len(self._quick) < MOST:
+            self._quick[shapes] = min(OFTEN, self._quick.get(shapes, 0) + 1)
+
+
+def _shapes(inputs: Mapping[str, Any]) -> tuple[object, ...]:
+    return tuple((name, getattr(array, "shape", None)) for name, array in inputs.items())
