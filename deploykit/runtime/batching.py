@@ -200,31 +200,38 @@ class Batcher:
         """The answer, computed by the calling thread, which saves waking a worker and being woken by it.
 
         `None`, and nothing was done, unless no other request waits or runs, the last `OFTEN` that came alone with arrays of these
-        shapes took at most `QUICK` seconds each, and this one has as many by its `timeout`. Nothing ends this run: it is for
-        networks that are steady (`Predictor.is_steady`). Raises `InputError`, as `submit` does, and what the network raises.
+        shapes took at most `QUICK` seconds each (see `pace`), and this one has as many by its `timeout`. Nothing ends this run: it
+        is for networks that are steady (`Predictor.is_steady`). Raises `InputError`, as `submit` does, and what the network raises.
         """
         if timeout < QUICK or not self._pace.is_quick(inputs):
             return None
         rows = self._rows_of(inputs)
         with self._changed:
-            if self._closed or self._figures.running or len(self._line):
+            if self._closed or self._here or self._figures.running or self._line.has_work:
                 return None
             self._here = True
             self._figures.running += 1
-        request = Waiting(inputs, rows, None, self._clock())
+        began = self._clock()
+        request = Waiting(inputs, rows, None, began)
         future = request.future
         try:
             self._answer([request])
         finally:
             del request  # it holds the future, that what is raised, and its traceback this frame
-            with self._changed:
-                self._here = False
-                if len(self._line) or self._closed:
-                    self._changed.notify_all()
+            self._leave(began)
         try:
             return future.result()
         finally:
             del future
+
+    def _leave(self, began: float) -> None:
+        """The caller's own run is over, or the application was interrupted in it: nothing runs, and workers may begin."""
+        with self._changed:
+            self._pace.note_here(self._clock() - began)
+            self._figures.running = 0
+            self._here = False
+            if self._line.has_work or self._closed:
+                self._changed.notify_all()
 
     def figures(self) -> Figures:
         """A copy of what was counted so far."""

@@ -109,8 +109,11 @@ class Survey:
 
     @property
     def operators(self) -> set[tuple[str, str]]:
-        """(domain, name) of what the nodes are, of ONNX's own the domain is empty; of local functions what is in them."""
-        calls = set(self._calls).union(*self._functions.values()) - set(self._functions)
+        """(domain, name) of what the nodes are, of ONNX's own the domain is empty; those in bodies and local functions, too.
+
+        A call of a local function is one of them: onnxruntime prefers an operator of its own that has the same name.
+        """
+        calls = set(self._calls).union(*self._functions.values())
         return {(domain.decode(), name.decode()) for domain, name, _overload in calls}
 
     def _graph(self, begin: int, end: int, depth: int) -> None:

@@ -87,7 +87,6 @@ class Predictor:
         self.name = "the model" if path is None else shown(path)
         seen, outside = surveyed(data, path)
         beside = path if outside else None
-        self.is_steady = is_steady(seen.operators)
         settings = SessionSettings(
             device, read.whole(threads, "threads", 1, 1024), read.flag(spinning, "spinning"), read.flag(tf32, "tf32"),
             read.flag(cuda_graph, "cuda_graph"),
@@ -107,6 +106,7 @@ class Predictor:
         self.providers: tuple[str, ...] = tuple(opened.session.get_providers())
         self.inputs: tuple[TensorSpec, ...] = specs(opened.session.get_inputs())
         self.outputs: tuple[TensorSpec, ...] = specs(opened.session.get_outputs())
+        self.is_steady = is_steady(seen.operators, [spec.type for spec in self.inputs])
         if self.contract is not None:
             check_contract(self.contract, self.inputs, self.outputs)
         self._session_run: RunWithOptions

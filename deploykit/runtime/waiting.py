@@ -88,6 +88,11 @@ class Line:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def has_work(self) -> bool:
+        """Whether `take` has anything to give, or to tell."""
+        return bool(self._waiting or self._late or self._cancelled)
+
     def add(self, request: Waiting, now: float) -> None:
         """Put it at the end. Raises `Unavailable` where the line is full of requests that somebody waits for."""
         self.check_room(now)
