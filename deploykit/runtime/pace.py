@@ -13,8 +13,8 @@ MOST = 1024  # shapes that are told apart
 class Pace:
     """Of one network. Not safe by itself: whoever notes holds a lock.
 
-    Numbers of the same shapes can take fifty times as long: denormal ones do on most processors. So each time that a run which was
-    expected to be quick is not, twice as many quick ones are asked for from then on.
+    Numbers of the same shapes can take a hundred times as long: denormal ones do on many processors. So each time that a run which
+    was expected to be quick is not, twice as many quick ones are asked for from then on.
     """
 
     def __init__(self) -> None:

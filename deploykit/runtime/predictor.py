@@ -59,7 +59,7 @@ class Predictor:
 
     A file that `deploykit tune` made says how it runs best, and is run so: `engine` is "onnxruntime" or "openvino", and
     `engine_note` says what of it cannot be followed here; the answers are the same. `threads` that are given are kept.
-    `is_steady`: a run takes about as long for every input of the same shapes, as far as the graph tells.
+    `is_steady`: as far as the graph tells, there is as much to compute for every input of the same shapes.
 
     Any number of threads may share one predictor. The file is read once; it may be replaced at any time.
     """

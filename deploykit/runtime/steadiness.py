@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-# Where every input is of floats and none of these operators makes another type of them, whole numbers come from the file and from
-# shapes alone: so nobody's numbers say how far something reaches, along which axes it goes or how long a sequence is. The names
-# are of ONNX's own operators (https://onnx.ai/onnx/operators). Those are missing that go round for as long as a value says (Loop),
-# choose by one (If, Where), turn floats into something else (Cast, ArgMax, Less) or make as much as they are told (Range, Expand,
-# Tile, Resize), and whatever is not known here.
+# Where every input is of floats and none of these operators makes int32 or int64 of them (but MaxPool the places of the largest),
+# such numbers come from the file and from shapes alone: so nobody says how far something reaches, along which axes it goes or how
+# long a sequence is. The names are of ONNX's own operators (https://onnx.ai/onnx/operators). Those are missing that go round for as
+# long as a value says (Loop), choose by one (If, Where), turn floats into something else (Cast, ArgMax, Less) or make as much as
+# they are told (Range, Expand, Tile, Resize), and whatever is not known here.
 STEADY = frozenset((
     "Abs", "Acos", "Acosh", "Add", "Asin", "Asinh", "Atan", "Atanh", "AveragePool", "BatchNormalization", "Ceil", "Celu",
     "Clip", "Concat", "Constant", "Conv", "ConvTranspose", "Cos", "Cosh", "DepthToSpace", "DequantizeLinear", "Div", "Elu",

@@ -13,9 +13,8 @@ from deploykit import arguments as read
 from deploykit import files
 from deploykit.errors import InputError, UnknownName
 from deploykit.runtime import rows
-from deploykit.runtime.bounds import survey
 from deploykit.runtime.isolation import rehearse
-from deploykit.runtime.onnx_bytes import check_external_data, read_model
+from deploykit.runtime.onnx_bytes import read_model, surveyed
 from deploykit.runtime.predictor import Predictor
 from deploykit.serving import kserve, triton
 from deploykit.serving.models import check_verdict, signature_of
@@ -154,9 +153,9 @@ def _one(
 def _copied(path: Path, folder: Path) -> list[Path]:
     """The file as `model.onnx`, with the files that hold its weights."""
     data = read_model(path)
-    check_external_data(data, path)
+    seen, _ = surveyed(data, path)
     written = []
-    for location in sorted(survey(data, str(path)).locations):
+    for location in sorted(seen.locations):
         target = folder / location
         with files.replacing(target) as temporary:
             shutil.copyfile(path.resolve().parent / location, temporary)
