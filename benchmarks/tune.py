@@ -377,7 +377,7 @@ def covered(asked: argparse.Namespace) -> dict[str, Any]:
         parts = samples.read(copy, model, asked.data)
         name = next(iter(parts.proof.inputs))
         ranges = quantizing.calibrate(copy, [{name: 0.35 * parts.calibration.inputs[name]}], "minmax")
-        whole = quantizing.quantized(copy, ranges, quantizing.Scheme(reduced=True))
+        whole = quantizing.quantized(onnx.load(copy), ranges, quantizing.Scheme(reduced=True))
         quantized = Path(temporary) / "int8.onnx"
         onnx_file.write(quantizing.taken_back(whole, model, set()), quantized)
         right = []

@@ -7,6 +7,7 @@ in initializers, dense and sparse, and in attributes (the values of Constant nod
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from typing import TYPE_CHECKING
 
 import onnx
@@ -86,6 +87,41 @@ def names(root: Root) -> Iterator[str]:
         yield from (value.name for value in (*graph.input, *graph.output, *graph.value_info))
     for node in nodes(root):
         yield from (node.name, *node.input, *node.output)
+
+
+def read_by(node: onnx.NodeProto) -> set[str]:
+    """The names that a node reads from outside, its bodies included."""
+    found = set(node.input)
+    for body in bodies(node):
+        made = {output for inner in nodes(body) for output in inner.output}
+        own = made | {value.name for graph in graphs(body) for value in graph.input} | stored(body)
+        found |= {name for inner in nodes(body) for name in inner.input} - own
+    return found
+
+
+def readers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
+    """By name, the nodes of the graph that read it, also in their bodies."""
+    found: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in read_by(node):
+            found.setdefault(name, []).append(node)
+    return found
+
+
+def drop_unread(graph: onnx.GraphProto, names: set[str]) -> None:
+    """Leave out those of the stored tensors that nobody reads any more: onnxruntime would warn about them."""
+    ends = {value.name for value in (*graph.input, *graph.output)}
+    unread = names - ends - {name for node in nodes(graph) for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name not in unread]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
+def unused(name: str, taken: set[str]) -> str:
+    """The name, or one like it that is not among those taken; it then is."""
+    found = next(each for n in count() if (each := f"{name}_{n}" if n else name) not in taken)
+    taken.add(found)
+    return found
 
 
 def operator(node: onnx.NodeProto) -> str:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from itertools import count
 
 import numpy as np
 import onnx
@@ -24,17 +23,16 @@ from onnx import helper, numpy_helper
 
 from deploykit import onnx_file
 from deploykit.onnx_file import walk
-from deploykit.onnx_file.walk import STANDARD
-from deploykit.profiler.onnx.inputs import FixedInput
-from deploykit.profiler.onnx.shapes import slim
+from deploykit.tuner import shapes
+from deploykit.tuner.gates import gate_of, is_mean
+from deploykit.tuner.shapes import Dims, planes
 
 OLDEST = 13  # opset from which on Resize need not be given regions
 SMALL = 1 << 18  # numbers of one sample, 1 MB
-Dims = tuple[int | str, ...]
 
 
 def gates(model: onnx.ModelProto, most: float = math.inf) -> int:
-    """How many products `blocked` would write anew."""
+    """How many gates `blocked` would write anew."""
     return len(_gates(model, _shapes(model), most))
 
 
@@ -42,8 +40,8 @@ def blocked(model: onnx.ModelProto, most: float = math.inf) -> onnx.ModelProto:
     """A copy in which the gates of at most `most` numbers per sample are written so, and means; without any, a plain copy."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    shapes = _shapes(model)
-    found = _gates(model, shapes, most)
+    known = _shapes(model)
+    found = _gates(model, known, most)
     if not found:
         return result
     taken, graph = set(walk.names(model)), result.graph
@@ -51,40 +49,36 @@ def blocked(model: onnx.ModelProto, most: float = math.inf) -> onnx.ModelProto:
     nodes: list[onnx.NodeProto] = []
     for place, node in enumerate(graph.node):
         if place in found:
-            nodes.append(_repeated(graph, node, found[place], shapes, taken))
-        elif _is_mean(model, node, shapes):
+            nodes.append(_repeated(graph, node, found[place], known, taken))
+        elif node.op_type == "ReduceMean" and is_mean(model, node) and len(known.get(node.input[0], ())) == 4:
             axes.update(node.input[1:])
             del node.input[1:], node.attribute[:]
             node.op_type = "GlobalAveragePool"
         nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
-    _drop(graph, axes)
+    walk.drop_unread(graph, axes)
     return result
 
 
-def _drop(graph: onnx.GraphProto, stored: set[str]) -> None:
-    """Leave out those of the stored tensors that nobody reads any more: onnxruntime would warn about them."""
-    ends = {value.name for value in (*graph.input, *graph.output)}
-    unread = stored - ends - {name for node in walk.nodes(graph) for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name not in unread]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-
-
-def _gates(model: onnx.ModelProto, shapes: Mapping[str, Dims], most: float) -> dict[int, int]:
+def _gates(model: onnx.ModelProto, known: Mapping[str, Dims], most: float) -> dict[int, int]:
     """By place of a product among the nodes: which of its inputs is the gate."""
     if onnx_file.opset(model) < OLDEST:
         return {}
-    into_int8 = _only_converted(model.graph)
-    found = {}
+    into_int8, found = _only_converted(model.graph), {}
     for place, node in enumerate(model.graph.node):
-        if node.op_type == "Mul" and node.domain in STANDARD and node.output[0] not in into_int8:
-            inputs = [shapes.get(name, ()) for name in node.input]
-            for gate, values in ((0, inputs[1]), (1, inputs[0])):
-                if _opens(inputs[gate], values, most):
-                    found[place] = gate
+        gate = gate_of(node, known)
+        if gate is not None and node.output[0] not in into_int8:
+            sizes = planes(known[node.input[1 - gate]])
+            if sizes is not None and math.prod(sizes) <= most:
+                found[place] = gate
     return found
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, Dims]:
+    """Without what comes from a conversion: there an operator computes in int8."""
+    back = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    return {name: sizes for name, sizes in shapes.of_floats(model).items() if name not in back}
 
 
 def _only_converted(graph: onnx.GraphProto) -> set[str]:
@@ -96,22 +90,12 @@ def _only_converted(graph: onnx.GraphProto) -> set[str]:
     return {name for name, types in readers.items() if types == {"QuantizeLinear"}}
 
 
-def _opens(gate: Dims, values: Dims, most: float) -> bool:
-    """Whether these are (N, C, 1, 1) and (N, C, H, W) with known H and W, of at most `most` numbers for a sample."""
-    if len(gate) != 4 or len(values) != 4 or gate[:2] != values[:2] or gate[2:] != (1, 1):
-        return False
-    channels, height, width = values[1:]
-    if not isinstance(height, int) or not isinstance(width, int) or height * width <= 1:
-        return False
-    return most == math.inf or (isinstance(channels, int) and channels * height * width <= most)
-
-
 def _repeated(
-    graph: onnx.GraphProto, product: onnx.NodeProto, gate: int, shapes: Mapping[str, Dims], taken: set[str]
+    graph: onnx.GraphProto, product: onnx.NodeProto, gate: int, known: Mapping[str, Dims], taken: set[str]
 ) -> onnx.NodeProto:  # fmt: skip
     """The node that repeats the gate of a product over the sides; the product reads it."""
-    values = shapes[product.input[1 - gate]]
-    repeated, scales = (_new(f"{product.output[0]}_{what}", taken) for what in ("gate", "gate_scales"))
+    values = known[product.input[1 - gate]]
+    repeated, scales = (walk.unused(f"{product.output[0]}_{what}", taken) for what in ("gate", "gate_scales"))
     node = helper.make_node(
         "Resize", [product.input[gate], "", scales], [repeated], name=repeated,
         mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor",
@@ -121,45 +105,3 @@ def _repeated(
     graph.value_info.append(helper.make_tensor_value_info(repeated, onnx.TensorProto.FLOAT, values))
     product.input[gate] = repeated
     return node
-
-
-def _is_mean(model: onnx.ModelProto, node: onnx.NodeProto, shapes: Mapping[str, Dims]) -> bool:
-    """Whether the node takes the mean of (N, C, H, W) over H and W, and keeps both axes."""
-    if node.op_type != "ReduceMean" or node.domain not in STANDARD or len(shapes.get(node.input[0], ())) != 4:
-        return False
-    given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    axes = given.get("axes")
-    if axes is None and len(node.input) > 1:
-        axes = next((numpy_helper.to_array(t).tolist() for t in model.graph.initializer if t.name == node.input[1]), None)
-    return axes is not None and sorted(axis % 4 for axis in axes) == [2, 3] and given.get("keepdims", 1) == 1
-
-
-def _shapes(model: onnx.ModelProto) -> dict[str, Dims]:
-    """By name, the sizes of float32 values, a name for each that is open.
-
-    Left out is what has a size of which nothing is known, and what comes from a conversion: there an operator computes in int8.
-    """
-    stored = walk.stored(model.graph)
-    open_sizes = [FixedInput(value.name, None, None) for value in model.graph.input if value.name not in stored]
-    try:
-        inferred = onnx.shape_inference.infer_shapes(slim(model, open_sizes))
-    except Exception:  # native code; what it cannot say is not written anew
-        return {}
-    found: dict[str, Dims] = {}
-    for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
-        tensor = value.type.tensor_type
-        if tensor.elem_type == onnx.TensorProto.FLOAT and tensor.HasField("shape"):
-            sizes = tuple(max(0, dim.dim_value) if dim.HasField("dim_value") else dim.dim_param for dim in tensor.shape.dim)
-            if all(sizes):  # no zero and no empty name
-                found[value.name] = sizes
-    for node in inferred.graph.node:
-        if node.op_type == "DequantizeLinear":
-            found.pop(node.output[0], None)
-    return found
-
-
-def _new(name: str, taken: set[str]) -> str:
-    """The name, or one like it that no value and no node has."""
-    found = next(each for n in count() if (each := f"{name}_{n}" if n else name) not in taken)
-    taken.add(found)
-    return found

@@ -27,8 +27,15 @@ def errors(original: onnx.ModelProto, changed: onnx.ModelProto, feeds: Mapping[s
     nodes = {node.name: node for node in original.graph.node}
     names = quantizing.layers(original)
     outputs = [nodes[name].output[0] for name in names]
-    a, b = (_values(model, outputs, feeds) for model in (original, changed))
-    total = {name: _relative(a[value], b[value]) for name, value in zip(names, outputs, strict=True) if value in a and value in b}
+    made = {output for node in changed.graph.node for output in node.output}
+    rows = {node.name: node.output[0] for node in changed.graph.node if node.op_type == "Gemm"}
+    twins = [value if value in made else rows.get(name, value) for name, value in zip(names, outputs, strict=True)]
+    a, b = _values(original, outputs, feeds), _values(changed, twins, feeds)
+    total = {
+        name: _relative(_like(a[value], b[twin]), b[twin])
+        for name, value, twin in zip(names, outputs, twins, strict=True)
+        if value in a and twin in b
+    }
     owner = quantizing.following(original)
     makers = {output: node.name for node in original.graph.node for output in node.output}
     found = {}
@@ -91,6 +98,11 @@ def _values(model: onnx.ModelProto, names: list[str], feeds: Mapping[str, NDArra
     session = sessions.open_session(onnx_file.to_bytes(copy), level="basic")
     found = sessions.run(session, feeds, wanted)
     return {name: array.astype(np.float64) for name, array in zip(wanted, found, strict=True)}
+
+
+def _like(values: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values (N, C, H, W) as rows (N * H * W, C), where they are compared with such; see `products`."""
+    return np.moveaxis(values, 1, -1).reshape(-1, values.shape[1]) if (values.ndim, rows.ndim) == (4, 2) else values
 
 
 def _relative(expected: NDArray[np.float64], found: NDArray[np.float64]) -> float:

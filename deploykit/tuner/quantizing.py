@@ -31,6 +31,30 @@ from deploykit.tuner.readable import OPSET
 
 Calibration = Literal["minmax", "percentile", "entropy"]
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # operators that are layers; others follow them
+PRODUCTS = ("Gemm", "MatMul")  # which onnxruntime computes from whole numbers to float32
+JOINED = frozenset(
+    {"Elu", "HardSigmoid", "LeakyRelu", "Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Tanh", "ThresholdedRelu"}
+)  # activations that onnxruntime joins with a Gemm before them
+MOVES = frozenset(
+    {
+        "Concat",
+        "DepthToSpace",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Identity",
+        "MaxPool",
+        "Reshape",
+        "Resize",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+    }
+)  # operators whose outputs are numbers of their inputs
 _LEVEL = logging.ERROR  # what the quantizer advises is nothing that a user could act on
 _FOLDERS = re.compile(r"(?:/[^/\s]+)+/(?=\S)")
 _OUTPUT_INPUT = "_QuantizeLinear_Input"  # how it calls a graph's output before the conversion
@@ -68,29 +92,37 @@ def calibrate(file: Path, feeds: Sequence[Mapping[str, NDArray[Any]]], method: C
         return calibrator.compute_data()
 
 
-def quantized(file: Path, ranges: Any, scheme: Scheme, name: str = "") -> onnx.ModelProto:
+def quantized(model: onnx.ModelProto, ranges: Any, scheme: Scheme, name: str = "the file") -> onnx.ModelProto:
     """The whole graph in QDQ; `name` as for `calibrate`. Raises `InputError` for a graph that the quantizer cannot read."""
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-    model = onnx_file.read_whole(file)[0]
     if onnx_file.opset(model) < OPSET:
         raise InputError(
-            f"{name or file.name} is of opset {onnx_file.opset(model)}, and onnx cannot convert it to {OPSET}, which int8 needs",
+            f"{name} is of opset {onnx_file.opset(model)}, and onnx cannot convert it to {OPSET}, which int8 needs",
             "export it anew, or tune with --precisions fp32",
         )
-    with _quiet(name or file.name):
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)  # the quantizer changes what it is given
+    with _quiet(name):
         kind = QuantType.QInt8 if scheme.signed else QuantType.QUInt8
-        ranges = copy.deepcopy(ranges)  # the quantizer changes them
-        left_out = left_in_float(model.graph, ranges)
+        ranges = copy.deepcopy(ranges)
+        left_out = left_in_float(copied.graph, ranges)
         if scheme.coarse:
-            _join(model.graph, ranges)
+            _join(copied.graph, ranges)
         options = {"QDQKeepRemovableActivations": True, "ActivationSymmetric": scheme.signed, "WeightSymmetric": True}
         quantizer = QDQQuantizer(
-            model, not scheme.coarse, scheme.reduced, QuantType.QInt8, kind, ranges, [], left_out, _operators(), options
+            copied, not scheme.coarse, scheme.reduced, QuantType.QInt8, kind, ranges, [], left_out, _operators(), options
         )
         quantizer.quantize_model()
         found: onnx.ModelProto = quantizer.model.model
+    return found
+
+
+def with_ranges(ranges: Any, held: Mapping[str, str]) -> Any:
+    """The ranges, and for each new value that of the one of which it holds the numbers."""
+    found = copy.deepcopy(ranges)
+    found.data.update({new: found.data[old] for new, old in held.items() if old in found.data})
     return found
 
 
@@ -141,6 +173,9 @@ class _Mixed:
         self.stored = walk.stored(original.graph)
         self.pairs = _pairs(whole, {value.name for value in original.graph.output})
         self.own_layers = set(layers(original))
+        self.nodes = {node.name: node for node in original.graph.node}
+        self.readers = walk.readers(original.graph)
+        self.into_bodies = _into_bodies(original.graph)
         self.whole_numbers: set[str] = set()
         for node in original.graph.node:
             if node.name not in floats and self._is_quantizable(node):
@@ -156,16 +191,28 @@ class _Mixed:
         by_quantized = {name for node in nodes if node.name in self.whole_numbers for name in node.input}
         ends = {value.name for value in self.original.graph.output}
         nodes += self._conversions(wanted, by_quantized, ends)
+        self._part_shared(nodes)
         result = onnx.ModelProto()
         result.CopyFrom(self.original)
         del result.graph.node[:]
         del result.graph.initializer[:]
-        result.graph.node.extend(_sorted(nodes, self._given()))
-        used = {name for node in walk.nodes(result.graph) for name in node.input} | ends
         made = {name for node in nodes for name in node.output}  # a bias is quantized under its own name
+        result.graph.node.extend(_sorted(nodes, self._given() - made))
+        used = {name for node in walk.nodes(result.graph) for name in node.input} | ends
         tensors = {tensor.name: tensor for tensor in (*self.whole.graph.initializer, *self.original.graph.initializer)}
         result.graph.initializer.extend(tensor for name, tensor in tensors.items() if name in used - made)
         return result
+
+    def _part_shared(self, nodes: Sequence[onnx.NodeProto]) -> None:
+        """Where a bias is quantized under its own name, and a layer that is not reads it, too, give the former another name."""
+        made = {node.output[0]: node for node in nodes if node.op_type == "DequantizeLinear" and node.output[0] in self.stored}
+        plain = [node for node in nodes if node.name not in self.whole_numbers]
+        taken = {*walk.names(self.whole), *walk.names(self.original)}
+        for name in made.keys() & {each for node in plain for each in walk.read_by(node)}:
+            made[name].output[0] = walk.unused(f"{name}_in_int8", taken)
+            for node in nodes:
+                if node.name in self.whole_numbers:
+                    node.input[:] = [made[name].output[0] if each == name else each for each in node.input]
 
     def _is_quantizable(self, node: onnx.NodeProto) -> bool:
         """Whether `whole` quantizes the node: it reads its inputs from conversions back."""
@@ -175,6 +222,8 @@ class _Mixed:
         back = {pair.back_output for pair in self.pairs.values()}
         if node.name in self.own_layers:
             return twin.input[0] in back
+        if node.name in self.into_bodies:
+            return False
         values = [value for value in node.input if value and value not in self.stored]
         return bool(values) and all(
             new in back and self.makers.get(old) in self.whole_numbers
@@ -207,18 +256,32 @@ class _Mixed:
                 node.input[place] = base
 
     def _keeps(self, value: str) -> bool:
-        """Whether the value has a conversion after the node that makes it: that node is quantized and not only made for a Relu."""
-        return self.makers.get(value) in self.whole_numbers and not self._is_fused_away(value)
+        """Whether the value has a conversion after the node that makes it: that node is quantized, and gives whole numbers."""
+        return (
+            self.makers.get(value) in self.whole_numbers and not self._is_fused_away(value) and not self._is_given_in_float(value)
+        )
+
+    def _is_given_in_float(self, value: str) -> bool:
+        """Whether a quantized product of matrices gives float32, as nothing reads the value that would take less.
+
+        But not to an activation alone: onnxruntime makes one of the two, for float32.
+        """
+        readers = self.readers.get(value, [])
+        if self.nodes[self.makers[value]].op_type not in PRODUCTS or (len(readers) == 1 and readers[0].op_type in JOINED):
+            return False
+        return not any(node.name in self.whole_numbers for node in readers)
 
     def _is_converted(self, value: str, by_quantized: bool, node: onnx.NodeProto) -> bool:
         """Whether a node reads the value from its conversion back."""
-        if self._is_fused_away(value):
+        if self._is_fused_away(value) or (self.makers.get(value) in self.whole_numbers and not self._keeps(value)):
+            return False
+        if node.name in self.into_bodies:
             return False
         return by_quantized or self.makers.get(value) in self.whole_numbers
 
     def _is_fused_away(self, value: str) -> bool:
         """Whether the value goes from a quantized node only into a Relu or Clip that is quantized, which onnxruntime takes in."""
-        consumers = [node for node in self.original.graph.node if value in node.input]
+        consumers = self.readers.get(value, [])
         return (
             self.makers.get(value) in self.whole_numbers
             and len(consumers) == 1
@@ -241,6 +304,23 @@ class _Mixed:
     def _given(self) -> set[str]:
         names = walk.stored(self.whole.graph) | walk.stored(self.original.graph)
         return names | {value.name for value in self.original.graph.input} | {""}
+
+
+def _into_bodies(graph: onnx.GraphProto) -> set[str]:
+    """The nodes that only move numbers (see `MOVES`), one after the other, up to a value that a body reads from outside.
+
+    With a conversion back before them onnxruntime 1.31 ends the process: it moves that behind them, and takes the body's value for
+    an input of the node.
+    """
+    makers = {output: node for node in graph.node for output in node.output}
+    waiting = [name for node in graph.node for name in walk.read_by(node) - set(node.input)]
+    found: set[str] = set()
+    while waiting:
+        maker = makers.get(waiting.pop())
+        if maker is not None and maker.op_type in MOVES and maker.name not in found:
+            found.add(maker.name)
+            waiting += maker.input
+    return found
 
 
 @dataclass(frozen=True)
@@ -280,7 +360,7 @@ def _sorted(nodes: Sequence[onnx.NodeProto], given: Set[str]) -> list[onnx.NodeP
     """The nodes in an order in which each comes after what it reads. Raises `InputError` where there is none."""
     known, waiting, found = set(given), list(nodes), []
     while waiting:
-        ready = [node for node in waiting if all(name in known for name in _read_by(node))]
+        ready = [node for node in waiting if all(name in known for name in walk.read_by(node))]
         if not ready:
             problem = f"the layers of the graph cannot be quantized apart ({waiting[0].name[:80]!r})"
             raise InputError(problem, "tune with --precisions fp32")
@@ -289,16 +369,6 @@ def _sorted(nodes: Sequence[onnx.NodeProto], given: Set[str]) -> list[onnx.NodeP
         names = {id(node) for node in ready}
         waiting = [node for node in waiting if id(node) not in names]
     return found
-
-
-def _read_by(node: onnx.NodeProto) -> set[str]:
-    """What a node reads from outside, its bodies included."""
-    names = set(node.input)
-    for body in walk.bodies(node):
-        made = {output for inner in walk.nodes(body) for output in inner.output}
-        own = made | {value.name for graph in walk.graphs(body) for value in graph.input} | walk.stored(body)
-        names |= {name for inner in walk.nodes(body) for name in inner.input} - own
-    return names
 
 
 class _Reader:

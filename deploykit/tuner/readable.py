@@ -127,14 +127,15 @@ def _takes_names(model: onnx.ModelProto) -> bool:
 def _in_the_way(model: onnx.ModelProto) -> dict[str, str]:
     """Names of values that the quantizer would give to others -> new ones.
 
-    Inputs and outputs keep theirs: where one has such a name, it is the value after which it is called that gets another.
+    Inputs, outputs and what bodies make keep theirs: where one has such a name, it is the value after which it is called that gets
+    another.
     """
     names = set(walk.names(model))
     ends, inner, apart = _ends(model), _of_bodies(model), _apart(model)
     found: dict[str, str] = {}
-    for name in sorted(names - inner):
+    for name in sorted(names):
         base = next((name.removesuffix(s) for s in SUFFIXES if name.endswith(s) and name.removesuffix(s) in names), None)
-        changed = base if name in ends else name
+        changed = base if name in ends | inner else name
         if base is not None and changed is not None and changed not in inner | apart and changed not in found:
             found[changed] = next(new for n in count() if (new := f"{changed}_given{n or ''}") not in names)
             names.add(found[changed])

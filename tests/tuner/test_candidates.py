@@ -16,6 +16,9 @@ from deploykit.runtime import providers
 from deploykit.tuner import blocked_layout, candidates
 from deploykit.tuner.batches import fixed_batch
 from deploykit.tuner.candidates import Task, bf16, fp16, fp32, int8, int8_nncf, tf32
+from deploykit.tuner.candidates._quantized import Plan, Quantized, scheme_of
+from deploykit.tuner.layout import Layout
+from deploykit.tuner.quantizing import Scheme
 from deploykit.tuner.result import Candidate, Measured, Timing
 from deploykit.tuner.samples import Part, Parts
 from deploykit.verdict.same_decisions import Judged
@@ -108,19 +111,19 @@ def test_int8_takes_back_what_loses_and_keeps_what_wins_most():
 
 def test_which_layers_are_taken_back():
     def plans(int8_times):
-        made = int8.Quantized(task(layer_times=lambda build: FP32 if build == "fp32" else int8_times))
+        made = Quantized(task(layer_times=lambda build: FP32 if build == "fp32" else int8_times))
         return made, [(title, sorted(floats)) for title, floats in int8._without_losers(made.task, made)]
 
     made, found = plans(INT8)
     assert found == [("int8 without 1 slow layers", ["b"]), ("int8, 1 of 3 layers", ["b", "c"])]
-    assert made.plans == {"int8-minmax-0": ("minmax", frozenset(), False, 0)}, "the times are those of the file in which nothing is"
+    assert made.plans == {"int8-minmax-0": Plan("minmax", frozenset())}, "the times are those of the file in which nothing is"
     # a and b save 4 and 1: 0.8 of all is what a saves alone; c saves nothing, which is not enough.
     assert plans({"a": 1.0, "b": 1.0, "c": 1.0})[1] == [("int8 without 1 slow layers", ["c"]), ("int8, 1 of 3 layers", ["b", "c"])]
     assert plans({"a": 1.5, "b": 0.5, "c": 0.5})[1] == [("int8, 2 of 3 layers", ["c"])], "nothing loses"
     assert plans({"a": 9.0, "b": 9.0, "c": 9.0})[1] == [], "nothing wins"
     assert plans({"a": 9.0, "b": 9.0, "c": 0.85})[1] == [], "2 % of 8 ms is too little to be worth a file"
     assert plans({"a": 9.0, "b": 9.0, "c": 0.83})[1]
-    assert int8._without_losers(task(model=onnx.ModelProto()), int8.Quantized(task(model=onnx.ModelProto()))) == []
+    assert int8._without_losers(task(model=onnx.ModelProto()), Quantized(task(model=onnx.ModelProto()))) == []
 
 
 def test_what_is_not_in_int8_openvino_computes_in_bfloat16_where_it_can():
@@ -196,14 +199,14 @@ def test_layers_are_taken_back_one_two_four_at_a_time_the_least_exact_first():
         layer_errors=lambda _build: {layer: 0.1 * place for place, layer in enumerate("cabd", 1)},
     )  # fmt: skip
     made = []
-    whole = int8.Quantized.plan
+    whole = Quantized.build
 
-    def plan(self, calibration, floats):
-        made.append((calibration, "".join(sorted(floats))))
-        return whole(self, calibration, floats)
+    def build(self, plan):
+        made.append((plan.calibration, "".join(sorted(plan.floats))))
+        return whole(self, plan)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(int8.Quantized, "plan", plan)
+        patch.setattr(Quantized, "build", build)
         more = [f"int8 onnxruntime, {count} inexact in fp32" for count in (1, 2, 4)]
         steps = names(follow(int8, exact, {"int8 onnxruntime": 2.0} | dict.fromkeys(more, 1.1)))
     assert steps[-3:] == [[name] for name in more]
@@ -232,12 +235,12 @@ def test_where_int8_cannot_be_made_nothing_follows():
 
 
 def test_a_plan_has_one_file():
-    made = int8.Quantized(task())
+    made = Quantized(task())
     first, second = made.plan("minmax", set()), made.plan("minmax", {"a"})
     assert (first, second, made.plan("minmax", set()), made.plan("entropy", set())) == (
         "int8-minmax-0", "int8-minmax-1", "int8-minmax-0", "int8-entropy-2",
     )  # fmt: skip
-    assert made.plans["int8-minmax-1"] == ("minmax", frozenset({"a"}), False, False)
+    assert made.plans["int8-minmax-1"] == Plan("minmax", frozenset({"a"}))
 
 
 @pytest.mark.parametrize(
@@ -257,10 +260,10 @@ def test_calibration_goes_by_whole_batches_and_is_done_once(monkeypatch, samples
     monkeypatch.setattr(
         int8.quantizing, "calibrate", lambda file, feeds, method, name: asked.append((file, feeds, method)) or "ranges"
     )
-    monkeypatch.setattr(int8.quantizing, "quantized", lambda file, ranges, scheme, name: (file, ranges, scheme))
+    monkeypatch.setattr(int8.quantizing, "quantized", lambda model, ranges, scheme, name: (model, ranges, scheme))
     given = task(model=network(batch), parts=Parts(part(samples), part(4), part(4), ""))
-    made = int8.Quantized(given)
-    assert made.whole("minmax") == (Path("m.onnx"), "ranges", int8.Scheme())
+    made = Quantized(given)
+    assert made.whole("minmax") == (given.model, "ranges", Scheme())
     assert made.whole("minmax") is made.whole("minmax")
     ((file, feeds, method),) = asked
     assert (file, method) == (Path("m.onnx"), "minmax")
@@ -271,15 +274,15 @@ def test_calibration_goes_by_whole_batches_and_is_done_once(monkeypatch, samples
 @pytest.mark.parametrize(
     ("arm", "instructions", "scheme"),
     [
-        (False, ("avx2",), int8.Scheme(False, True)),
-        (False, ("avx2", "avx512_vnni"), int8.Scheme(False, False)),
-        (True, (), int8.Scheme(True, False)),
-        (True, ("asimddp",), int8.Scheme(True, False)),
+        (False, ("avx2",), Scheme(False, True)),
+        (False, ("avx2", "avx512_vnni"), Scheme(False, False)),
+        (True, (), Scheme(True, False)),
+        (True, ("asimddp",), Scheme(True, False)),
     ],
 )
 def test_whole_numbers_by_the_machine(arm, instructions, scheme):
-    assert int8.scheme_of(task(arm=arm, instructions=instructions)) == scheme
-    assert int8.Scheme() == int8.Scheme(signed=False, reduced=False, coarse=False)
+    assert scheme_of(task(arm=arm, instructions=instructions)) == scheme
+    assert Scheme() == Scheme(signed=False, reduced=False, coarse=False)
 
 
 @pytest.mark.parametrize(("batch", "fixed"), [("n", None), (4, 4), (1, 1)])
@@ -333,7 +336,7 @@ def test_fp32_tries_gates_in_blocks_and_goes_on_from_there():
     name = "fp32 onnxruntime, gates in blocks"
     steps = follow(fp32, task(model=gated(), batches=(3, 1)), {name: 1.5}, [name])
     assert names(steps)[1:] == [[f"{name}, 2 threads", f"{name}, 1 thread"], [f"{name}, batch 1"]]
-    assert {each.build for step in steps[1:] for each in step} | {steps[0][-1].build} == {"fp32-blocked"}
+    assert {each.build for step in steps[1:] for each in step} | {steps[0][-1].build} == {"fp32-gates-in-blocks"}
     (proposal,) = (each for each in next(fp32.propose(task(model=gated()))) if each.candidate.name == name)
     assert [node.op_type for node in proposal.how().graph.node][-2:] == ["Resize", "Mul"]
     for changes in ({}, {"model": gated(), "device": "cuda"}, {"model": gated(), "baseline": replace(BASELINE, engine="openvino")}):
@@ -359,7 +362,7 @@ def test_small_gates_alone_are_tried_where_others_are_large(sides, found):
 
 def test_int8_tries_gates_in_blocks_of_the_best(monkeypatch):
     monkeypatch.setattr(int8.quantizing, "taken_back", lambda whole, original, floats: original)
-    monkeypatch.setattr(int8.Quantized, "whole", lambda self, calibration, coarse: None)
+    monkeypatch.setattr(Quantized, "whole", lambda self, calibration, coarse, chosen: None)
     best, blocked = WITHOUT_B[0], f"{WITHOUT_B[0]}, gates in blocks"
     steps = follow(int8, task(model=gated()), {best: 1.5, blocked: 2.0}, [best, blocked])
     both = [blocked, f"{best}, coarse, gates in blocks"]
@@ -370,20 +373,19 @@ def test_int8_tries_gates_in_blocks_of_the_best(monkeypatch):
     assert names(follow(int8, task(model=gated()), {WITHOUT_B[1]: 1.5}, WITHOUT_B[1:]))[2:] == [
         [f"{WITHOUT_B[1]}, 2 threads", f"{WITHOUT_B[1]}, 1 thread"]
     ], "openvino has a layout of its own"
-    made = int8.Quantized(task(model=gated()))
+    made = Quantized(task(model=gated()))
     given = BASELINE.but("int8 onnxruntime", build=made.plan("minmax", set()))
-    each, coarse = made.in_blocks(made.task, given)
+    each, coarse = made.laid_out(made.task, given)
     assert [made.plans[other.build].coarse for other in (each, coarse)] == [False, True]
-    plan = made.plans[given.build]._replace(coarse=True)
-    (build,) = (build for build, known in made.plans.items() if known == plan)
-    (same,) = made.in_blocks(made.task, given.but("int8 onnxruntime, coarse", build=build))
+    build = made.build(made.plans[given.build]._replace(coarse=True))
+    (same,) = made.laid_out(made.task, given.but("int8 onnxruntime, coarse", build=build))
     assert same.build == coarse.build
     for build, written in ((given.build, False), (each.build, True)):
         assert ("Resize" in {node.op_type for node in made.how(build)().graph.node}) == written
-    made = int8.Quantized(task(model=gated((3, 4), LARGE)))
+    made = Quantized(task(model=gated((3, 4), LARGE)))
     given = BASELINE.but("int8 onnxruntime", build=made.plan("minmax", set()))
-    both = {each.name.removeprefix("int8 onnxruntime, "): each.build for each in made.in_blocks(made.task, given)}
-    assert [made.plans[both[name]].blocked for name in ("gates in blocks", "small gates in blocks")] == [
+    both = {each.name.removeprefix("int8 onnxruntime, "): each.build for each in made.laid_out(made.task, given)}
+    assert [made.plans[both[name]].layout.gates for name in ("gates in blocks", "small gates in blocks")] == [
         math.inf,
         blocked_layout.SMALL,
     ]
@@ -392,7 +394,7 @@ def test_int8_tries_gates_in_blocks_of_the_best(monkeypatch):
 def test_int8_tries_coarser_scales_of_the_best(monkeypatch):
     asked = []
     monkeypatch.setattr(int8.quantizing, "calibrate", lambda file, feeds, method, name: asked.append(method) or "ranges")
-    monkeypatch.setattr(int8.quantizing, "quantized", lambda file, ranges, scheme, name: scheme)
+    monkeypatch.setattr(int8.quantizing, "quantized", lambda model, ranges, scheme, name: scheme)
     monkeypatch.setattr(int8.quantizing, "taken_back", lambda whole, original, floats: (whole, sorted(floats)))
     best, coarse = WHOLE[0], WHOLE[2]
     steps = follow(int8, task(), {best: 1.5, coarse: 2.0}, [best, coarse])
@@ -405,11 +407,11 @@ def test_int8_tries_coarser_scales_of_the_best(monkeypatch):
     assert names(steps)[2:] == [[coarse], [f"{coarse}, 2 threads", f"{coarse}, 1 thread"]]
     assert dict(steps[2][0].floats) == {"b": int8.SLOWER}
     assert {each.build for each in steps[3]} == {steps[2][0].build}
-    made = int8.Quantized(task())
+    made = Quantized(task())
     given = BASELINE.but(best, build=made.plan("minmax", {"b"}))
     (each,) = made.coarser(made.task, given)
-    assert made.how(given.build)() == (int8.Scheme(), ["b"])
-    assert made.how(each.build)() == (int8.Scheme(coarse=True), ["b"])
+    assert made.how(given.build)() == (Scheme(), ["b"])
+    assert made.how(each.build)() == (Scheme(coarse=True), ["b"])
     assert asked == ["minmax"], "the ranges are found once"
     assert made.coarser(made.task, given) == made.coarser(made.task, each) == [], "it was tried"
     other = given.but(best, engine="openvino", build=made.plan("minmax", {"c"}))
@@ -495,3 +497,53 @@ def test_the_kinds_and_what_precisions_they_have():
     assert candidates.precisions() == ("fp32", "bf16", "fp16", "int8", "tf32")
     with pytest.raises(UnknownName, match="unknown kind of candidate 'int4'"):
         candidates.load("int4")
+
+
+def test_products_of_matrices_alone_are_tried_in_int8_with_more_and_more_convolutions(monkeypatch):
+    """Beside the convolutions, those that win: a and c; b does not, unless it is written so."""
+    monkeypatch.setattr(int8.products, "cheap", lambda model: {"b": 90.0})
+    steps = follow(int8, task(), {"int8 onnxruntime": 1.5}, ["int8 onnxruntime"])
+    assert names(steps)[1][4:] == ["int8, 3 of 3 layers as products onnxruntime"], "80 and 40 multiplications give the same layers"
+    made, build = Quantized(task()), None
+    for proposal in int8._as_products(made.task, made):
+        assert (proposal.candidate.engine, dict(proposal.candidate.floats)) == ("onnxruntime", {})
+        build = proposal.candidate.build
+    assert made.plans[build] == Plan("minmax", frozenset(), products=frozenset("b"))
+    monkeypatch.setattr(int8.products, "cheap", lambda model: {"a": 200.0, "b": 90.0, "c": 39.0})
+    made = Quantized(task(layer_times=lambda build: FP32 if build == "fp32" else dict.fromkeys("abc", 9.0)))
+    found = {each.candidate.name: each.candidate for each in int8._as_products(made.task, made)}
+    assert [sorted(each.floats) for each in found.values()] == [["b", "c"], ["c"]], "none wins of itself"
+    assert set(found["int8, 1 of 3 layers as products onnxruntime"].floats.values()) == {int8.NO_PRODUCT}
+    assert int8._as_products(replace(made.task, engines=("openvino",)), made) == []
+    monkeypatch.setattr(int8.products, "cheap", lambda model: {})
+    assert int8._as_products(made.task, made) == []
+
+
+def test_products_have_the_rest_written_for_its_convolutions_at_once(monkeypatch):
+    monkeypatch.setattr(int8.products, "cheap", lambda model: {"b": 90.0})
+    made = Quantized(task(model=gated()))
+    (proposal,) = int8._as_products(made.task, made)
+    assert proposal.candidate.name == "int8, 3 of 3 layers as products onnxruntime, gates in blocks"
+    assert made.plans[proposal.candidate.build].layout == Layout(math.inf)
+    assert made.laid_out(made.task, proposal.candidate) == [], "it is"
+    assert made.coarser(made.task, proposal.candidate) == [], "it gains nothing"
+
+
+def test_what_is_not_exact_is_no_product_any_more(monkeypatch):
+    """Another calibration keeps the products; a layer that goes back to float32 is a convolution again."""
+    monkeypatch.setattr(int8.products, "cheap", lambda model: {"b": 90.0})
+    name = "int8, 3 of 3 layers as products onnxruntime"
+    built = []
+    make = Quantized.build
+
+    def build(self, plan):
+        built.append(plan)
+        return make(self, plan)
+
+    monkeypatch.setattr(Quantized, "build", build)
+    steps = follow(int8, task(engines=("onnxruntime",)), {name: 2.0, f"{name}, 1 inexact in fp32": 1.5})
+    assert names(steps)[2:4] == [[f"{name}, percentile"], [f"{name}, entropy"]]
+    assert [(plan.calibration, plan.products) for plan in built[-4:-1]] == [
+        ("percentile", frozenset("b")), ("entropy", frozenset("b")), ("minmax", frozenset()),
+    ]  # fmt: skip
+    assert built[-2].floats == frozenset("b"), "it has the largest error"

@@ -64,7 +64,9 @@ def test_it_stays_in_float_and_what_is_before_it_does_not(kind, coarse, tmp_path
     file = tmp_path / "network.onnx"
     onnx_file.write(model, file)
     feeds = {"x": RANDOM.standard_normal((16, *shape)).astype(np.float32)}
-    whole = quantizing.quantized(file, quantizing.calibrate(file, [feeds], "minmax"), Scheme(reduced=True, coarse=coarse))
+    whole = quantizing.quantized(
+        onnx.load(file), quantizing.calibrate(file, [feeds], "minmax"), Scheme(reduced=True, coarse=coarse)
+    )
     mixed = quantizing.taken_back(whole, model, set())
     onnx.checker.check_model(mixed, full_check=True)
     back = {node.output[0] for node in mixed.graph.node if node.op_type == "DequantizeLinear"}
@@ -100,7 +102,9 @@ def test_an_output_before_a_relu_keeps_what_the_relu_takes_away(kind, coarse, tm
     file = tmp_path / "network.onnx"
     onnx_file.write(model, file)
     feeds = {"x": RANDOM.standard_normal((64, 8)).astype(np.float32)}
-    whole = quantizing.quantized(file, quantizing.calibrate(file, [feeds], "minmax"), Scheme(reduced=True, coarse=coarse))
+    whole = quantizing.quantized(
+        onnx.load(file), quantizing.calibrate(file, [feeds], "minmax"), Scheme(reduced=True, coarse=coarse)
+    )
     mixed = quantizing.taken_back(whole, model, set())
     assert "DequantizeLinear" in {node.op_type for node in mixed.graph.node}
     for expected, found in zip(

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import helper, numpy_helper
 from torch import nn
 
 from deploykit import exporter, onnx_file
@@ -45,7 +46,7 @@ def network(tmp_path_factory):
     name = model.graph.input[0].name
     samples = np.random.default_rng(0).standard_normal((16, 3, 8, 8)).astype(np.float32)
     ranges = quantizing.calibrate(file, [{name: samples[i : i + 4]} for i in range(0, 16, 4)], "minmax")
-    return file, model, quantizing.quantized(file, ranges, Scheme(reduced=True)), {name: samples}
+    return file, model, quantizing.quantized(onnx.load(file), ranges, Scheme(reduced=True)), {name: samples}
 
 
 def run(model, feeds):
@@ -75,7 +76,8 @@ def test_all_taken_back_has_no_conversion_left_and_each_layer_at_most_its_own(ne
     _, model, whole, _ = network
     names = set(quantizing.layers(model))
     assert converted(quantizing.taken_back(whole, model, names)) == 0
-    assert converted(quantizing.taken_back(whole, model, names - {"last"})) == 2, "one before it, one after it"
+    assert converted(quantizing.taken_back(whole, model, names - {"second"})) == 2, "one before it, one after it"
+    assert converted(quantizing.taken_back(whole, model, names - {"last"})) == 1, "a product of matrices gives float32"
     assert converted(quantizing.taken_back(whole, model, set())) < converted(whole), "none between a layer and its Relu"
 
 
@@ -97,6 +99,67 @@ def test_metadata_opset_and_the_contract_stay(network):
     assert [value.name for value in mixed.graph.output] == [value.name for value in model.graph.output]
 
 
+def small(nodes, weights, outputs, tmp_path):
+    """A graph over images of 8 channels, everything in QDQ, and its answers to a few samples."""
+    generator = np.random.default_rng(0)
+    stored = [numpy_helper.from_array((generator.standard_normal(s) / 5).astype(np.float32), n) for n, s in weights.items()]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(nodes, "g", [value("x", 1, ["n", 8, 6, 6])], [value(n, 1, s) for n, s in outputs.items()], stored)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    onnx.save(model, tmp_path / "small.onnx")
+    feeds = {"x": generator.standard_normal((4, 8, 6, 6)).astype(np.float32)}
+    ranges = quantizing.calibrate(tmp_path / "small.onnx", [feeds], "minmax")
+    return model, quantizing.quantized(model, ranges, Scheme(reduced=True)), feeds
+
+
+@pytest.mark.parametrize("floats", [{"first"}, {"second"}, set(), {"first", "second"}])
+def test_a_bias_of_two_layers_stays_as_it_is_for_the_one_in_float(tmp_path, floats):
+    nodes = [
+        helper.make_node("Conv", ["x", "w1", "b"], ["a"], name="first"),
+        helper.make_node("Conv", ["x", "w2", "b"], ["c"], name="second"),
+    ]
+    weights = {"w1": (8, 8, 1, 1), "w2": (8, 8, 3, 3), "b": (8,)}
+    model, whole, feeds = small(nodes, weights, {"a": ["n", 8, 6, 6], "c": ["n", 8, 4, 4]}, tmp_path)
+    mixed = quantizing.taken_back(whole, model, floats)
+    onnx.checker.check_model(mixed, full_check=True)
+    assert {name: "b" in node.input for name in floats for node in mixed.graph.node if node.name == name} == dict.fromkeys(
+        floats, True
+    )
+    expected, found = (sessions.run(sessions.open_session(each.SerializeToString()), feeds) for each in (model, mixed))
+    for name, before, after in zip(("first", "second"), expected, found, strict=True):
+        np.testing.assert_allclose(after, before, atol=(1e-5 if name in floats else 0.05) * np.abs(before).max())
+
+
+@pytest.mark.parametrize("moved", [["Transpose"], ["Transpose", "Flatten"], []])
+@pytest.mark.parametrize("floats", [set(), {"second"}])
+def test_no_conversion_stands_before_what_a_body_reads(tmp_path, moved, floats):
+    """onnxruntime 1.31 ends the process where one does."""
+    nodes = [helper.make_node("Conv", ["x", "w1"], ["a"], name="first")]
+    last = "a"
+    for op in moved:
+        nodes.append(helper.make_node(op, [last], [f"{last}t"], name=op, **({"perm": [0, 1, 3, 2]} if op == "Transpose" else {})))
+        last += "t"
+    branches = [
+        helper.make_graph([helper.make_node(op, [last], [op])], op, [], [helper.make_tensor_value_info(op, 1, None)])
+        for op in ("Relu", "Neg")
+    ]
+    nodes += [
+        helper.make_node("Conv", [("a" if len(moved) != 1 else last), "w2"], ["c"], name="second"),
+        helper.make_node("ReduceSum", ["x"], ["s"], name="sum", keepdims=0),
+        helper.make_node("Cast", ["s"], ["p"], name="truth", to=onnx.TensorProto.BOOL),
+        helper.make_node("If", ["p"], ["q"], name="if", then_branch=branches[0], else_branch=branches[1]),
+    ]
+    sizes = {"q": ["n", 8, 6, 6] if moved != ["Transpose", "Flatten"] else ["n", 288], "c": ["n", 8, 4, 4]}
+    model, whole, feeds = small(nodes, {"w1": (8, 8, 1, 1), "w2": (8, 8, 3, 3)}, sizes, tmp_path)
+    mixed = quantizing.taken_back(whole, model, floats)
+    onnx.checker.check_model(mixed, full_check=True)
+    back = {node.output[0] for node in mixed.graph.node if node.op_type == "DequantizeLinear"}
+    assert not any(back & set(node.input) for node in mixed.graph.node if node.name in moved)
+    expected, found = (sessions.run(sessions.open_session(each.SerializeToString()), feeds) for each in (model, mixed))
+    for before, after in zip(expected, found, strict=True):
+        np.testing.assert_allclose(after, before, atol=0.1 * np.abs(before).max())
+
+
 def test_what_follows_a_layer_belongs_to_it(network):
     _, model, _, _ = network
     found = quantizing.following(model)
@@ -110,7 +173,7 @@ def test_other_calibrations_give_ranges_too_and_say_nothing(network, method, cap
     file, model, _, feeds = network
     ranges = quantizing.calibrate(file, [feeds], method)
     assert "".join(capfd.readouterr()) == "", "onnxruntime tells of its histograms on stdout"
-    found = run(quantizing.taken_back(quantizing.quantized(file, ranges, Scheme(reduced=True)), model, set()), feeds)
+    found = run(quantizing.taken_back(quantizing.quantized(onnx.load(file), ranges, Scheme(reduced=True)), model, set()), feeds)
     assert np.isfinite(found).all()
 
 
@@ -135,7 +198,7 @@ def test_several_batches_are_calibrated_with_one_after_the_other(network, method
 def test_the_other_schemes_are_legal_too(network, scheme):
     file, model, _, feeds = network
     ranges = quantizing.calibrate(file, [feeds], "minmax")
-    found = run(quantizing.taken_back(quantizing.quantized(file, ranges, scheme), model, set()), feeds)
+    found = run(quantizing.taken_back(quantizing.quantized(onnx.load(file), ranges, scheme), model, set()), feeds)
     assert np.isfinite(found).all()
 
 
@@ -167,7 +230,7 @@ def test_coarse_is_one_scale_for_all_that_is_joined_and_for_every_weight(tmp_pat
     ranges = quantizing.calibrate(file, [feeds], "minmax")
     before = {name: ranges[name].range_value for name in ("a", "b", "ab", "y")}
     fine, coarse = (
-        quantizing.taken_back(quantizing.quantized(file, ranges, Scheme(coarse=c)), model, set()) for c in (False, True)
+        quantizing.taken_back(quantizing.quantized(onnx.load(file), ranges, Scheme(coarse=c)), model, set()) for c in (False, True)
     )
     assert {name: ranges[name].range_value for name in before} == before, "they are found once, for all schemes"
     names = [name for name in scales(fine) if name != "x"]
@@ -232,6 +295,6 @@ def test_what_was_quantized_before_changes_nothing(tmp_path):
     for fine_first in (False, True):
         ranges = quantizing.calibrate(tmp_path / "net.onnx", feeds, "minmax")
         if fine_first:
-            quantizing.quantized(tmp_path / "net.onnx", ranges, Scheme())
-        found.append(quantizing.quantized(tmp_path / "net.onnx", ranges, Scheme(coarse=True)).SerializeToString())
+            quantizing.quantized(onnx.load(tmp_path / "net.onnx"), ranges, Scheme())
+        found.append(quantizing.quantized(onnx.load(tmp_path / "net.onnx"), ranges, Scheme(coarse=True)).SerializeToString())
     assert found[0] == found[1]

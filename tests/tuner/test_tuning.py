@@ -205,7 +205,8 @@ def test_what_was_written_is_validated_by_its_decisions_profiled_and_tuned_again
     assert "same decisions" in done.stdout
     assert done.exit_code == (0 if "verdict: same decisions as" in done.stdout.replace("\n", " ") else 1)
     document = json.loads(cli("validate", tuned, "--against", file, "--format", "json").stdout)
-    assert document["verdict"] in ("same decisions", "not proven"), "the test split of digits is too small to prove half a point"
+    assert document["verdict"] != "same network"
+    assert document["decisions"]["agreement"] >= 0.98, "the test split of digits is too small to prove half a point"
     assert document["checks"][-1]["name"] == "same decisions"
     clock.speeds = {}
     again = tune(tuned, **QUICK)

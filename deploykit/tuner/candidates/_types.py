@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Protocol, TypeAlias
 
 import onnx
 
-from deploykit.tuner import blocked_layout
 from deploykit.tuner.batches import fixed_batch
+from deploykit.tuner.layout import Layout, layouts
 from deploykit.tuner.result import Candidate, Measured
 from deploykit.tuner.samples import Parts
 
@@ -80,15 +79,11 @@ def options_of(task: Task, engine: str, batch: int | None = None) -> dict[str, s
     return {"fixed_batch": str(rows)} if engine == "openvino" and fixed_batch(task.model) is None and rows <= MOST_FIXED else {}
 
 
-def in_blocks(task: Task, best: Candidate, model: onnx.ModelProto) -> dict[float, Candidate]:
-    """The same with gates of `model` as onnxruntime's blocked layout knows them, by the most numbers that they have (see
-    `blocked_layout`): all, and the small ones where those are fewer.
-    """  # fmt: skip
+def with_layouts(task: Task, best: Candidate, model: onnx.ModelProto) -> dict[Layout, Candidate]:
+    """The same with `model` in other ways to write it for onnxruntime's convolutions."""
     if best.engine != "onnxruntime" or task.device != "cpu":
         return {}
-    count, small = blocked_layout.gates(model), blocked_layout.gates(model, blocked_layout.SMALL)
-    found = {math.inf: best.but(f"{best.name}, gates in blocks")} if count else {}
-    return found | ({blocked_layout.SMALL: best.but(f"{best.name}, small gates in blocks")} if 0 < small < count else {})
+    return {layout: best.but(f"{best.name}, {layout.name}") for layout in layouts(model)}
 
 
 def fastest(measured: Sequence[Measured]) -> Measured | None:

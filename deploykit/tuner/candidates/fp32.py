@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
 
-from deploykit.tuner.blocked_layout import SMALL, blocked
 from deploykit.tuner.candidates import _gpu
-from deploykit.tuner.candidates._types import Proposal, Steps, Task, fastest, in_blocks, options_of, with_batches, with_threads
+from deploykit.tuner.candidates._types import (
+    Proposal,
+    Steps,
+    Task,
+    fastest,
+    options_of,
+    with_batches,
+    with_layouts,
+    with_threads,
+)
+from deploykit.tuner.layout import Layout, written
 from deploykit.tuner.result import Candidate, Measured
 
 PRECISION = "fp32"
 LEVELS = ("extended", "basic")  # of onnxruntime, besides "all", which the baseline has: its own layout does not always pay
-BLOCKED = {math.inf: "fp32-blocked", SMALL: "fp32-blocked-small"}  # builds, by the most numbers of a gate
 
 
 def propose(task: Task) -> Steps:
-    """Every engine with the baseline's threads, onnxruntime's levels, and gates as its layout knows them; then the best with fewer
-    threads or another batch.
+    """Every engine with the baseline's threads, onnxruntime's levels, and other ways to write the graph for it; then the best with
+    fewer threads or another batch.
     """  # fmt: skip
     others = [engine for engine in task.engines if engine != task.baseline.engine]
     first = [task.like_baseline(f"fp32 {engine}", engine=engine, options=options_of(task, engine)) for engine in others]
@@ -26,18 +33,23 @@ def propose(task: Task) -> Steps:
         first += [task.like_baseline(f"fp32 onnxruntime, level {level}", options={"level": level}) for level in LEVELS]
     if task.device != "cpu":
         first += _gpu.variants(task.baseline, (_gpu.BINDING, _gpu.GRAPH, _gpu.NHWC, _gpu.NHWC_GRAPH))
-    blocks = in_blocks(task, task.baseline, task.model)
-    first += [each.but(each.name, build=BLOCKED[most]) for most, each in blocks.items()]
-    measured = yield [_proposal(task, candidate) for candidate in first]
-    measured += yield [_proposal(task, candidate) for candidate in with_threads(task, _best(task, measured))]
+    ways = {_build(layout): (layout, each) for layout, each in with_layouts(task, task.baseline, task.model).items()}
+    first += [each.but(each.name, build=build) for build, (_, each) in ways.items()]
+
+    def proposals(candidates: Sequence[Candidate]) -> list[Proposal]:
+        hows = {build: partial(written, task.model, layout) for build, (layout, _) in ways.items()}
+        return [Proposal(candidate, hows.get(candidate.build)) for candidate in candidates]
+
+    measured = yield proposals(first)
+    measured += yield proposals(with_threads(task, _best(task, measured)))
     batches = with_batches(task, _best(task, measured))
     if batches:
-        yield [_proposal(task, candidate) for candidate in batches]
+        yield proposals(batches)
 
 
-def _proposal(task: Task, candidate: Candidate) -> Proposal:
-    most = next((most for most, build in BLOCKED.items() if build == candidate.build), None)
-    return Proposal(candidate, None if most is None else partial(blocked, task.model, most))
+def _build(layout: Layout) -> str:
+    """The name of the file in that layout."""
+    return "fp32-" + layout.name.replace(", ", "-").replace(" ", "-")
 
 
 def _best(task: Task, measured: Sequence[Measured]) -> Candidate:

@@ -2,37 +2,36 @@
 
 1. Everything is quantized, on each engine, and for onnxruntime with coarser scales, too.
 2. The time of each layer in both precisions, with its conversions, says which layers win nothing: those are taken back. Another
-   file keeps only the layers that win most.
+   file keeps only the layers that win most. Others have nothing but products of matrices in int8, and convolutions as such.
 3. Where the fastest of these does not keep the decisions, or its proof may well fail after what was lost, it is calibrated in
    other ways; if that does not help, the layers with the largest errors are taken back, one, two, four, and so on, as long as it
    stays faster than what keeps the decisions.
-4. What is best then is tried with coarser scales, with the gates of what is left in float32 as onnxruntime's layout knows them,
-   with fewer threads, and for throughput with other batches.
+4. What is best then is tried with coarser scales, with what is left in float32 in other layouts, with fewer threads, and for
+   throughput with other batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Set
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from collections.abc import Generator, Mapping
+from dataclasses import replace
 
 import onnx
 
-from deploykit.runtime.instructions import BFLOAT16, BYTES
-from deploykit.tuner import blocked_layout, quantizing
-from deploykit.tuner.batches import fixed_batch
+from deploykit.runtime.instructions import BFLOAT16
+from deploykit.tuner import products, quantizing
+from deploykit.tuner.candidates._quantized import Plan, Quantized
 from deploykit.tuner.candidates._types import (
     Proposal,
     Steps,
     Task,
     fastest,
-    in_blocks,
     options_of,
     with_batches,
     with_threads,
 )
-from deploykit.tuner.quantizing import Calibration, Scheme
-from deploykit.tuner.result import Candidate, Measured
+from deploykit.tuner.layout import Layout, layouts
+from deploykit.tuner.quantizing import Calibration
+from deploykit.tuner.result import Measured
 
 PRECISION = "int8"
 OTHER_CALIBRATIONS: tuple[Calibration, ...] = ("percentile", "entropy")
@@ -40,9 +39,9 @@ MOST_OF_GAIN = 0.8  # of the time that quantizing saves: the layers that save so
 SLOWER = "slower in int8, with its conversions"
 LITTLE = "gains little in int8"
 INEXACT = "its error in int8 costs decisions"
+NO_PRODUCT = "only products of matrices are in int8, and convolutions that can be written as such"
+BUSY = (160, 80, 40)  # multiplications for each number in or out, from which on a convolution is written so
 LEAST_GAIN = 0.02  # of the whole time: fewer layers in int8 than save so much are not tried
-CALIBRATED_AT_ONCE = 8  # samples
-HISTOGRAMS = 4  # times that many samples are enough for percentiles and entropy, which look at every number of every layer
 
 
 def propose(task: Task) -> Steps:
@@ -56,6 +55,7 @@ def propose(task: Task) -> Steps:
     if not measured:
         return
     fewer = [proposal for title, floats in _without_losers(task, made) for proposal in _on_engines(task, made, title, floats)]
+    fewer += _as_products(task, made)
     if fewer:
         measured += yield fewer
     fast = [
@@ -66,97 +66,11 @@ def propose(task: Task) -> Steps:
         return
     if not (fast[0].likely or fast[0].flawless):
         measured += yield from _more_exact(task, made, fast[0], measured)
-    for other in (made.coarser, made.in_blocks, with_threads, with_batches):
+    for other in (made.coarser, made.laid_out, with_threads, with_batches):
         best = fastest(measured)
         more = other(task, best.candidate) if best is not None else []
         if more:
             measured += yield [Proposal(candidate, made.how(candidate.build)) for candidate in more]
-
-
-class Plan(NamedTuple):
-    """How a file is calibrated, and which layers stay in float32. `coarse`: see `Scheme`; `blocked`: the most numbers of the gates
-    that are in blocks, see `blocked_layout`.
-    """  # fmt: skip
-
-    calibration: Calibration
-    floats: frozenset[str]
-    coarse: bool = False
-    blocked: float = 0
-
-
-@dataclass
-class Quantized:
-    """The graph in QDQ by calibration, made when it is first asked for. `plans`: what each build is."""
-
-    task: Task
-    plans: dict[str, Plan] = field(default_factory=dict)
-    _ranges: dict[Calibration, Any] = field(default_factory=dict)
-    _whole: dict[tuple[Calibration, bool], onnx.ModelProto] = field(default_factory=dict)
-
-    @property
-    def layers(self) -> list[str]:
-        """See `quantizing.layers`."""
-        return quantizing.layers(self.task.model)
-
-    def plan(self, calibration: Calibration, floats: Set[str]) -> str:
-        """The name of the build with these layers in float32."""
-        return self._build(Plan(calibration, frozenset(floats)))
-
-    def _build(self, wanted: Plan) -> str:
-        known = next((build for build, plan in self.plans.items() if plan == wanted), None)
-        build = known or f"int8-{wanted.calibration}-{len(self.plans)}"
-        self.plans[build] = wanted
-        return build
-
-    def how(self, build: str) -> Callable[[], onnx.ModelProto]:
-        """How that file is made."""
-        plan = self.plans[build]
-
-        def make() -> onnx.ModelProto:
-            mixed = quantizing.taken_back(self.whole(plan.calibration, plan.coarse), self.task.model, plan.floats)
-            return blocked_layout.blocked(mixed, plan.blocked) if plan.blocked else mixed
-
-        return make
-
-    def coarser(self, _task: Task, best: Candidate) -> list[Candidate]:
-        """The same with fewer scales, of which onnxruntime makes use, unless that was tried."""
-        plan = self.plans[best.build]._replace(coarse=True)
-        if best.engine != "onnxruntime" or plan in self.plans.values():
-            return []
-        return [best.but(f"{best.name}, coarse", build=self._build(plan))]
-
-    def in_blocks(self, task: Task, best: Candidate) -> list[Candidate]:
-        """See `_types.in_blocks`, with the scales of the best and with coarser ones; nothing where all gates are in int8."""
-        if not in_blocks(task, best, task.model):
-            return []
-        found, plan = [], self.plans[best.build]
-        coarse = best.but(f"{best.name}, coarse", build=self._build(plan._replace(coarse=True)))
-        for each in [best] if plan.coarse else [best, coarse]:
-            for most, blocked in in_blocks(task, each, self.how(each.build)()).items():
-                found.append(blocked.but(blocked.name, build=self._build(self.plans[each.build]._replace(blocked=most))))
-        return found
-
-    def whole(self, calibration: Calibration, coarse: bool = False) -> onnx.ModelProto:
-        """Everything quantized. Raises `InputError` for a graph that the quantizer cannot read."""
-        if (calibration, coarse) not in self._whole:
-            ranges, scheme = self._ranges_by(calibration), replace(scheme_of(self.task), coarse=coarse)
-            self._whole[calibration, coarse] = quantizing.quantized(self.task.file, ranges, scheme, self.task.name)
-        return self._whole[calibration, coarse]
-
-    def _ranges_by(self, calibration: Calibration) -> Any:
-        if calibration not in self._ranges:
-            part, file = self.task.parts.calibration, self.task.file
-            size = fixed_batch(self.task.model) or CALIBRATED_AT_ONCE
-            feeds = [part.rows(begin, begin + size) for begin in range(0, len(part) - size + 1, size)] or [_filled(part, size)]
-            self._ranges[calibration] = quantizing.calibrate(
-                file, feeds if calibration == "minmax" else feeds[:HISTOGRAMS], calibration, self.task.name
-            )
-        return self._ranges[calibration]
-
-
-def scheme_of(task: Task) -> Scheme:
-    """What onnxruntime advises for the machine: signed activations on ARM, weights of 7 bits on x86 without VNNI."""
-    return Scheme(signed=task.arm, reduced=not task.arm and not BYTES.intersection(task.instructions))
 
 
 def gains(model: onnx.ModelProto, fp32: Mapping[str, float], int8: Mapping[str, float]) -> dict[str, float]:
@@ -195,6 +109,36 @@ def _without_losers(task: Task, made: Quantized) -> list[tuple[str, dict[str, st
     return found
 
 
+def _as_products(task: Task, made: Quantized) -> list[Proposal]:
+    """Only products of matrices in int8, and with them more and more of the convolutions that can be such; for onnxruntime.
+
+    The rest stays in float32, and is written for its convolutions at once.
+    """
+    busy = products.cheap(task.model)
+    if not busy or "onnxruntime" not in task.engines:
+        return []
+    saved = gains(task.model, task.layer_times("fp32"), task.layer_times(made.plan("minmax", set())))
+    kinds = {node.name: node.op_type for node in task.model.graph.node}
+    others = {layer for layer, milliseconds in saved.items() if kinds[layer] in quantizing.PRODUCTS and milliseconds > 0}
+    layout = next(iter(layouts(task.model)), Layout())
+    found: dict[frozenset[str], Proposal] = {}
+    for least in BUSY:
+        chosen = frozenset(layer for layer in made.layers if busy.get(layer, 0.0) >= least)
+        if chosen and chosen not in found:
+            floats = {layer: NO_PRODUCT for layer in made.layers if layer not in chosen | others}
+            build = made.build(Plan("minmax", frozenset(floats), layout=layout, products=chosen))
+            title = f"int8, {len(chosen | others)} of {len(made.layers)} layers as products onnxruntime"
+            candidate = task.like_baseline(
+                f"{title}, {layout.name}" if layout.name else title,
+                engine="onnxruntime",
+                precision="int8",
+                build=build,
+                floats=floats,
+            )
+            found[chosen] = Proposal(candidate, made.how(build))
+    return list(found.values())
+
+
 def _more_exact(
     task: Task, made: Quantized, first: Measured, measured: list[Measured]
 ) -> Generator[list[Proposal], list[Measured], list[Measured]]:
@@ -202,19 +146,19 @@ def _more_exact(
     found: list[Measured] = []
     kept = fastest([entry for entry in measured if entry.likely])
     enough = max(1.0, kept.timing.ratio if kept is not None and kept.timing is not None else 1.0)
-    floats = made.plans[first.candidate.build].floats
+    plan = made.plans[first.candidate.build]._replace(coarse=False)
     for calibration in OTHER_CALIBRATIONS:
-        build = made.plan(calibration, floats)
+        build = made.build(plan._replace(calibration=calibration))
         candidate = replace(first.candidate, name=f"{first.candidate.name}, {calibration}", build=build)
         found += yield [Proposal(candidate, made.how(build))]
         if found and (found[-1].likely or found[-1].flawless):
             return found
     errors = task.layer_errors(first.candidate.build)
-    worst = sorted((layer for layer in made.layers if layer not in floats), key=lambda layer: -errors.get(layer, 0.0))
+    worst = sorted((layer for layer in made.layers if layer not in plan.floats), key=lambda layer: -errors.get(layer, 0.0))
     count = 1
     while count < len(worst):
         inexact = {**first.candidate.floats, **dict.fromkeys(worst[:count], INEXACT)}
-        build = made.plan("minmax", set(inexact))
+        build = made.build(plan._replace(floats=frozenset(inexact), products=plan.products.difference(inexact)))
         name = f"{first.candidate.name}, {count} inexact in fp32"
         tried = yield [Proposal(replace(first.candidate, name=name, build=build, floats=inexact), made.how(build))]
         found += tried
@@ -244,7 +188,3 @@ def mixed_options(task: Task, engine: str) -> dict[str, str]:
 
 def _by_speed(measured: list[Measured]) -> list[Measured]:
     return sorted(measured, key=lambda entry: -(entry.timing.ratio if entry.timing else 0.0))
-
-
-def _filled(part: Any, size: int) -> dict[str, Any]:
-    return dict(zip(part.inputs, part.cycled(size), strict=True))
