@@ -54,6 +54,17 @@ def cheap(model: onnx.ModelProto) -> dict[str, float]:
     return found
 
 
+def matrices(model: onnx.ModelProto) -> dict[str, float]:
+    """The layers that are products of matrices, and how many multiplications each does for a number that goes in or out of it."""
+    weights, found = shapes.float_weights(model.graph), {}
+    for node in model.graph.node:
+        if node.op_type in ("Gemm", "MatMul") and node.domain in STANDARD and len(node.input) > 1 and node.input[1] in weights:
+            sizes = list(weights[node.input[1]].dims)
+            if len(sizes) == 2 and all(sizes):
+                found[node.name] = sizes[0] * sizes[1] / sum(sizes)
+    return found
+
+
 def _ends_in_mean(
     model: onnx.ModelProto, place: int, known: Mapping[str, Dims], readers: Mapping[str, list[onnx.NodeProto]]
 ) -> bool:

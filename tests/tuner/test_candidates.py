@@ -499,31 +499,35 @@ def test_the_kinds_and_what_precisions_they_have():
         candidates.load("int4")
 
 
-def test_products_of_matrices_alone_are_tried_in_int8_with_more_and_more_convolutions(monkeypatch):
-    """Beside the convolutions, those that win: a and c; b does not, unless it is written so."""
-    monkeypatch.setattr(int8.products, "cheap", lambda model: {"b": 90.0})
+def busy(monkeypatch, convolutions, matrices=None):
+    """Layers that can be products of matrices, and those that are, by their multiplications for each number."""
+    monkeypatch.setattr(int8.products, "cheap", lambda model: convolutions)
+    monkeypatch.setattr(int8.products, "matrices", lambda model: matrices or {})
+
+
+def test_large_products_of_matrices_alone_are_tried_in_int8_with_more_and_more_convolutions(monkeypatch):
+    busy(monkeypatch, {"b": 90.0}, {"a": 500.0, "c": 10.0})
     steps = follow(int8, task(), {"int8 onnxruntime": 1.5}, ["int8 onnxruntime"])
-    assert names(steps)[1][4:] == ["int8, 3 of 3 layers as products onnxruntime"], "80 and 40 multiplications give the same layers"
-    made, build = Quantized(task()), None
-    for proposal in int8._as_products(made.task, made):
-        assert (proposal.candidate.engine, dict(proposal.candidate.floats)) == ("onnxruntime", {})
-        build = proposal.candidate.build
-    assert made.plans[build] == Plan("minmax", frozenset(), products=frozenset("b"))
-    monkeypatch.setattr(int8.products, "cheap", lambda model: {"a": 200.0, "b": 90.0, "c": 39.0})
-    made = Quantized(task(layer_times=lambda build: FP32 if build == "fp32" else dict.fromkeys("abc", 9.0)))
-    found = {each.candidate.name: each.candidate for each in int8._as_products(made.task, made)}
-    assert [sorted(each.floats) for each in found.values()] == [["b", "c"], ["c"]], "none wins of itself"
-    assert set(found["int8, 1 of 3 layers as products onnxruntime"].floats.values()) == {int8.NO_PRODUCT}
+    name = "int8, 2 of 3 layers as products onnxruntime"
+    assert names(steps)[0] == [*WHOLE[:2], name, WHOLE[2]], "80 and 40 multiplications give the same layers"
+    product = steps[0][2]
+    assert (product.engine, product.precision, dict(product.floats)) == ("onnxruntime", "int8", {"c": int8.NO_PRODUCT})
+    made = Quantized(task())
+    (proposal,) = int8._as_products(made.task, made)
+    assert made.plans[proposal.candidate.build] == Plan("minmax", frozenset("c"), products=frozenset("b"))
+    busy(monkeypatch, {"a": 200.0, "b": 90.0, "c": 39.0})
+    found = [each.candidate for each in int8._as_products(made.task, made)]
+    assert [sorted(each.floats) for each in found] == [["b", "c"], ["c"]]
     assert int8._as_products(replace(made.task, engines=("openvino",)), made) == []
-    monkeypatch.setattr(int8.products, "cheap", lambda model: {})
-    assert int8._as_products(made.task, made) == []
+    busy(monkeypatch, {}, {"a": 500.0})
+    assert int8._as_products(made.task, made) == [], "without such convolutions there is nothing new"
 
 
 def test_products_have_the_rest_written_for_its_convolutions_at_once(monkeypatch):
-    monkeypatch.setattr(int8.products, "cheap", lambda model: {"b": 90.0})
+    busy(monkeypatch, {"b": 90.0})
     made = Quantized(task(model=gated()))
     (proposal,) = int8._as_products(made.task, made)
-    assert proposal.candidate.name == "int8, 3 of 3 layers as products onnxruntime, gates in blocks"
+    assert proposal.candidate.name == "int8, 1 of 3 layers as products onnxruntime, gates in blocks"
     assert made.plans[proposal.candidate.build].layout == Layout(math.inf)
     assert made.laid_out(made.task, proposal.candidate) == [], "it is"
     assert made.coarser(made.task, proposal.candidate) == [], "it gains nothing"
@@ -531,7 +535,7 @@ def test_products_have_the_rest_written_for_its_convolutions_at_once(monkeypatch
 
 def test_what_is_not_exact_is_no_product_any_more(monkeypatch):
     """Another calibration keeps the products; a layer that goes back to float32 is a convolution again."""
-    monkeypatch.setattr(int8.products, "cheap", lambda model: {"b": 90.0})
+    busy(monkeypatch, {"b": 90.0}, {"a": 500.0, "c": 500.0})
     name = "int8, 3 of 3 layers as products onnxruntime"
     built = []
     make = Quantized.build

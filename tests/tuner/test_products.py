@@ -115,6 +115,18 @@ def test_which_are_cheap():
     assert "project2" not in products.cheap(model)
 
 
+def test_how_busy_matrices_are():
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], name="stored"),
+        helper.make_node("MatMul", ["a", "a"], ["b"], name="of two values"),
+        helper.make_node("Gemm", ["b", "v"], ["y"], name="turned", transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [value("x", FLOAT, [8, 4])], [value("y", FLOAT, None)], [weight("w", 4, 8), weight("v", 2, 8)]
+    )
+    assert products.matrices(helper.make_model(graph)) == {"stored": 32 / 12, "turned": 1.6}
+
+
 @pytest.mark.parametrize("name", ["o1", "a1", "a2", "r"])
 def test_what_an_application_reads_inside_is_as_it_was(name):
     model = residual()

@@ -1,8 +1,9 @@
 """int8 by onnxruntime's quantizer (QDQ): all of it, and without the layers where it loses time or decisions.
 
-1. Everything is quantized, on each engine, and for onnxruntime with coarser scales, too.
+1. Everything is quantized, on each engine, and for onnxruntime with coarser scales, too; of networks with gates nothing but large
+   products of matrices, and convolutions written as such.
 2. The time of each layer in both precisions, with its conversions, says which layers win nothing: those are taken back. Another
-   file keeps only the layers that win most. Others have nothing but products of matrices in int8, and convolutions as such.
+   file keeps only the layers that win most.
 3. Where the fastest of these does not keep the decisions, or its proof may well fail after what was lost, it is calibrated in
    other ways; if that does not help, the layers with the largest errors are taken back, one, two, four, and so on, as long as it
    stays faster than what keeps the decisions.
@@ -39,8 +40,8 @@ MOST_OF_GAIN = 0.8  # of the time that quantizing saves: the layers that save so
 SLOWER = "slower in int8, with its conversions"
 LITTLE = "gains little in int8"
 INEXACT = "its error in int8 costs decisions"
-NO_PRODUCT = "only products of matrices are in int8, and convolutions that can be written as such"
-BUSY = (160, 80, 40)  # multiplications for each number in or out, from which on a convolution is written so
+NO_PRODUCT = "only large products of matrices are in int8, and convolutions that can be written as such"
+BUSY = (160, 80, 40)  # multiplications for each number in or out, from which on a product is one of them
 LEAST_GAIN = 0.02  # of the whole time: fewer layers in int8 than save so much are not tried
 
 
@@ -51,11 +52,10 @@ def propose(task: Task) -> Steps:
         return
     whole = _on_engines(task, made, "int8", {})
     coarse = [each for proposal in whole for each in made.coarser(task, proposal.candidate)]
-    measured = yield [*whole, *(Proposal(each, made.how(each.build)) for each in coarse)]
+    measured = yield [*whole, *_as_products(task, made), *(Proposal(each, made.how(each.build)) for each in coarse)]
     if not measured:
         return
     fewer = [proposal for title, floats in _without_losers(task, made) for proposal in _on_engines(task, made, title, floats)]
-    fewer += _as_products(task, made)
     if fewer:
         measured += yield fewer
     fast = [
@@ -110,32 +110,25 @@ def _without_losers(task: Task, made: Quantized) -> list[tuple[str, dict[str, st
 
 
 def _as_products(task: Task, made: Quantized) -> list[Proposal]:
-    """Only products of matrices in int8, and with them more and more of the convolutions that can be such; for onnxruntime.
+    """Nothing but products of matrices in int8, with more and more of the convolutions that can be such; for onnxruntime.
 
     The rest stays in float32, and is written for its convolutions at once.
     """
-    busy = products.cheap(task.model)
+    busy, matrices = products.cheap(task.model), products.matrices(task.model)
     if not busy or "onnxruntime" not in task.engines:
         return []
-    saved = gains(task.model, task.layer_times("fp32"), task.layer_times(made.plan("minmax", set())))
-    kinds = {node.name: node.op_type for node in task.model.graph.node}
-    others = {layer for layer, milliseconds in saved.items() if kinds[layer] in quantizing.PRODUCTS and milliseconds > 0}
     layout = next(iter(layouts(task.model)), Layout())
     found: dict[frozenset[str], Proposal] = {}
     for least in BUSY:
         chosen = frozenset(layer for layer in made.layers if busy.get(layer, 0.0) >= least)
         if chosen and chosen not in found:
-            floats = {layer: NO_PRODUCT for layer in made.layers if layer not in chosen | others}
+            among = chosen.union(layer for layer in made.layers if matrices.get(layer, 0.0) >= least)
+            floats = {layer: NO_PRODUCT for layer in made.layers if layer not in among}
             build = made.build(Plan("minmax", frozenset(floats), layout=layout, products=chosen))
-            title = f"int8, {len(chosen | others)} of {len(made.layers)} layers as products onnxruntime"
-            candidate = task.like_baseline(
-                f"{title}, {layout.name}" if layout.name else title,
-                engine="onnxruntime",
-                precision="int8",
-                build=build,
-                floats=floats,
-            )
-            found[chosen] = Proposal(candidate, made.how(build))
+            title = f"int8, {len(among)} of {len(made.layers)} layers as products onnxruntime"
+            name = f"{title}, {layout.name}" if layout.name else title
+            shared = {"engine": "onnxruntime", "precision": "int8", "build": build, "floats": floats}
+            found[chosen] = Proposal(task.like_baseline(name, **shared), made.how(build))
     return list(found.values())
 
 
