@@ -41,7 +41,7 @@ from deploykit.network import target as targets
 from deploykit.network.request import Request
 from deploykit.profiler.benchmark.latency import measure_latency
 from deploykit.profiler.subjects import Subject
-from deploykit.tuner import bench, layer_measures, quantizing, samples
+from deploykit.tuner import bench, layer_measures, mixing, quantizing, samples
 from deploykit.tuner.answers import answers_of
 from deploykit.verdict.guarantee import Pairs
 from deploykit.verdict.same_decisions import Answers, Budget, judge
@@ -379,7 +379,7 @@ def covered(asked: argparse.Namespace) -> dict[str, Any]:
         ranges = quantizing.calibrate(copy, [{name: 0.35 * parts.calibration.inputs[name]}], "minmax")
         whole = quantizing.quantized(onnx.load(copy), ranges, quantizing.Scheme(reduced=True))
         quantized = Path(temporary) / "int8.onnx"
-        onnx_file.write(quantizing.taken_back(whole, model, set()), quantized)
+        onnx_file.write(mixing.taken_back(whole, model, set()), quantized)
         right = []
         for path in (copy, quantized):
             answers = np.concatenate([answered(path, part) for part in (parts.selection, parts.proof)])

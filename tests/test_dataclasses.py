@@ -26,7 +26,7 @@ CHANGING = {
     "serving/bodies.py Limits": "a program that embeds the server may set its own",
     "serving/models.py Model": "versions are loaded and exchanged",
     "serving/listening.py Listening": "handed to whoever started the server, to do with as they like",
-    "tuner/candidates/int8.py Quantized": "files are planned one after the other",
+    "tuner/candidates/_quantized.py Quantized": "files are planned one after the other",
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deploykit.onnx_file import sessions
-from deploykit.tuner import blocked_layout, quantizing
+from deploykit.tuner import blocked_layout, mixing, quantizing
 from deploykit.tuner.quantizing import Scheme
 
 FLOAT = TensorProto.FLOAT
@@ -171,7 +171,7 @@ def test_only_what_is_left_in_float_is_written_anew(tmp_path, floats):
     onnx.save(gated(), file)
     x = np.random.default_rng(0).standard_normal((8, 3, SIDE, SIDE)).astype(np.float32)
     whole = quantizing.quantized(onnx.load(file), quantizing.calibrate(file, [{"x": x}], "minmax"), Scheme(reduced=True))
-    mixed = quantizing.taken_back(whole, gated(), floats)
+    mixed = mixing.taken_back(whole, gated(), floats)
     found = blocked_layout.blocked(mixed)
     written = floats == {"first", "excite", "last"}  # before a last one in int8, the product leaves the layout in any case
     assert operators(found)["Resize"] == written

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 
 from deploykit.errors import UnknownName
 from deploykit.runtime import providers
-from deploykit.tuner import blocked_layout, candidates
+from deploykit.tuner import blocked_layout, candidates, mixing
 from deploykit.tuner.batches import fixed_batch
 from deploykit.tuner.candidates import Task, bf16, fp16, fp32, int8, int8_nncf, tf32
 from deploykit.tuner.candidates._quantized import Plan, Quantized, scheme_of
@@ -361,7 +361,7 @@ def test_small_gates_alone_are_tried_where_others_are_large(sides, found):
 
 
 def test_int8_tries_gates_in_blocks_of_the_best(monkeypatch):
-    monkeypatch.setattr(int8.quantizing, "taken_back", lambda whole, original, floats: original)
+    monkeypatch.setattr(mixing, "taken_back", lambda whole, original, floats: original)
     monkeypatch.setattr(Quantized, "whole", lambda self, calibration, coarse, chosen: None)
     best, blocked = WITHOUT_B[0], f"{WITHOUT_B[0]}, gates in blocks"
     steps = follow(int8, task(model=gated()), {best: 1.5, blocked: 2.0}, [best, blocked])
@@ -395,7 +395,7 @@ def test_int8_tries_coarser_scales_of_the_best(monkeypatch):
     asked = []
     monkeypatch.setattr(int8.quantizing, "calibrate", lambda file, feeds, method, name: asked.append(method) or "ranges")
     monkeypatch.setattr(int8.quantizing, "quantized", lambda model, ranges, scheme, name: scheme)
-    monkeypatch.setattr(int8.quantizing, "taken_back", lambda whole, original, floats: (whole, sorted(floats)))
+    monkeypatch.setattr(mixing, "taken_back", lambda whole, original, floats: (whole, sorted(floats)))
     best, coarse = WHOLE[0], WHOLE[2]
     steps = follow(int8, task(), {best: 1.5, coarse: 2.0}, [best, coarse])
     assert names(steps)[2:] == [[f"{coarse}, 2 threads", f"{coarse}, 1 thread"]]

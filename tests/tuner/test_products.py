@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deploykit.onnx_file import sessions
-from deploykit.tuner import layers, products, quantizing
+from deploykit.tuner import layers, mixing, products, quantizing
 from deploykit.tuner.quantizing import Scheme
 
 FLOAT = TensorProto.FLOAT
@@ -199,7 +199,7 @@ def in_int8(model, chosen, tmp_path):
     written, held = products.as_products(model, set(chosen))
     ranges = quantizing.with_ranges(quantizing.calibrate(file, [{"x": samples(8)}], "minmax"), held)
     whole = quantizing.quantized(written, ranges, Scheme(reduced=True))
-    return quantizing.taken_back(whole, written, {node.name for node in written.graph.node} - set(chosen)), written
+    return mixing.taken_back(whole, written, {node.name for node in written.graph.node} - set(chosen)), written
 
 
 def test_in_int8_each_takes_whole_numbers_and_gives_float32(tmp_path):

@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 
 from deploykit import onnx_file
 from deploykit.onnx_file import sessions
-from deploykit.tuner import quantizing
+from deploykit.tuner import mixing, quantizing
 from deploykit.tuner.quantizable import left_in_float
 from deploykit.tuner.quantizing import Scheme
 
@@ -67,7 +67,7 @@ def test_it_stays_in_float_and_what_is_before_it_does_not(kind, coarse, tmp_path
     whole = quantizing.quantized(
         onnx.load(file), quantizing.calibrate(file, [feeds], "minmax"), Scheme(reduced=True, coarse=coarse)
     )
-    mixed = quantizing.taken_back(whole, model, set())
+    mixed = mixing.taken_back(whole, model, set())
     onnx.checker.check_model(mixed, full_check=True)
     back = {node.output[0] for node in mixed.graph.node if node.op_type == "DequantizeLinear"}
     readers = {node.name: list(node.input) for node in mixed.graph.node}
@@ -105,7 +105,7 @@ def test_an_output_before_a_relu_keeps_what_the_relu_takes_away(kind, coarse, tm
     whole = quantizing.quantized(
         onnx.load(file), quantizing.calibrate(file, [feeds], "minmax"), Scheme(reduced=True, coarse=coarse)
     )
-    mixed = quantizing.taken_back(whole, model, set())
+    mixed = mixing.taken_back(whole, model, set())
     assert "DequantizeLinear" in {node.op_type for node in mixed.graph.node}
     for expected, found in zip(
         *(sessions.run(sessions.open_session(each.SerializeToString()), feeds) for each in (model, mixed)), strict=True

@@ -16,7 +16,7 @@ from deploykit.errors import InputError
 from deploykit.network import target
 from deploykit.network.request import Request
 from deploykit.onnx_file import sessions
-from deploykit.tuner import quantizing
+from deploykit.tuner import mixing, quantizing
 from deploykit.tuner.quantizing import Scheme
 
 
@@ -66,7 +66,7 @@ def test_every_set_of_layers_gives_a_legal_graph_whose_answers_are_near(network)
     errors = {}
     for size in range(len(names) + 1):
         for floats in itertools.combinations(names, size):
-            found = run(quantizing.taken_back(whole, model, set(floats)), feeds)
+            found = run(mixing.taken_back(whole, model, set(floats)), feeds)
             errors[floats] = float(np.abs(found - expected).max() / np.abs(expected).max())
     assert errors[tuple(names)] == 0, "all taken back is the file that was given"
     assert all(0 < error < 0.1 for floats, error in errors.items() if len(floats) < len(names))
@@ -75,15 +75,15 @@ def test_every_set_of_layers_gives_a_legal_graph_whose_answers_are_near(network)
 def test_all_taken_back_has_no_conversion_left_and_each_layer_at_most_its_own(network):
     _, model, whole, _ = network
     names = set(quantizing.layers(model))
-    assert converted(quantizing.taken_back(whole, model, names)) == 0
-    assert converted(quantizing.taken_back(whole, model, names - {"second"})) == 2, "one before it, one after it"
-    assert converted(quantizing.taken_back(whole, model, names - {"last"})) == 1, "a product of matrices gives float32"
-    assert converted(quantizing.taken_back(whole, model, set())) < converted(whole), "none between a layer and its Relu"
+    assert converted(mixing.taken_back(whole, model, names)) == 0
+    assert converted(mixing.taken_back(whole, model, names - {"second"})) == 2, "one before it, one after it"
+    assert converted(mixing.taken_back(whole, model, names - {"last"})) == 1, "a product of matrices gives float32"
+    assert converted(mixing.taken_back(whole, model, set())) < converted(whole), "none between a layer and its Relu"
 
 
 def test_weights_of_a_layer_that_stays_are_those_of_the_file(network):
     _, model, whole, _ = network
-    mixed = quantizing.taken_back(whole, model, {"second"})
+    mixed = mixing.taken_back(whole, model, {"second"})
     stored = {tensor.name: tensor for tensor in mixed.graph.initializer}
     original = {tensor.name: tensor for tensor in model.graph.initializer}
     (weight,) = (node.input[1] for node in mixed.graph.node if node.name == "second")
@@ -93,7 +93,7 @@ def test_weights_of_a_layer_that_stays_are_those_of_the_file(network):
 
 def test_metadata_opset_and_the_contract_stay(network):
     _, model, whole, _ = network
-    mixed = quantizing.taken_back(whole, model, set())
+    mixed = mixing.taken_back(whole, model, set())
     assert mixed.opset_import == model.opset_import
     assert mixed.metadata_props == model.metadata_props
     assert [value.name for value in mixed.graph.output] == [value.name for value in model.graph.output]
@@ -120,7 +120,7 @@ def test_a_bias_of_two_layers_stays_as_it_is_for_the_one_in_float(tmp_path, floa
     ]
     weights = {"w1": (8, 8, 1, 1), "w2": (8, 8, 3, 3), "b": (8,)}
     model, whole, feeds = small(nodes, weights, {"a": ["n", 8, 6, 6], "c": ["n", 8, 4, 4]}, tmp_path)
-    mixed = quantizing.taken_back(whole, model, floats)
+    mixed = mixing.taken_back(whole, model, floats)
     onnx.checker.check_model(mixed, full_check=True)
     assert {name: "b" in node.input for name in floats for node in mixed.graph.node if node.name == name} == dict.fromkeys(
         floats, True
@@ -151,7 +151,7 @@ def test_no_conversion_stands_before_what_a_body_reads(tmp_path, moved, floats):
     ]
     sizes = {"q": ["n", 8, 6, 6] if moved != ["Transpose", "Flatten"] else ["n", 288], "c": ["n", 8, 4, 4]}
     model, whole, feeds = small(nodes, {"w1": (8, 8, 1, 1), "w2": (8, 8, 3, 3)}, sizes, tmp_path)
-    mixed = quantizing.taken_back(whole, model, floats)
+    mixed = mixing.taken_back(whole, model, floats)
     onnx.checker.check_model(mixed, full_check=True)
     back = {node.output[0] for node in mixed.graph.node if node.op_type == "DequantizeLinear"}
     assert not any(back & set(node.input) for node in mixed.graph.node if node.name in moved)
@@ -173,7 +173,7 @@ def test_other_calibrations_give_ranges_too_and_say_nothing(network, method, cap
     file, model, _, feeds = network
     ranges = quantizing.calibrate(file, [feeds], method)
     assert "".join(capfd.readouterr()) == "", "onnxruntime tells of its histograms on stdout"
-    found = run(quantizing.taken_back(quantizing.quantized(onnx.load(file), ranges, Scheme(reduced=True)), model, set()), feeds)
+    found = run(mixing.taken_back(quantizing.quantized(onnx.load(file), ranges, Scheme(reduced=True)), model, set()), feeds)
     assert np.isfinite(found).all()
 
 
@@ -198,7 +198,7 @@ def test_several_batches_are_calibrated_with_one_after_the_other(network, method
 def test_the_other_schemes_are_legal_too(network, scheme):
     file, model, _, feeds = network
     ranges = quantizing.calibrate(file, [feeds], "minmax")
-    found = run(quantizing.taken_back(quantizing.quantized(onnx.load(file), ranges, scheme), model, set()), feeds)
+    found = run(mixing.taken_back(quantizing.quantized(onnx.load(file), ranges, scheme), model, set()), feeds)
     assert np.isfinite(found).all()
 
 
@@ -230,7 +230,7 @@ def test_coarse_is_one_scale_for_all_that_is_joined_and_for_every_weight(tmp_pat
     ranges = quantizing.calibrate(file, [feeds], "minmax")
     before = {name: ranges[name].range_value for name in ("a", "b", "ab", "y")}
     fine, coarse = (
-        quantizing.taken_back(quantizing.quantized(onnx.load(file), ranges, Scheme(coarse=c)), model, set()) for c in (False, True)
+        mixing.taken_back(quantizing.quantized(onnx.load(file), ranges, Scheme(coarse=c)), model, set()) for c in (False, True)
     )
     assert {name: ranges[name].range_value for name in before} == before, "they are found once, for all schemes"
     names = [name for name in scales(fine) if name != "x"]

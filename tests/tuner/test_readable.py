@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from deploykit import onnx_file
 from deploykit.errors import InputError
 from deploykit.onnx_file import sessions
-from deploykit.tuner import quantizing, tuning
+from deploykit.tuner import mixing, quantizing, tuning
 from deploykit.tuner.quantizing import Scheme
 from deploykit.tuner.readable import readable
 
@@ -124,7 +124,7 @@ def test_any_layers_of_it_can_be_int8_and_all_else_answers_as_before(kind, tmp_p
         whole = quantizing.quantized(onnx.load(file), ranges, Scheme(reduced=True, coarse=coarse))
         for size in range(3):
             for floats in itertools.combinations(quantizing.layers(known), size):
-                mixed = quantizing.taken_back(whole, known, set(floats))
+                mixed = mixing.taken_back(whole, known, set(floats))
                 onnx.checker.check_model(mixed, full_check=True)
                 assert ("QuantizeLinear" in {node.op_type for node in mixed.graph.node}) == (size < 2)
                 for name, array in run(mixed).items():

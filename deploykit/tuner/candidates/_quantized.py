@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import onnx
 
 from deploykit.runtime.instructions import BYTES
-from deploykit.tuner import products, quantizing
+from deploykit.tuner import mixing, products, quantizing
 from deploykit.tuner.batches import fixed_batch
 from deploykit.tuner.candidates._types import Task, with_layouts
 from deploykit.tuner.layout import Layout, written
@@ -65,7 +65,7 @@ class Quantized:
         def make() -> onnx.ModelProto:
             original, _ = self._original(plan.products)
             whole = self.whole(plan.calibration, plan.coarse, plan.products)
-            mixed = quantizing.taken_back(whole, original, plan.floats | _behind(original, plan.products))
+            mixed = mixing.taken_back(whole, original, plan.floats | _behind(original, plan.products))
             return written(mixed, plan.layout)
 
         return make
