@@ -21,7 +21,7 @@ from deploykit.tuner.result import Candidate, Goal, Measured, Timing
 from deploykit.verdict.same_decisions import Judged
 
 AT_ONCE = 4  # candidates that are timed beside the baseline in one go
-SEARCHED = 0.62  # of the seconds: after that nothing new is begun
+SEARCHED = 0.62  # of the seconds: after that nothing new is begun, unless what is faster loses decisions
 LEAST_SEARCHED = 0.5  # of the seconds: until then something new may be begun, whatever the proof will take
 AGAIN = 0.12  # of the seconds, that are left for timing the best once more
 ASIDE = 0.01  # of the seconds: what is not faster is asked for its answers if that takes no longer, for the picture
@@ -166,8 +166,15 @@ class _Search:
         """When the last go may begin."""
         again = max(AGAIN * self.seconds, self.tools.going(FINALISTS))
         longer = max(0.0, self.tools.going(AT_ONCE) - TIMED * self.seconds)
-        latest = min(SEARCHED * self.seconds, self.seconds - again - self._proving()) - longer
+        latest = self.seconds - again - self._proving() - longer
+        if not self._lacks_decisions():
+            latest = min(latest, SEARCHED * self.seconds - longer)
         return max(LEAST_SEARCHED * self.seconds, latest) - OVERHEAD
+
+    def _lacks_decisions(self) -> bool:
+        """Whether something is faster, but nothing that is may be chosen: then a more exact file is worth all the time there is."""
+        faster = [entry for entry in self.measured.values() if entry.timing is not None and entry.timing.ratio > 1]
+        return bool(faster) and not any(entry.kept for entry in faster)
 
     def _proving(self) -> float:
         """The seconds of the proof: the answers of the given file, and of one that is faster."""

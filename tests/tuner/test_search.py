@@ -222,6 +222,17 @@ def test_a_go_of_a_large_network_takes_its_time():
             assert bool(world.asked) is begun
 
 
+@pytest.mark.parametrize(
+    ("speed", "keeps", "step", "begun"),
+    [(1.5, False, 100.0, True), (1.5, True, 100.0, False), (0.9, True, 100.0, False), (1.5, False, 250.0, False)],
+)
+def test_what_loses_decisions_leaves_more_time_for_what_does_not(speed, keeps, step, begun):
+    """Else nothing new begins after 616 of 1000 s; here until 846, what the last measurement and the proof leave."""
+    world = World({"a": speed, "b": 1.4}, {("a", "selection"): keeps}, clock=600.0, step=step)
+    run(world, Fixed([int8("a")], [int8("b")]))
+    assert ("time", "b") in world.asked if begun else ("b" not in world.made)
+
+
 def test_a_late_search_makes_nothing_more():
     world = World(dict.fromkeys("abcdefgh", 1.5), step=700.0)
     found, _ = run(world, Fixed([int8(name) for name in "abcdef"], [int8("g")]), Fixed([int8("h")]))
