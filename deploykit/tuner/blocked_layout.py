@@ -83,11 +83,7 @@ def _shapes(model: onnx.ModelProto) -> dict[str, Dims]:
 
 def _only_converted(graph: onnx.GraphProto) -> set[str]:
     """The values that nothing but a conversion to int8 reads, for which they have to leave the layout in any case."""
-    readers: dict[str, set[str]] = {}
-    for node in walk.nodes(graph):
-        for name in node.input:
-            readers.setdefault(name, set()).add(node.op_type)
-    return {name for name, types in readers.items() if types == {"QuantizeLinear"}}
+    return {name for name, nodes in walk.readers(graph).items() if all(node.op_type == "QuantizeLinear" for node in nodes)}
 
 
 def _repeated(

@@ -4,12 +4,14 @@
    that a short search has seen something of each. Candidates are timed beside the baseline; only those that are faster are compared
    on the samples of the selection, or those that take no time to ask.
 2. The best few are timed once more, with what is left of the time: the interval that decides is one that nobody chose by.
-3. Of these the best one whose proof will probably hold is asked about the samples of the proof, it alone and once; where there is
-   none, the likeliest. If it fails, no other one is asked: the answer is float32.
+3. Of these the best one whose proof will probably hold is asked about the samples of the proof, it alone and once; where the clock
+   cannot tell it from others, the one that promises most (see `_promise`); where no proof will probably hold, the likeliest. If it
+   fails, no other one is asked: the answer is float32.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -77,12 +79,19 @@ class _Search:
         return found if likely is None or any(entry.likely for entry in found) else [*found[:-1], likely]
 
     def _to_be_proven(self, winners: Sequence[Measured]) -> Measured | None:
-        """The best one whose proof will probably hold, else the likeliest; of those before it is said why they were passed over."""
-        asked = next((entry for entry in winners if entry.likely), None) or max(winners, key=_chance, default=None)
+        """The one that the proof is asked of, see above; of those before it is said why they were passed over."""
+        likely = [entry for entry in winners if entry.likely]
+        asked = max(self._as_good_as_first(likely), key=_promise) if likely else max(winners, key=_chance, default=None)
         for entry in winners[: winners.index(asked)] if asked is not None else ():
             reason = f"{entry.reason}; a proof would hold with a chance of {100 * _chance(entry):.0f} % only"
             self.measured[entry.candidate.name] = replace(entry, reason=reason)
         return asked
+
+    def _as_good_as_first(self, ordered: Sequence[Measured]) -> Sequence[Measured]:
+        """Those that may be as fast as the first one, by their intervals. Sizes are known without."""
+        fastest = ordered[0].timing.ratio if ordered[0].timing else 0.0
+        as_fast = [entry for entry in ordered if entry.timing is not None and entry.timing.high >= fastest]
+        return ordered[:1] if self.goal == "size" else as_fast
 
     def _explore(self, kinds: Iterable[Kind]) -> None:
         """All kinds step by step, side by side, until none has more to propose or the time is over."""
@@ -220,3 +229,8 @@ def _needs_no_proof(entry: Measured) -> bool:
 def _chance(entry: Measured) -> float:
     """How likely its proof will hold, as far as the samples of the selection tell."""
     return 1.0 if entry.judged is None or entry.judged.chance is None else entry.judged.chance
+
+
+def _promise(entry: Measured) -> float:
+    """What a proof may be expected to bring: the chance that it holds, times the logarithm of how many times as fast it is."""
+    return _chance(entry) * math.log(max(1.0, entry.timing.ratio)) if entry.timing else 0.0

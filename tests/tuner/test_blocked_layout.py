@@ -177,14 +177,3 @@ def test_only_what_is_left_in_float_is_written_anew(tmp_path, floats):
     assert operators(found)["Resize"] == written
     assert operators(found)["GlobalAveragePool"] == written
     np.testing.assert_allclose(answers(found, x), answers(mixed, x), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("name", ["ReduceMean", "Conv", "GlobalAveragePool", "Mul"])
-def test_a_function_of_that_name_that_takes_nothing_is_another_operator(name):
-    own = [helper.make_opsetid("", 20)]
-    constant = helper.make_node("Constant", [], ["o"], value_float=1.5)
-    model = gated()
-    model.functions.append(helper.make_function("my", name, [], ["o"], [constant], own))
-    model.opset_import.append(helper.make_opsetid("my", 1))
-    model.graph.node.append(helper.make_node(name, [], ["k"], domain="my", name="function"))
-    assert blocked_layout.blocked(model)

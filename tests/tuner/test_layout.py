@@ -6,6 +6,7 @@ import math
 
 import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from deploykit.tuner import blocked_layout, parts
 from deploykit.tuner.layout import Layout, layouts, written
@@ -46,3 +47,21 @@ def test_each_part_of_it_is_written(monkeypatch):
     assert written("model", Layout(5)) == ("model", 5)
     assert written("model", Layout(5, parts=True)) == (("model", 5), "parts")
     assert written("model", Layout(parts=True)) == ("model", "parts")
+
+
+@pytest.mark.parametrize("name", ["ReduceMean", "Conv", "GlobalAveragePool", "Mul"])
+def test_a_function_that_is_called_like_an_operator_and_takes_nothing_is_another_one(name):
+    value, own = helper.make_tensor_value_info, [helper.make_opsetid("", 20)]
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["m"]),
+        helper.make_node("Mul", ["x", "m"], ["y"]),
+        helper.make_node(name, [], ["k"], domain="my"),
+    ]
+    inputs, outputs = [value("x", TensorProto.FLOAT, ["n", 8, 6, 6])], [value("y", TensorProto.FLOAT, ["n", 8, 6, 6])]
+    model = helper.make_model(
+        helper.make_graph(nodes, "gate", inputs, outputs), opset_imports=[*own, helper.make_opsetid("my", 1)], ir_version=9
+    )
+    constant = helper.make_node("Constant", [], ["o"], value_float=1.5)
+    model.functions.append(helper.make_function("my", name, [], ["o"], [constant], own))
+    assert layouts(model) == [Layout(math.inf)], "the gate of the graph itself"
+    assert "Resize" in {node.op_type for node in written(model, Layout(math.inf, parts=True)).graph.node}

@@ -175,14 +175,3 @@ def test_numbers_are_of_one_sample_and_the_sides_must_be_known():
     assert len(parts.wide(model)) == 1
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "h"
     assert parts.wide(model) == []
-
-
-@pytest.mark.parametrize("name", ["ReduceMean", "Conv", "GlobalAveragePool", "Mul"])
-def test_a_function_of_that_name_that_takes_nothing_is_another_operator(name):
-    own = [helper.make_opsetid("", 20)]
-    constant = helper.make_node("Constant", [], ["o"], value_float=1.5)
-    model = inverted()
-    model.functions.append(helper.make_function("my", name, [], ["o"], [constant], own))
-    model.opset_import.append(helper.make_opsetid("my", 1))
-    model.graph.node.append(helper.make_node(name, [], ["k"], domain="my", name="function"))
-    assert parts.wide(model)

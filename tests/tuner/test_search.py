@@ -117,6 +117,29 @@ def test_the_proof_is_asked_of_the_fastest_that_will_probably_hold_it():
     assert passed.reason == "fine; a proof would hold with a chance of 60 % only"
 
 
+@pytest.mark.parametrize(
+    ("width", "speed", "chance", "goal", "asked"),
+    [
+        (0.1, 1.95, 0.93, "latency", "b"),
+        (0.04, 1.95, 0.93, "latency", "a"),
+        (0.1, 1.95, 0.79, "latency", "a"),
+        (0.9, 1.2, 0.99, "latency", "a"),
+        (0.9, 2.0, 0.78, "latency", "a"),
+        (0.1, 1.95, 0.93, "size", "a"),
+    ],
+    ids=["as fast", "slower", "hardly likelier", "not worth it", "equal", "smaller"],
+)
+def test_of_those_that_the_clock_cannot_tell_apart_the_proof_is_asked_of_the_one_that_promises_most(
+    width, speed, chance, goal, asked
+):
+    world = World({"a": 2.0, "b": speed}, chances={"a": 0.78, "b": chance}, sizes={"a": 20, "b": 30}, width=width)
+    found = run(world, Fixed([int8("a"), int8("b")]), goal=goal)[0]
+    assert found.chosen.candidate.name == asked
+    assert [entry for entry in world.asked if entry[0] == "proof"] == [("proof", asked)]
+    (other,) = (entry for entry in found.candidates[1:] if entry.candidate.name != asked)
+    assert ("a proof would hold with a chance of 78 % only" in other.reason) is (asked == "b")
+
+
 def test_where_none_is_likely_the_likeliest_is_asked():
     world = World({"a": 1.5, "b": 2.0}, chances={"a": 0.7, "b": 0.6})
     assert run(world, Fixed([int8("a"), int8("b")]))[0].chosen.candidate.name == "a"
