@@ -53,6 +53,7 @@ BUDGET = 0.005
 GROWN_SCALE = 0.1  # of a block's answer, in the order of what trained networks have (Liu et al. 2022 begin at 1e-6)
 LIMIT = 2000  # samples to train on: the rest of the training split is fresh
 MOST_FRESH = 5000
+MOST_ROUNDS = 2000  # of the last measurement of a row: as many as --timed holds, whose few percents a quick look cannot tell
 SPOILS = ("outlier channels", "dead calibration", "saturating activations")
 
 
@@ -154,7 +155,8 @@ def row(name: str, asked: argparse.Namespace) -> dict[str, Any]:
     found = kept(known, lambda: tunings(file, data, asked.seconds * (2 if untrained else 1), parts, asked.timed / 2))
     if found.get("failed"):
         raise RuntimeError(found["failed"])
-    report = measure_latency([chosen_of(found["chosen"], folder), *others], parts.calibration.cycled(1), seconds=asked.timed)
+    subjects = [chosen_of(found["chosen"], folder), *others]
+    report = measure_latency(subjects, parts.calibration.cycled(1), seconds=asked.timed, most_rounds=MOST_ROUNDS)
     expected = answered(file, parts.proof)
     compared = [
         {"peer": c.candidate, "ratio": c.ratio, "low": c.low, "high": c.high, "keeps": keeps(other, expected, parts.proof)}

@@ -117,6 +117,12 @@ def test_when_to_stop(clock, times, now, enough):
     assert latency._enough(times, 200.0, 300.0) is enough
 
 
+def test_more_rounds_can_be_asked_for(clock):
+    clock.now = 200.0
+    assert not latency._enough(rounds(240, spread=0.5), 200.0, 300.0, most_rounds=480)
+    assert latency._enough(rounds(480, spread=0.5), 200.0, 300.0, most_rounds=480)
+
+
 def test_engines_of_one_process_are_compared_more_closely():
     here, there = object(), object()
     blocks = rounds(12)

@@ -178,9 +178,13 @@ def measure_latency(
     device: str = "cpu",
     threads: int | None = None,
     seconds: float = SECONDS,
+    most_rounds: int = MAX_ROUNDS,
     progress: Progress = SILENT,
 ) -> LatencyReport:
-    """Time the subjects on `arrays`, one input each, with the batch; the first is the baseline of every comparison."""
+    """Time the subjects on `arrays`, one input each, with the batch; the first is the baseline of every comparison.
+
+    It ends after `seconds`, after `most_rounds`, or when all intervals are narrow.
+    """
     if not subjects:
         raise InputError("there is nothing to time")
     for subject in subjects:
@@ -198,7 +202,7 @@ def measure_latency(
         runs = _runs_per_block(timed)
         times: list[list[list[float]]] = [[] for _ in timed]
         until = time.monotonic() + seconds
-        while not _enough(times, until, until + OVERTIME * seconds):
+        while not _enough(times, until, until + OVERTIME * seconds, most_rounds):
             _one_round(timed, runs, times)
             progress.advance(note=f"round {len(times[0]) // 2}")
         joules = [entry.energy(ENERGY_SECONDS) for entry in timed]
@@ -242,12 +246,12 @@ def _one_round(timed: Sequence[Timed], runs: int, times: list[list[list[float]]]
         times[index].append(timed[index].time(runs))
 
 
-def _enough(times: Sequence[Sequence[Sequence[float]]], until: float, latest: float) -> bool:
+def _enough(times: Sequence[Sequence[Sequence[float]]], until: float, latest: float, most_rounds: int = MAX_ROUNDS) -> bool:
     """Whether to stop after these blocks. `until`: the clock at the end of the seconds asked for; `latest`: at that of overtime."""
     rounds = len(times[0]) // 2
     if rounds < MIN_ROUNDS:
         return rounds >= MIN_ROUNDS_OVERTIME and time.monotonic() > latest
-    if rounds >= MAX_ROUNDS or time.monotonic() > until:
+    if rounds >= most_rounds or time.monotonic() > until:
         return True
     if len(times) == 1 or rounds % MIN_ROUNDS:
         return False
