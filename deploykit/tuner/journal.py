@@ -23,7 +23,8 @@ VERSION = 2
 class Journal:
     """Answers by question, whole or not there. `run` tells this tuning from others: what is left of another one is removed.
 
-    `resumed`: whether there are answers of a run that was killed; `other`: whether there were some of another tuning.
+    `resumed`: whether there are answers of a run that was killed; `other`: whether there were some of another tuning. As a
+    context, it takes its folder with it where an error comes before the first answer: there is nothing to go on from.
 
     Raises `OutputError` for a folder that cannot be made, and for one with files in it that no tuning has begun.
     """
@@ -46,6 +47,13 @@ class Journal:
             raise OutputError(f"cannot make {folder}: {first_line(error)}", "choose another --out") from error
         if not self.resumed:
             self._write()  # before any other file: it is what tells this folder from one of the user's
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and not self._answers:
+            remove(self._folder)
 
     def get(self, question: Sequence[str]) -> tuple[Any, float] | None:
         """The answer that was kept, and how long the tuning had taken until then, or `None`."""

@@ -130,21 +130,21 @@ def _tuned_to(out: Path, file: Path, given: Path, request: Request, options: Opt
     rule = rule_of(None if contract is None else contract.output)
     samples.require_classes(model, parts, rule.name)
     work = out.with_name(f"{out.name}.work")
-    journal = _journal(work, _fingerprint(file, parts, options), options.progress)
-    bench = Bench(file, work, parts, baseline, options.budget, journal, options.device, options.progress, rule, began)
-    bench.fit(options.seconds)
-    tell = bench.keep_labels_that_tell()
-    task = _task(file, model, work, parts, baseline, options, bench)
-    task.notes.extend(_remarks(file, given, tell, model))
-    chosen_kinds = [kinds.load(name) for name in kinds.names() if kinds.load(name).PRECISION in options.precisions]
-    found = search(task, chosen_kinds, bench, options.seconds, options.goal, options.progress)
-    rows = _layers(task, bench, found)
-    result = outcome.result(request, options, task, found, rows, out, bench.now(), rule)
-    marked = marking.tuned_for(task, found, files.sha256(file), options.device)
-    onnx_file.write(marking.marked(bench.path(found.chosen.candidate.build), model, marked), out)
-    written = _script(request, options, file, out)
-    remove(work)
-    return replace(result, script=written)
+    with _journal(work, _fingerprint(file, parts, options), options.progress) as journal:
+        bench = Bench(file, work, parts, baseline, options.budget, journal, options.device, options.progress, rule, began)
+        bench.fit(options.seconds)
+        tell = bench.keep_labels_that_tell()
+        task = _task(file, model, work, parts, baseline, options, bench)
+        task.notes.extend(_remarks(file, given, tell, model))
+        chosen_kinds = [kinds.load(name) for name in kinds.names() if kinds.load(name).PRECISION in options.precisions]
+        found = search(task, chosen_kinds, bench, options.seconds, options.goal, options.progress)
+        rows = _layers(task, bench, found)
+        result = outcome.result(request, options, task, found, rows, out, bench.now(), rule)
+        marked = marking.tuned_for(task, found, files.sha256(file), options.device)
+        onnx_file.write(marking.marked(bench.path(found.chosen.candidate.build), model, marked), out)
+        written = _script(request, options, file, out)
+        remove(work)
+        return replace(result, script=written)
 
 
 def _remarks(file: Path, given: Path, labels_tell: bool, model: onnx.ModelProto) -> list[str]:

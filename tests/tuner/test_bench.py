@@ -387,3 +387,14 @@ def test_a_run_that_was_killed_before_its_first_answer_goes_on(tmp_path):
     left.write_text("")
     assert not Journal(left.parent, {}).resumed
     assert [path.name for path in left.parent.iterdir()] == ["journal.json"]
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_tuning_that_is_refused_leaves_a_folder_only_where_something_is_known(tmp_path, known):
+    folder = tmp_path / "work"
+    with pytest.raises(InputError), Journal(folder, {}) as journal:
+        (folder / "readable.onnx").write_bytes(b"")
+        if known:
+            journal.put(["question"], 1, 0.5)
+        raise InputError("this file", "another one")
+    assert folder.exists() is known

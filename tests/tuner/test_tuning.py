@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from deploykit import onnx_file
-from deploykit.errors import DependencyMissing, InputError, UnknownName
+from deploykit.errors import DependencyMissing, DeploykitError, InputError, UnknownName
 from deploykit.progress import Silent
 from deploykit.runtime import Predictor, openvino
 from deploykit.runtime.contract import Tuned
@@ -365,3 +365,14 @@ def test_two_tunings_of_one_result(file, clock):
     with claimed(file.with_name("model.tuned.onnx")), pytest.raises(InputError, match="another process tunes for"):
         tune(file, **QUICK)
     assert tune(file, **QUICK).verdict == "float32"
+
+
+def test_a_file_that_cannot_be_loaded_leaves_nothing(tmp_path):
+    value = onnx.helper.make_tensor_value_info
+    node = onnx.helper.make_node("Unheard", ["x"], ["y"], domain="nowhere")
+    graph = onnx.helper.make_graph([node], "g", [value("x", 1, ["n", 2])], [value("y", 1, ["n", 2])])
+    imports = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid("nowhere", 1)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=imports, ir_version=9), tmp_path / "strange.onnx")
+    with pytest.raises(DeploykitError, match=r"does not know the operator nowhere:Unheard"):
+        tune(tmp_path / "strange.onnx", data="noise", seconds=5)
+    assert [path.name for path in tmp_path.iterdir()] == ["strange.onnx"]
